@@ -1,0 +1,84 @@
+/**
+ * What the command line needs of the world, so that tests can be the world.
+ *
+ * @module
+ */
+
+/** A file that is written in one piece, when everything else is done. */
+export interface OutputFile {
+  /** Writes the whole file. */
+  write(text: string): Promise<void>;
+  /** Lets go of it. */
+  close(): void;
+}
+
+/** The world outside. */
+export interface CliIo {
+  /** Reads a file. Throws what `Deno.readFile` does. */
+  readFile(path: string): Promise<Uint8Array>;
+  /** Opens a file to be written later, so that it is known now whether it can be. */
+  openForWriting(path: string): Promise<OutputFile>;
+  /** Writes to standard output, all of it. Throws `Deno.errors.BrokenPipe` if nobody reads it. */
+  stdout(bytes: Uint8Array): void;
+  /** Writes to standard error, all of it. */
+  stderr(text: string): void;
+  /** Standard input, if there is one. */
+  readonly stdin: ReadableStream<Uint8Array> | undefined;
+  /** Whether each of the three is a terminal. */
+  readonly terminal: {
+    readonly stdin: boolean;
+    readonly stdout: boolean;
+    readonly stderr: boolean;
+  };
+  /** Has a terminal hand on keys as they are pressed, Ctrl-C excepted. */
+  setRaw(raw: boolean): void;
+  /** Calls `handler` at each Ctrl-C, until the function returned is called. */
+  onInterrupt(handler: () => void): () => void;
+  /** Ends the process at once. */
+  exit(status: number): void;
+  /** Milliseconds, for measuring. */
+  now(): number;
+}
+
+/** The process's own. */
+export function denoIo(): CliIo {
+  return {
+    readFile: (path) => Deno.readFile(path),
+    async openForWriting(path) {
+      const file = await Deno.open(path, { write: true, create: true });
+      return {
+        async write(text) {
+          await file.truncate(0);
+          await writeAll(file, new TextEncoder().encode(text));
+        },
+        close: () => file.close(),
+      };
+    },
+    stdout: (bytes) => writeAllSync(Deno.stdout, bytes),
+    stderr: (text) => writeAllSync(Deno.stderr, new TextEncoder().encode(text)),
+    stdin: Deno.stdin.readable,
+    terminal: {
+      stdin: Deno.stdin.isTerminal(),
+      stdout: Deno.stdout.isTerminal(),
+      stderr: Deno.stderr.isTerminal(),
+    },
+    setRaw: (raw) => Deno.stdin.setRaw(raw, { cbreak: raw }),
+    onInterrupt(handler) {
+      Deno.addSignalListener("SIGINT", handler);
+      return () => Deno.removeSignalListener("SIGINT", handler);
+    },
+    exit: (status) => Deno.exit(status),
+    now: () => performance.now(),
+  };
+}
+
+function writeAllSync(file: { writeSync(bytes: Uint8Array): number }, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length;) done += file.writeSync(bytes.subarray(done));
+}
+
+async function writeAll(
+  file: { write(bytes: Uint8Array): Promise<number> },
+  bytes: Uint8Array,
+): Promise<void> {
+  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
+}

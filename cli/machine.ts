@@ -1,0 +1,120 @@
+/**
+ * The machine that `trapline run` makes: which plugins, and which image.
+ *
+ * @module
+ */
+
+import type { Image, Plugin } from "../core/mod.ts";
+import { cpu } from "../plugins/cpu/mod.ts";
+import { debugExit } from "../plugins/debugexit/mod.ts";
+import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
+import { metal } from "../plugins/metal/mod.ts";
+import { elf, type ImageOptions, loadImage, multiboot } from "../plugins/multiboot/mod.ts";
+import { pic } from "../plugins/pic/mod.ts";
+import { postMortem } from "../plugins/postmortem/mod.ts";
+import { profile } from "../plugins/profile/mod.ts";
+import { serial, type SerialOptions } from "../plugins/serial/mod.ts";
+import { svm } from "../plugins/svm/mod.ts";
+import { usageError } from "./errors.ts";
+
+/** The vendors, by the names that `--vendor` takes. */
+export const VENDORS: { readonly [name: string]: () => Plugin } = { svm, metal };
+
+/** All plugins, each with the module that exports it, for `trapline plugins`. */
+export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[] = [
+  ["cpu", cpu],
+  ["svm", svm],
+  ["metal", metal],
+  ["pic", pic],
+  ["serial", serial],
+  ["debugexit", debugExit],
+  ["profile", profile],
+  ["postmortem", postMortem],
+];
+
+/** What a machine is made of. */
+export interface MachineOptions {
+  /** One of {@linkcode VENDORS}. */
+  readonly vendor: string;
+  /** The console. */
+  readonly serial: SerialOptions;
+  /** Whether exits are counted. */
+  readonly profile: boolean;
+  /** How many of the last exits to remember. */
+  readonly lastExits: number;
+}
+
+/**
+ * The plugins of a machine.
+ *
+ * @throws {CliError} If there is no such vendor.
+ */
+export function machinePlugins(options: MachineOptions): Plugin[] {
+  const vendor = Object.hasOwn(VENDORS, options.vendor) ? VENDORS[options.vendor] : undefined;
+  if (vendor === undefined) {
+    const names = Object.keys(VENDORS).join(", ");
+    throw usageError(`--vendor ${options.vendor}: there is no such vendor; there are ${names}`);
+  }
+  return [
+    cpu(),
+    vendor(),
+    pic(),
+    debugExit(),
+    serial(options.serial),
+    postMortem({ exits: options.lastExits }),
+    ...(options.profile ? [profile()] : []),
+  ];
+}
+
+/** Formats that `--format` takes. */
+const FORMATS = ["auto", "multiboot", "elf", "flat"] as const;
+/** Modes that `--entry` takes. */
+const ENTRIES = ["real", "protected32", "long64"] as const;
+
+/** How an image is to be understood. */
+export interface ImageChoice {
+  /** One of auto, multiboot, elf and flat. */
+  readonly format: string;
+  /** For flat images: one of real, protected32 and long64. */
+  readonly entry: string | undefined;
+  /** For flat images: where the first byte goes. */
+  readonly address: number | undefined;
+}
+
+/**
+ * Makes an image of a file.
+ *
+ * @throws {CliError} If the options do not go together.
+ * @throws {ImageError} If the file is not such an image.
+ */
+export function makeImage(bytes: Uint8Array, choice: ImageChoice, options: ImageOptions): Image {
+  const { format } = choice;
+  if (!(FORMATS as readonly string[]).includes(format)) {
+    throw usageError(`--format ${format}: formats are ${FORMATS.join(", ")}`);
+  }
+  if (format !== "flat") {
+    for (const [name, value] of [["--entry", choice.entry], ["--load-address", choice.address]]) {
+      if (value !== undefined) throw usageError(`${name} is for --format flat`);
+    }
+    return (format === "multiboot" ? multiboot : format === "elf" ? elf : loadImage)(
+      bytes,
+      options,
+    );
+  }
+  const mode = ENTRIES.find((name) => name === (choice.entry ?? "real"));
+  if (mode === undefined) {
+    throw usageError(`--entry ${choice.entry}: modes are ${ENTRIES.join(", ")}`);
+  }
+  if (options.commandLine !== undefined) {
+    throw usageError("--append: a flat image takes no arguments");
+  }
+  if ((options.modules?.length ?? 0) > 0) {
+    throw usageError("--module: a flat image takes no modules");
+  }
+  const entry: FlatEntry = { mode };
+  return flat(bytes, {
+    entry,
+    ...(options.name === undefined ? {} : { name: options.name }),
+    ...(choice.address === undefined ? {} : { address: choice.address }),
+  });
+}

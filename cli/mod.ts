@@ -1,0 +1,93 @@
+/**
+ * The command line: `trapline run IMAGE` runs an image in a virtual machine and prints the profile of
+ * its exits.
+ *
+ * ```sh
+ * deno run --allow-read jsr:@trapline/trapline/cli run kernel.elf
+ * ```
+ *
+ * It needs permission to read the image, and to write the file that `--json` names; nothing else.
+ *
+ * {@linkcode main} is the whole program; what it needs of the world it is given as a {@linkcode CliIo},
+ * so that it can be run inside another program.
+ *
+ * @module
+ */
+
+import { toCliError, usageError } from "./errors.ts";
+import { MAIN_HELP, runHelp } from "./help.ts";
+import { type CliIo, denoIo } from "./io.ts";
+import { PLUGINS } from "./machine.ts";
+import { run } from "./run.ts";
+import { Status } from "./statuses.ts";
+import { VERSION } from "./version.ts";
+
+export { type CliIo, denoIo, type OutputFile } from "./io.ts";
+export { RECORD_VERSION, type RunRecord } from "./record.ts";
+export { Status } from "./statuses.ts";
+export { VERSION } from "./version.ts";
+
+/**
+ * Carries out a command line.
+ *
+ * @param args The words behind the program's name.
+ * @returns The exit status. Errors are printed, in one line, and are a status like any other.
+ */
+export async function main(args: readonly string[], io: CliIo): Promise<number> {
+  try {
+    return await command(args, io);
+  } catch (error) {
+    const { status, message } = toCliError(error);
+    const hint = status === Status.USAGE ? " (trapline run --help)" : "";
+    io.stderr(`trapline: ${message}${hint}\n`);
+    return status;
+  }
+}
+
+async function command(args: readonly string[], io: CliIo): Promise<number> {
+  const print = (text: string): number => {
+    io.stdout(new TextEncoder().encode(text));
+    return Status.OK;
+  };
+  const [name, ...rest] = args;
+  switch (name) {
+    case "run":
+      // What follows "--" is not an option.
+      return rest.slice(0, endOfOptions(rest)).includes("--help")
+        ? print(runHelp())
+        : await run(rest, io);
+    case "plugins":
+      if (rest.length > 0) throw usageError(`plugins: "${rest[0]}" is one word too many`);
+      return print(listPlugins());
+    case "--version":
+      return print(`trapline ${VERSION}\n`);
+    case "--help":
+    case "help":
+      return print(MAIN_HELP);
+    case undefined:
+      throw usageError("no command given; there are run and plugins");
+    default:
+      throw usageError(`there is no command "${name}"; there are run and plugins`);
+  }
+}
+
+function endOfOptions(words: readonly string[]): number {
+  const at = words.indexOf("--");
+  return at < 0 ? words.length : at;
+}
+
+function listPlugins(): string {
+  const rows = PLUGINS.map(([module, make]) => {
+    const { name, description = "" } = make();
+    return [name, `@trapline/trapline/${module}`, description];
+  });
+  const width = (column: number) => Math.max(...rows.map((row) => row[column]!.length));
+  const [first, second] = [width(0), width(1)];
+  return rows.map(([name = "", module = "", description = ""]) =>
+    `${name.padEnd(first)}  ${module.padEnd(second)}  ${description}\n`
+  ).join("");
+}
+
+if (import.meta.main) {
+  Deno.exit(await main(Deno.args, denoIo()));
+}

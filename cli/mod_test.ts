@@ -1,0 +1,290 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { FakeIo, type FakeOptions, guest } from "./fixture_test.ts";
+import { main, type RunRecord, VERSION } from "./mod.ts";
+
+async function cli(args: readonly string[], options: FakeOptions = {}) {
+  const io = new FakeIo(options);
+  const status = await main(args, io);
+  assertEquals(io.listeners, 0);
+  return { io, status, out: io.out, err: io.err };
+}
+
+Deno.test("a run: console on stdout, profile on stderr, the guest's code as status", async () => {
+  for (const vendor of ["svm", "metal"]) {
+    const { status, out, err } = await cli([
+      "run",
+      guest("exits"),
+      "--append",
+      "cpuid=7 out=2",
+      "--vendor",
+      vendor,
+    ]);
+    assertEquals(status, 1);
+    assertEquals(out, "exits: out 2\nexits: cpuid 7\n");
+    assertStringIncludes(err, "trapline: the guest ended with code 1\n\nexit ");
+    assertMatch(err, /\nCPUID +7 /);
+    assertMatch(err, /\n {2}leaf 0h +7 +\d+\.\d% +[0-9a-f]+h/);
+    assertMatch(err, new RegExp(`\n${vendor}: [\\d,]+ instructions, [\\d,]+ exits, .* MIPS\n$`));
+  }
+});
+
+Deno.test("--success makes a code of the guest's status 0", async () => {
+  const args = ["run", guest("exits"), "--append=out=1", "--quiet"];
+  assertEquals((await cli([...args, "--success", "1"])).status, 0);
+  assertEquals((await cli([...args, "--success", "3"])).status, 1);
+});
+
+Deno.test("a bad argument of the guest is the guest's affair", async () => {
+  const { status } = await cli(["run", guest("exits"), "--append=out=banana", "--quiet"]);
+  assertEquals(status, 5);
+});
+
+Deno.test("--quiet prints nothing but why the guest died", async () => {
+  const good = await cli(["run", guest("exits"), "--append=out=1", "--quiet"]);
+  assertEquals(good.err, "");
+  const bad = await cli(["run", guest("hang"), "--quiet"]);
+  assertEquals([bad.status, bad.err], [
+    132,
+    "trapline: vCPU 0 halted for good by HLT at RIP 100029h, interrupts off\n",
+  ]);
+});
+
+Deno.test("--no-profile leaves the totals", async () => {
+  const { err } = await cli(["run", guest("exits"), "--append=out=1", "--no-profile"]);
+  assertMatch(err, /^trapline: .*code 1\n\d+ instructions, \d+ exits, \d\.\d+ s, \d+\.\d MIPS\n$/);
+});
+
+Deno.test("a triple fault ends in a report, then the profile", async () => {
+  const { status, err } = await cli(["run", guest("triple"), "--last-exits=3", "--top=1"]);
+  assertEquals(status, 134);
+  assertStringIncludes(err, "trapline: triple fault: #UD at RIP 10002ch; gate 6");
+  assertStringIncludes(err, "\ncode at 10002ch: UD2\n");
+  assertMatch(err, /\nlast exits\n(?: {2}#\d+ .*\n){3}\nexit /);
+  assertStringIncludes(err, "more  ");
+});
+
+Deno.test("a limit ends in a report of where the guest was", async () => {
+  const { status, err } = await cli(["run", guest("spin"), "--max-instructions=50_000_000"]);
+  assertEquals(status, 124);
+  assertStringIncludes(err, "the run's limit was reached with vCPU 0 at RIP 10002");
+  assertStringIncludes(err, "It loops: all of the last");
+  assertStringIncludes(err, "50,000,000 instructions, ");
+});
+
+Deno.test("--json writes the same as data", async () => {
+  const { io, status } = await cli(
+    ["run", guest("exits"), "--append=rdmsr=3", "--json", "out.json", "--memory=16M", "--quiet"],
+  );
+  assertEquals(io.closed, ["out.json"]);
+  const record = JSON.parse(io.written["out.json"] ?? "") as RunRecord;
+  assertEquals([record.schema, record.version, record.status], ["trapline-run", 1, status]);
+  assertEquals(record.command, {
+    image: guest("exits"),
+    vendor: "svm",
+    memory: 16 * 2 ** 20,
+    cpus: 1,
+    append: "rdmsr=3",
+    modules: [],
+    maxInstructions: null,
+  });
+  assertEquals(record.end, { reason: "exit-code", code: 1, text: "the guest ended with code 1" });
+  assertEquals(record.postMortem, null);
+  const { profile } = record;
+  assert(profile !== null);
+  assertEquals([profile.schema, profile.version], ["trapline-exit-profile", 1]);
+  assertEquals([profile.instructions, profile.exits], [record.instructions, record.exits]);
+  assertEquals(profile.reasons.reduce((sum, { count }) => sum + count, 0), record.exits);
+  assert(record.wallMs > 0 && profile.wallMs === record.wallMs);
+  assertStringIncludes(io.written["out.json"] ?? "", "}\n");
+});
+
+Deno.test("--json has the post-mortem, 64-bit values as strings", async () => {
+  const { io } = await cli(["run", guest("wildjump"), "--json=j", "--no-profile"]);
+  const record = JSON.parse(io.written.j ?? "");
+  assertEquals(record.profile, null);
+  assertEquals(record.status, 134);
+  assertEquals(record.postMortem.schema, "trapline-post-mortem");
+  assertEquals(record.postMortem.registers.RIP, "0x500000000000");
+  assertEquals(
+    record.postMortem.chain.map(({ event }: { event: { vector: number } }) => event.vector),
+    [14, 8],
+  );
+});
+
+Deno.test("two runs differ in nothing but time", async () => {
+  const once = async () => {
+    const { io } = await cli(["run", guest("tour"), "--json=j", "--quiet"]);
+    const record = JSON.parse(io.written.j ?? "");
+    record.wallMs = record.profile.wallMs = record.profile.mips = 0;
+    return { record, out: io.out };
+  };
+  assertEquals(await once(), await once());
+});
+
+Deno.test("Ctrl-C ends the run with the profile so far", async () => {
+  const io = new FakeIo();
+  const done = main(["run", guest("spin")], io);
+  await until(() => io.out.includes("for ever"));
+  io.interrupt();
+  assertEquals(await done, 130);
+  assertMatch(io.err, /^trapline: stopped with vCPU 0 at RIP 10002[0-9a-f]h, .*: Ctrl-C\n/);
+  assertMatch(io.err, /\nsvm: [\d,]+ instructions/);
+  assertEquals(io.exits, []);
+});
+
+Deno.test("Ctrl-C before the guest runs counts, too; the second ends at once", async () => {
+  const io = new FakeIo();
+  const done = main(["run", guest("spin")], io);
+  await until(() => io.listeners > 0);
+  io.interrupt();
+  io.interrupt();
+  assertEquals(io.exits, [130]);
+  assertEquals(await done, 130);
+});
+
+Deno.test("a terminal is raw while the guest runs", async () => {
+  const stdin = ReadableStream.from([new Uint8Array()]);
+  const { io } = await cli(["run", guest("exits"), "--append=out=1"], {
+    stdin,
+    terminal: { stdin: true },
+  });
+  assertEquals(io.raw, [true, false]);
+  const other = await cli(["run", guest("exits"), "--append=out=1", "--no-stdin"], {
+    stdin,
+    terminal: { stdin: true },
+  });
+  assertEquals(other.io.raw, []);
+});
+
+Deno.test("a reader of stdout that is gone ends the run", async () => {
+  const { status, err } = await cli(["run", guest("tour")], { stdoutLimit: 100 });
+  assertEquals(status, 74);
+  assertStringIncludes(err, "nobody reads standard output any more");
+});
+
+// mov dx, 3F8h; mov al, 'h'; out dx, al; out F4h, al; hlt
+const FLAT = new Uint8Array([0xba, 0xf8, 0x03, 0xb0, 0x68, 0xee, 0xe6, 0xf4, 0xf4]);
+const FLAT32 = new Uint8Array([0xba, 0xf8, 0x03, 0, 0, 0xb0, 0x68, 0xee, 0xe6, 0xf4, 0xf4]);
+
+Deno.test("flat images are entered as asked for", async () => {
+  const files = { "flat": FLAT, "flat32": FLAT32 };
+  const run = async (...args: string[]) => {
+    const { status, out } = await cli(["run", ...args, "--quiet"], { files });
+    return [status, out];
+  };
+  assertEquals(await run("flat", "--format=flat"), [0xd1, "h"]);
+  assertEquals(await run("flat", "--format=flat", "--load-address=0x8000"), [0xd1, "h"]);
+  for (const entry of ["protected32", "long64"]) {
+    const where = ["--load-address=1M", `--entry=${entry}`];
+    assertEquals(await run("flat32", "--format=flat", ...where), [0xd1, "h"]);
+  }
+});
+
+Deno.test("modules reach the guest", async () => {
+  const files = { "one": new Uint8Array(10), "two words": new Uint8Array(5000) };
+  const { out } = await cli(
+    ["run", guest("tour"), "--quiet", "--module", "one", "--module", "two words"],
+    { files },
+  );
+  assertStringIncludes(out, "boot: 2 modules\n");
+});
+
+Deno.test("standard input reaches the guest", async () => {
+  // In real mode: waits for LSR bit 0, echoes, until a "q", which is answered on port F4h.
+  const echo = new Uint8Array([
+    ...[0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8], // mov dx, 3FDh; in al, dx; test al, 1; jz
+    ...[0xba, 0xf8, 0x03, 0xec, 0xee, 0x3c, 0x71, 0x75, 0xf0], // mov dx, 3F8h; in; out; cmp al, "q"; jne
+    ...[0xe6, 0xf4], // out F4h, al
+  ]);
+  const stdin = ReadableStream.from([
+    new TextEncoder().encode("hello, "),
+    new TextEncoder().encode("q!"),
+  ]);
+  const { status, out } = await cli(["run", "echo", "--format=flat", "--quiet"], {
+    files: { echo },
+    stdin,
+  });
+  assertEquals([status, out], [(0x71 << 1 | 1) & 0xff, "hello, q"]);
+});
+
+const WRONG: [what: string, args: string[], status: number, message: string][] = [
+  ["no command", [], 64, "no command given"],
+  ["no such command", ["walk"], 64, 'no command "walk"'],
+  ["no image", ["run"], 64, "no image given"],
+  ["two images", ["run", "a", "b"], 64, '"b" is one too many'],
+  ["unknown option", ["run", "a", "--verndor=svm"], 64, "--vendor was meant?"],
+  ["no such vendor", ["run", "TOUR", "--vendor=toString"], 64, "there are svm, metal"],
+  ["size", ["run", "TOUR", "--memory=big"], 64, "--memory big: not a size"],
+  ["too much memory", ["run", "TOUR", "--memory=64T"], 64, "--memory 67108864M"],
+  ["too little memory", ["run", "TOUR", "--memory=64K"], 66, "segment 0"],
+  ["too many vCPUs", ["run", "TOUR", "--cpus=999"], 64, "--cpus 999: cpu: 999 processors"],
+  ["not a number", ["run", "TOUR", "--cpus=two"], 64, "--cpus two: not a whole number"],
+  ["no limit", ["run", "TOUR", "--max-instructions=0"], 64, "--max-instructions 0: not a whole"],
+  ["missing file", ["run", "missing.elf"], 66, 'image "missing.elf": no such file'],
+  ["a folder", ["run", "/"], 66, 'image "/": it is a folder'],
+  ["no permission", ["run", "forbidden"], 66, "no permission"],
+  ["missing module", ["run", "TOUR", "--module=nope"], 66, 'module "nope": no such file'],
+  ["bad image", ["run", "text"], 66, 'image "text": the file: its 12 bytes'],
+  ["empty image", ["run", "empty"], 66, 'image "empty": the file: its 0 bytes'],
+  ["truncated image", ["run", "truncated"], 66, 'image "truncated": '],
+  ["not multiboot", ["run", "text", "--format=multiboot"], 66, 'image "text": '],
+  ["json", ["run", "TOUR", "--json=forbidden"], 74, '--json "forbidden": no permission'],
+  ["format", ["run", "TOUR", "--format=coff"], 64, "formats are auto"],
+  ["entry", ["run", "TOUR", "--entry=real"], 64, "--entry is for --format flat"],
+  ["mode", ["run", "TOUR", "--format=flat", "--entry=x"], 64, "modes are real"],
+  ["flat arguments", ["run", "TOUR", "--format=flat", "--append=x"], 64, "takes no arguments"],
+  ["flat modules", ["run", "TOUR", "--format=flat", "--module=text"], 64, "takes no modules"],
+  ["words behind plugins", ["plugins", "x"], 64, '"x" is one word too many'],
+];
+
+for (const [what, args, expected, message] of WRONG) {
+  Deno.test(`one clear message and a status: ${what}`, async () => {
+    const tour = await Deno.readFile(guest("tour"));
+    const { status, out, err } = await cli(
+      args.map((word) => word.replace("TOUR", guest("tour"))),
+      {
+        files: {
+          text: new TextEncoder().encode("not an image"),
+          empty: new Uint8Array(),
+          truncated: tour.subarray(0, 2000),
+          forbidden: new Deno.errors.PermissionDenied("Permission denied (os error 13)"),
+        },
+      },
+    );
+    assertEquals([status, out], [expected, ""]);
+    assertStringIncludes(err, message);
+    // One line, and no stack trace.
+    assertMatch(err, /^trapline: [^\n]+\n$/);
+  });
+}
+
+Deno.test("help and version", async () => {
+  const help = await cli(["run", "--help"]);
+  assertEquals([help.status, help.err], [0, ""]);
+  for (
+    const word of ["--max-instructions N", "--json FILE", "  134    the guest had a triple fault"]
+  ) {
+    assertStringIncludes(help.out, word);
+  }
+  assert(help.out.split("\n").every((line) => line.length <= 100));
+  assertStringIncludes((await cli(["--help"])).out, "trapline run IMAGE");
+  assertEquals((await cli(["--version"])).out, `trapline ${VERSION}\n`);
+  const config = JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url)));
+  assertEquals(config.version, VERSION);
+});
+
+Deno.test("the list of plugins names modules that are exported", async () => {
+  const { out } = await cli(["plugins"]);
+  const config = JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url)));
+  const rows = out.trimEnd().split("\n").map((line) => line.split(/ {2,}/));
+  assert(rows.length >= 8);
+  for (const [name, module, description] of rows) {
+    assert(name !== undefined && description !== undefined);
+    assert(config.exports[`.${module?.slice("@trapline/trapline".length)}`] !== undefined, module);
+  }
+});
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 1000 && !condition(); i++) await new Promise((r) => setTimeout(r, 5));
+  assert(condition());
+}

@@ -1,0 +1,77 @@
+/**
+ * What `trapline run --json` writes.
+ *
+ * @module
+ */
+
+import type { PostMortem } from "../plugins/postmortem/mod.ts";
+import type { ExitProfile } from "../plugins/profile/mod.ts";
+import { describeRunEnd, type RunEnd } from "../core/mod.ts";
+
+/** Version of the data that {@linkcode RunRecord} describes; raised when a field changes. */
+export const RECORD_VERSION = 1;
+
+/** One run. */
+export interface RunRecord {
+  /** `"trapline-run"`. */
+  readonly schema: "trapline-run";
+  /** {@linkcode RECORD_VERSION}. */
+  readonly version: number;
+  /** What was run. */
+  readonly command: {
+    /** Path of the image. */
+    readonly image: string;
+    /** Vendor. */
+    readonly vendor: string;
+    /** Bytes of RAM. */
+    readonly memory: number;
+    /** Number of vCPUs. */
+    readonly cpus: number;
+    /** Arguments for the guest; `null` if none were given. */
+    readonly append: string | null;
+    /** Paths of the modules. */
+    readonly modules: readonly string[];
+    /** Limit on instructions; `null` if none was given. */
+    readonly maxInstructions: number | null;
+  };
+  /** How the run ended. */
+  readonly end: {
+    /** As in `RunEnd`. */
+    readonly reason: RunEnd["reason"];
+    /** The guest's code, for reason `exit-code`. */
+    readonly code?: number;
+    /** In words. */
+    readonly text: string;
+  };
+  /** Exit status. */
+  readonly status: number;
+  /** Instructions retired. */
+  readonly instructions: number;
+  /** Exits taken. */
+  readonly exits: number;
+  /** Ticks of VM time. */
+  readonly ticks: number;
+  /** Milliseconds of real time. */
+  readonly wallMs: number;
+  /** The exits; `null` if they were not counted. */
+  readonly profile: ExitProfile | null;
+  /** Why the guest died; `null` if it ended by itself. 64-bit values are strings, `0x` in front. */
+  readonly postMortem: PostMortem | null;
+}
+
+/** The end of a run as the record has it. */
+export function recordEnd(end: RunEnd): RunRecord["end"] {
+  const text = describeRunEnd(end);
+  return end.reason === "exit-code"
+    ? { reason: end.reason, code: end.code, text }
+    : { reason: end.reason, text };
+}
+
+/** The record as JSON, a line feed at its end. */
+export function recordText(record: RunRecord): string {
+  return JSON.stringify(
+    record,
+    (_key, value: unknown) => typeof value === "bigint" ? `0x${value.toString(16)}` : value,
+    2,
+  ) + "\n";
+}

@@ -1,0 +1,115 @@
+/**
+ * The port bus: 65536 I/O ports.
+ *
+ * @module
+ */
+
+import { Claim, type IoRegion, truncate } from "./device.ts";
+import type { PointOf } from "./hook_points.ts";
+import type { unclaimedHook } from "./hooks.ts";
+import { RangeMap } from "./range_map.ts";
+import type { Binding } from "./registration.ts";
+import type { Vcpu } from "./vcpu.ts";
+
+/** Hears of an access that no device claims; the arguments are those of `unclaimedHook`. */
+export type Unclaimed = PointOf<typeof unclaimedHook>["call"];
+
+const PORTS = 0x1_0000;
+
+/**
+ * The port bus of a VM, as `vm.pio`.
+ *
+ * A port that no device claims reads as all ones and drops writes. An access that is wider than a
+ * device takes, or that leaves its ports, is carried out in pieces, as by the bus of a PC.
+ */
+export class PortBus {
+  readonly #unclaimed: Unclaimed;
+  readonly #map: RangeMap<Claim> = new RangeMap("I/O port", PORTS);
+  /** Number of the claim at each port, 0 for none; made when the first region comes. */
+  #index: Uint16Array | undefined = undefined;
+  #claims: Claim[] = [];
+
+  /** `unclaimed` hears of accesses that no device claims. */
+  constructor(unclaimed: Unclaimed) {
+    this.#unclaimed = unclaimed;
+  }
+
+  /** What is registered, by ascending port. */
+  get regions(): readonly Claim[] {
+    return this.#map.ranges;
+  }
+
+  /** A registration that is not yet in force; attaching throws `OverlapError` naming both owners. */
+  bind(region: IoRegion, owner: string): Binding {
+    const claim = new Claim(region, owner);
+    return {
+      attach: () => {
+        this.#map.add(claim);
+        this.#rebuild();
+      },
+      detach: () => {
+        this.#map.remove(claim);
+        this.#rebuild();
+      },
+    };
+  }
+
+  #rebuild(): void {
+    const index = (this.#index ??= new Uint16Array(PORTS)).fill(0);
+    this.#claims = [...this.#map.ranges];
+    this.#claims.forEach((claim, i) => index.fill(i + 1, claim.base, claim.base + claim.length));
+  }
+
+  #find(port: number): Claim | undefined {
+    const number = this.#index?.[port] ?? 0;
+    return number === 0 ? undefined : this.#claims[number - 1];
+  }
+
+  /**
+   * Reads `size` (1, 2 or 4) bytes from `port`. Throws `PluginError` if the device throws.
+   *
+   * @param vcpu The vCPU that reads, if one does.
+   */
+  read(port: number, size: number, vcpu?: Vcpu): number {
+    const claim = this.#find(port);
+    if (claim === undefined && this.#free(port, size)) {
+      this.#unclaimed("pio", port, size, false, 0, vcpu);
+      return truncate(0xffff_ffff, size);
+    }
+    if (claim !== undefined && size <= claim.width && port - claim.base + size <= claim.length) {
+      return claim.read(port - claim.base, size, vcpu);
+    }
+    const half = size >> 1;
+    const low = this.read(port, half, vcpu);
+    const high = this.read((port + half) & 0xffff, half, vcpu);
+    return (low | (high << (8 * half))) >>> 0;
+  }
+
+  /**
+   * Writes `size` (1, 2 or 4) bytes to `port`. Throws `PluginError` if the device throws.
+   *
+   * @param vcpu The vCPU that writes, if one does.
+   */
+  write(port: number, size: number, value: number, vcpu?: Vcpu): void {
+    const claim = this.#find(port);
+    if (claim === undefined && this.#free(port, size)) {
+      this.#unclaimed("pio", port, size, true, truncate(value, size), vcpu);
+      return;
+    }
+    if (claim !== undefined && size <= claim.width && port - claim.base + size <= claim.length) {
+      claim.write(port - claim.base, size, value, vcpu);
+      return;
+    }
+    const half = size >> 1;
+    this.write(port, half, value, vcpu);
+    this.write((port + half) & 0xffff, half, value >>> (8 * half), vcpu);
+  }
+
+  /** Whether no device has any of the ports after the first, which the caller has looked up. */
+  #free(port: number, size: number): boolean {
+    for (let i = 1; i < size; i++) {
+      if (this.#find((port + i) & 0xffff) !== undefined) return false;
+    }
+    return true;
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * The core's own hooks in one VM, looked up once so that the run loop calls functions directly.
+ *
+ * @module
+ */
+
+import type { Hooks, PointOf } from "./hook_points.ts";
+import {
+  afterExitHook,
+  beforeEnterHook,
+  cpuidHook,
+  exitHook,
+  fastpathHook,
+  hypercallHook,
+  injectHook,
+  irqLineHook,
+  memslotHook,
+  msiHook,
+  observeExitHook,
+  requestHook,
+  resetHook,
+  runEndedHook,
+  unclaimedHook,
+  unknownMsrHook,
+  vcpuCreatedHook,
+  vcpuLoadHook,
+  vcpuPutHook,
+} from "./hooks.ts";
+
+/** The points of the hooks in `hooks.ts`, under the hooks' names. */
+export class Points {
+  /** See `vcpuCreatedHook`. */
+  readonly vcpuCreated: PointOf<typeof vcpuCreatedHook>;
+  /** See `resetHook`. */
+  readonly reset: PointOf<typeof resetHook>;
+  /** See `vcpuLoadHook`. */
+  readonly vcpuLoad: PointOf<typeof vcpuLoadHook>;
+  /** See `vcpuPutHook`. */
+  readonly vcpuPut: PointOf<typeof vcpuPutHook>;
+  /** See `requestHook`. */
+  readonly request: PointOf<typeof requestHook>;
+  /** See `injectHook`. */
+  readonly inject: PointOf<typeof injectHook>;
+  /** See `beforeEnterHook`. */
+  readonly beforeEnter: PointOf<typeof beforeEnterHook>;
+  /** See `afterExitHook`. */
+  readonly afterExit: PointOf<typeof afterExitHook>;
+  /** See `observeExitHook`. */
+  readonly observeExit: PointOf<typeof observeExitHook>;
+  /** See `fastpathHook`. */
+  readonly fastpath: PointOf<typeof fastpathHook>;
+  /** See `exitHook`. */
+  readonly exit: PointOf<typeof exitHook>;
+  /** See `hypercallHook`. */
+  readonly hypercall: PointOf<typeof hypercallHook>;
+  /** See `cpuidHook`. */
+  readonly cpuid: PointOf<typeof cpuidHook>;
+  /** See `unknownMsrHook`. */
+  readonly unknownMsr: PointOf<typeof unknownMsrHook>;
+  /** See `unclaimedHook`. */
+  readonly unclaimed: PointOf<typeof unclaimedHook>;
+  /** See `memslotHook`. */
+  readonly memslot: PointOf<typeof memslotHook>;
+  /** See `irqLineHook`. */
+  readonly irqLine: PointOf<typeof irqLineHook>;
+  /** See `msiHook`. */
+  readonly msi: PointOf<typeof msiHook>;
+  /** See `runEndedHook`. */
+  readonly runEnded: PointOf<typeof runEndedHook>;
+
+  /** Looks the hooks up. */
+  constructor(hooks: Hooks) {
+    this.vcpuCreated = hooks.point(vcpuCreatedHook);
+    this.reset = hooks.point(resetHook);
+    this.vcpuLoad = hooks.point(vcpuLoadHook);
+    this.vcpuPut = hooks.point(vcpuPutHook);
+    this.request = hooks.keyedPoint(requestHook);
+    this.inject = hooks.point(injectHook);
+    this.beforeEnter = hooks.point(beforeEnterHook);
+    this.afterExit = hooks.point(afterExitHook);
+    this.observeExit = hooks.point(observeExitHook);
+    this.fastpath = hooks.keyedPoint(fastpathHook);
+    this.exit = hooks.keyedPoint(exitHook);
+    this.hypercall = hooks.keyedPoint(hypercallHook);
+    this.cpuid = hooks.keyedPoint(cpuidHook);
+    this.unknownMsr = hooks.point(unknownMsrHook);
+    this.unclaimed = hooks.point(unclaimedHook);
+    this.memslot = hooks.point(memslotHook);
+    this.irqLine = hooks.point(irqLineHook);
+    this.msi = hooks.point(msiHook);
+    this.runEnded = hooks.point(runEndedHook);
+  }
+}

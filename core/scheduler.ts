@@ -1,0 +1,156 @@
+/**
+ * Who runs: placing vCPUs on host processors.
+ *
+ * @module
+ */
+
+import { ArgumentError } from "./errors.ts";
+import type { Plugin } from "./plugin.ts";
+import { defineSlot, type Slot } from "./slot.ts";
+import type { Vcpu } from "./vcpu.ts";
+import type { Vm } from "./vm.ts";
+
+/** Decides which vCPU enters the guest next. */
+export interface Scheduler {
+  /** Short name for reports. */
+  readonly name: string;
+  /** VM time until which the vCPU picked last may run without asking again. */
+  readonly until: number;
+  /**
+   * Picks the vCPU to enter next, `undefined` if none can run. Places vCPUs with `vcpu.load` and
+   * `vcpu.put`; what it picks is placed.
+   */
+  pick(vm: Vm): Vcpu | undefined;
+  /** Hears that a vCPU has nothing useful to do for now, as PAUSE says. */
+  yield(vcpu: Vcpu): void;
+}
+
+/** Options of {@linkcode roundRobin}. */
+export interface RoundRobinOptions {
+  /**
+   * Ticks of VM time after which the next host processor has its turn; 10000 if not given. Host
+   * processors really take turns: there is one thread of execution, and the order is exact.
+   */
+  readonly quantum?: number;
+  /**
+   * Ticks of VM time after which a vCPU makes place for one that waits, where there are more vCPUs
+   * than host processors; 1000000 if not given.
+   */
+  readonly timeslice?: number;
+}
+
+/**
+ * Round robin in VM time, at two levels: host processors take turns, and where there are more vCPUs
+ * than host processors the vCPUs take turns on them. A vCPU that halts leaves its processor. What it
+ * decides depends on VM time and on nothing else.
+ */
+export class RoundRobin implements Scheduler {
+  /** `"round-robin"`. */
+  readonly name = "round-robin";
+  /** VM time until which the vCPU picked last may run. */
+  until = 0;
+  #turnEnd = 0;
+  readonly #quantum: number;
+  readonly #timeslice: number;
+  /** What is placed on each host processor, and until when. */
+  readonly #placed: (Vcpu | undefined)[] = [];
+  readonly #ends: number[] = [];
+  /** The host processor whose turn it is, -1 before the first. */
+  #turn = -1;
+  /** Where the search for a vCPU that waits begins. */
+  #next = 0;
+
+  /**
+   * Nothing is placed at first.
+   *
+   * @throws {ArgumentError} If an option is not a positive integer.
+   */
+  constructor(options: RoundRobinOptions = {}) {
+    const { quantum = 10_000, timeslice = 1_000_000 } = options;
+    for (const [name, value] of Object.entries({ quantum, timeslice })) {
+      if (!Number.isSafeInteger(value) || value < 1) {
+        throw new ArgumentError(`${name} ${value} is not a positive integer`);
+      }
+    }
+    this.#quantum = quantum;
+    this.#timeslice = timeslice;
+  }
+
+  /** Picks the next vCPU. */
+  pick(vm: Vm): Vcpu | undefined {
+    const now = vm.clock.current.now();
+    this.#place(vm, now);
+    const current = this.#placed[this.#turn];
+    if (current !== undefined && now < this.#turnEnd) return this.#chosen(vm, current);
+    const processors = vm.processors;
+    for (let i = 1; i <= processors; i++) {
+      const turn = (this.#turn + i) % processors;
+      const vcpu = this.#placed[turn];
+      if (vcpu === undefined) continue;
+      this.#turn = turn;
+      this.#turnEnd = now + this.#quantum;
+      return this.#chosen(vm, vcpu);
+    }
+    return undefined;
+  }
+
+  /** Ends the turn of the host processor that the vCPU is on. */
+  yield(vcpu: Vcpu): void {
+    if (this.#placed[this.#turn] === vcpu) this.#turnEnd = 0;
+  }
+
+  #chosen(vm: Vm, vcpu: Vcpu): Vcpu {
+    // With one vCPU nobody waits for its turn to end.
+    this.until = vm.vcpus.length === 1 ? Infinity : this.#turnEnd;
+    return vcpu;
+  }
+
+  #place(vm: Vm, now: number): void {
+    for (let pcpu = 0; pcpu < vm.processors; pcpu++) {
+      const vcpu = this.#placed[pcpu];
+      if (vcpu !== undefined) {
+        if (vcpu.runnable) {
+          if (now < (this.#ends[pcpu] as number)) continue;
+          if (this.#waiting(vm) === undefined) continue;
+        }
+        this.#placed[pcpu] = undefined;
+        if (pcpu === this.#turn) this.#turnEnd = 0;
+        vcpu.put();
+      }
+      const waiting = this.#waiting(vm);
+      if (waiting === undefined) continue;
+      this.#next = (waiting.index + 1) % vm.vcpus.length;
+      this.#placed[pcpu] = waiting;
+      this.#ends[pcpu] = now + this.#timeslice;
+      waiting.load(pcpu);
+    }
+  }
+
+  /** The next vCPU that could run and is on no host processor. */
+  #waiting(vm: Vm): Vcpu | undefined {
+    const count = vm.vcpus.length;
+    for (let i = 0; i < count; i++) {
+      const vcpu = vm.vcpus[(this.#next + i) % count] as Vcpu;
+      if (vcpu.pcpu < 0 && vcpu.runnable) return vcpu;
+    }
+    return undefined;
+  }
+}
+
+/** The scheduler; {@linkcode RoundRobin} unless a plugin provides another. */
+export const schedulerSlot: Slot<Scheduler> = defineSlot("scheduler", () => new RoundRobin());
+
+/**
+ * A plugin that provides {@linkcode RoundRobin} with other quanta.
+ *
+ * @throws {ArgumentError} If an option is not a positive integer.
+ */
+export function roundRobin(options: RoundRobinOptions = {}): Plugin {
+  new RoundRobin(options);
+  return {
+    name: "scheduler",
+    version: "1.0.0",
+    provides: [schedulerSlot],
+    setup: (ctx) => ctx.provide(schedulerSlot, new RoundRobin(options)),
+  };
+}

@@ -1,0 +1,64 @@
+/**
+ * Trapline, a hypervisor framework: the core, and the factories of all its plugins in one place.
+ *
+ * Everything here is also exported from a module of its own, with what only few need besides:
+ * `@trapline/trapline/core`, `/cpu`, `/svm`, `/metal` and so on.
+ *
+ * @example Run an image and print its exits
+ * ```ts ignore
+ * import {
+ *   createVm, cpu, debugExit, exitProfile, formatProfile, loadImage, pic, profile, serial, svm,
+ * } from "@trapline/trapline";
+ *
+ * using vm = await createVm({
+ *   memory: 128 * 2 ** 20,
+ *   plugins: [
+ *     cpu(),
+ *     svm(),
+ *     pic(),
+ *     debugExit(),
+ *     serial({ output: (bytes) => Deno.stdout.writeSync(bytes) }),
+ *     profile(),
+ *   ],
+ *   images: [loadImage(await Deno.readFile("kernel.elf"))],
+ * });
+ * const result = await vm.run();
+ * console.log(result.reason);
+ * console.log(formatProfile(exitProfile(vm)));
+ * ```
+ *
+ * @module
+ */
+
+export * from "./core/mod.ts";
+export { cpu, type CpuOptions, processorsSlot } from "./plugins/cpu/mod.ts";
+export { metal } from "./plugins/metal/mod.ts";
+export { svm } from "./plugins/svm/mod.ts";
+export { pic, type PicOptions } from "./plugins/pic/mod.ts";
+export { COM, serial, SerialInput, type SerialOptions } from "./plugins/serial/mod.ts";
+export { debugExit, type DebugExitOptions } from "./plugins/debugexit/mod.ts";
+export { flat, type FlatEntry, type FlatOptions } from "./plugins/flat/mod.ts";
+export {
+  elf,
+  ImageError,
+  type ImageModule,
+  type ImageOptions,
+  loadImage,
+  type LoadImageOptions,
+  multiboot,
+} from "./plugins/multiboot/mod.ts";
+export {
+  type ExitProfile,
+  exitProfile,
+  formatProfile,
+  type FormatProfileOptions,
+  profile,
+  type ProfileOptions,
+} from "./plugins/profile/mod.ts";
+export {
+  examine,
+  formatPostMortem,
+  type PostMortem,
+  postMortem,
+  type PostMortemOptions,
+} from "./plugins/postmortem/mod.ts";

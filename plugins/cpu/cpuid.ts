@@ -1,0 +1,141 @@
+/**
+ * What CPUID says about the processor (APM vol. 3, appendix E): only what is implemented.
+ *
+ * @module
+ */
+import type { CpuidResult, CpuidSource, Vcpu } from "../../core/mod.ts";
+import { PHYSICAL_ADDRESS_BITS, PROCESSOR_SIGNATURE } from "./engine/reset.ts";
+
+/** Register that a feature bit is in. */
+export type CpuidOutput = "eax" | "ebx" | "ecx" | "edx";
+
+/** Features by name: leaf, register, bit. */
+export const FEATURES: Readonly<Record<string, readonly [number, CpuidOutput, number]>> = {
+  cx16: [1, "ecx", 13],
+  movbe: [1, "ecx", 22],
+  popcnt: [1, "ecx", 23],
+  de: [1, "edx", 2],
+  pse: [1, "edx", 3],
+  tsc: [1, "edx", 4],
+  msr: [1, "edx", 5],
+  pae: [1, "edx", 6],
+  cx8: [1, "edx", 8],
+  sep: [1, "edx", 11],
+  pge: [1, "edx", 13],
+  cmov: [1, "edx", 15],
+  pat: [1, "edx", 16],
+  pse36: [1, "edx", 17],
+  clfsh: [1, "edx", 19],
+  pcid: [1, "ecx", 17],
+  fsgsbase: [7, "ebx", 0],
+  smep: [7, "ebx", 7],
+  erms: [7, "ebx", 9],
+  adx: [7, "ebx", 19],
+  smap: [7, "ebx", 20],
+  umip: [7, "ecx", 2],
+  lahf: [0x8000_0001, "ecx", 0],
+  svm: [0x8000_0001, "ecx", 2],
+  lzcnt: [0x8000_0001, "ecx", 5],
+  syscall: [0x8000_0001, "edx", 11],
+  nx: [0x8000_0001, "edx", 20],
+  ffxsr: [0x8000_0001, "edx", 25],
+  page1gb: [0x8000_0001, "edx", 26],
+  rdtscp: [0x8000_0001, "edx", 27],
+  lm: [0x8000_0001, "edx", 29],
+  invariant_tsc: [0x8000_0007, "edx", 8],
+  nested_paging: [0x8000_000a, "edx", 0],
+  nrips: [0x8000_000a, "edx", 3],
+  vmcb_clean: [0x8000_000a, "edx", 5],
+  flush_by_asid: [0x8000_000a, "edx", 6],
+  decode_assists: [0x8000_000a, "edx", 7],
+  null_select_clears_base: [0x8000_0021, "eax", 6],
+};
+
+const VENDOR = "AuthenticAMD";
+const BRAND = "Trapline Processor";
+const MAX_LEAF = 7;
+const MAX_EXTENDED_LEAF = 0x8000_0021;
+/** Guest address-space identifiers of the SVM unit. */
+const ASIDS = 0x8000;
+/** Bytes of a cache line in units of eight, in bits 15:8 of leaf 1 EBX. */
+const CLFLUSH_SIZE = 8 << 8;
+/** Bits of linear addresses. */
+const LINEAR_ADDRESS_BITS = 48;
+
+/** Four characters from `at` on, as a register holds them. */
+function characters(text: string, at: number): number {
+  let value = 0;
+  for (let k = 0; k < 4; k++) value |= (text.charCodeAt(at + k) || 0) << (8 * k);
+  return value >>> 0;
+}
+
+function fill(result: CpuidResult, eax: number, ebx = 0, ecx = 0, edx = 0): void {
+  result.eax = eax >>> 0;
+  result.ebx = ebx >>> 0;
+  result.ecx = ecx >>> 0;
+  result.edx = edx >>> 0;
+}
+
+/** Feature bits by leaf. */
+const BITS = new Map<number, Record<CpuidOutput, number>>();
+for (const [leaf, output, bit] of Object.values(FEATURES)) {
+  const outputs = BITS.get(leaf) ?? { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+  outputs[output] |= 1 << bit;
+  BITS.set(leaf, outputs);
+}
+
+/** The processor's CPUID. */
+export const PROCESSOR_CPUID: CpuidSource = {
+  read(result: CpuidResult, vcpu: Vcpu): void {
+    const { leaf, subleaf } = result;
+    switch (leaf) {
+      case 0:
+        fill(
+          result,
+          MAX_LEAF,
+          characters(VENDOR, 0),
+          characters(VENDOR, 8),
+          characters(VENDOR, 4),
+        );
+        return;
+      case 1:
+        fill(result, PROCESSOR_SIGNATURE, CLFLUSH_SIZE | (vcpu.id << 24));
+        break;
+      case 0x8000_0000:
+        fill(
+          result,
+          MAX_EXTENDED_LEAF,
+          characters(VENDOR, 0),
+          characters(VENDOR, 8),
+          characters(VENDOR, 4),
+        );
+        return;
+      case 0x8000_0001:
+        fill(result, PROCESSOR_SIGNATURE);
+        break;
+      case 0x8000_0002:
+      case 0x8000_0003:
+      case 0x8000_0004: {
+        const at = (leaf - 0x8000_0002) * 16;
+        const part = (k: number): number => characters(BRAND, at + 4 * k);
+        fill(result, part(0), part(1), part(2), part(3));
+        return;
+      }
+      case 0x8000_0008:
+        fill(result, PHYSICAL_ADDRESS_BITS | (LINEAR_ADDRESS_BITS << 8));
+        return;
+      case 0x8000_000a:
+        fill(result, 1, ASIDS);
+        break;
+      default:
+        fill(result, 0);
+    }
+    if (subleaf !== 0 && leaf === 7) return;
+    const bits = BITS.get(leaf);
+    if (bits === undefined) return;
+    result.eax = (result.eax | bits.eax) >>> 0;
+    result.ebx = (result.ebx | bits.ebx) >>> 0;
+    result.ecx = (result.ecx | bits.ecx) >>> 0;
+    result.edx = (result.edx | bits.edx) >>> 0;
+  },
+};

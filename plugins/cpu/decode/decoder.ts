@@ -1,0 +1,614 @@
+/**
+ * The decoder: instruction bytes to a form and the values that go into a micro-op record.
+ *
+ * @module
+ */
+import { registerAddress, S, Seg } from "../state/cpu_state.ts";
+import { type Entry, OPCODES, type OperandSpec } from "./entries.ts";
+import type { AddressForm, Form, FormOperand } from "./form.ts";
+
+/** What of the processor's mode decides how bytes are read. */
+export interface DecodeMode {
+  /** Code size. */
+  readonly code: 16 | 32 | 64;
+  /** Width of the stack pointer. */
+  readonly stack: 16 | 32 | 64;
+  /** SS is flat and writable. */
+  readonly flatStack: boolean;
+  /** DS and ES are flat and writable. */
+  readonly flatData: boolean;
+}
+
+/** How decoding one instruction ended. */
+export const DecodeStatus = {
+  /** The instruction is complete. */
+  OK: 0,
+  /** The bytes end before the instruction does. */
+  TRUNCATED: 1,
+  /** #UD. */
+  UNDEFINED: 2,
+  /** More than 15 bytes: #GP. */
+  TOO_LONG: 3,
+  /** Defined, but not implemented here: `entry.name` says what. */
+  UNIMPLEMENTED: 4,
+} as const;
+/** One of {@linkcode DecodeStatus}. */
+export type DecodeStatus = typeof DecodeStatus[keyof typeof DecodeStatus];
+
+/** Longest instruction (APM vol. 3, 1.1). */
+export const MAX_INSTRUCTION_BYTES = 15;
+
+const SEGMENT_PREFIXES: Readonly<Record<number, number>> = {
+  0x26: Seg.ES,
+  0x2e: Seg.CS,
+  0x36: Seg.SS,
+  0x3e: Seg.DS,
+  0x64: Seg.FS,
+  0x65: Seg.GS,
+};
+
+/** Base and index of 16-bit addressing by ModRM.rm; -1 for none. */
+const ADDRESSING_16: readonly (readonly [number, number])[] = [
+  [3, 6],
+  [3, 7],
+  [5, 6],
+  [5, 7],
+  [6, -1],
+  [7, -1],
+  [5, -1],
+  [3, -1],
+];
+
+/** log2-style code of an address size in a record. */
+const ADDRESS_SIZE = { 16: 0, 32: 1, 64: 2 } as const;
+
+/** Decodes one instruction at a time into its own fields. */
+export class Decoder {
+  /** The opcode's entry. */
+  entry: Entry = OPCODES[0]![0]![0]!;
+  /** Length in bytes. */
+  length = 0;
+  /** Effective operand size. */
+  bits: 16 | 32 | 64 = 32;
+  /** Effective address size. */
+  addressBits: 16 | 32 | 64 = 32;
+  /** 0 none, 1 F3, 2 F2. */
+  rep: 0 | 1 | 2 = 0;
+  /** A LOCK prefix stands in front. */
+  lock = false;
+  /** How the memory operand is addressed. */
+  addressForm: AddressForm | undefined;
+  /** Operands of the form. */
+  readonly operands: FormOperand[] = [];
+  /** Addresses of register operands 0 and 1. */
+  reg0 = 0;
+  /** Address of register operand 1. */
+  reg1 = 0;
+  /** Address of the base register, or of register operand 2. */
+  base = 0;
+  /** Address of the index register. */
+  index = 0;
+  /** The ADDRESSING byte of the record. */
+  addressing = 0;
+  /** Displacement, branch target or second immediate: low half. */
+  displacementLow = 0;
+  /** High half. */
+  displacementHigh = 0;
+  /** Immediate: low half. */
+  immediateLow = 0;
+  /** High half. */
+  immediateHigh = 0;
+
+  #bytes: Uint8Array = new Uint8Array(0);
+  #at = 0;
+  #end = 0;
+  #start = 0;
+  #mode: DecodeMode = { code: 32, stack: 32, flatStack: true, flatData: true };
+  #rex = 0;
+  #operandPrefix = false;
+  #segment = -1;
+  #modrm = 0;
+  #ripRelative = false;
+
+  /**
+   * Decodes the instruction at `bytes[start]`; bytes from `end` on are not there. `ripLow`/`ripHigh` is
+   * the instruction's RIP, for relative addresses.
+   */
+  decode(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    mode: DecodeMode,
+    ripLow: number,
+    ripHigh: number,
+  ): DecodeStatus {
+    this.#bytes = bytes;
+    this.#start = start;
+    this.#at = start;
+    this.#end = Math.min(end, start + MAX_INSTRUCTION_BYTES);
+    this.#mode = mode;
+    const status = this.#run();
+    this.length = this.#at - start;
+    if (status === DecodeStatus.TRUNCATED && end - start >= MAX_INSTRUCTION_BYTES) {
+      return DecodeStatus.TOO_LONG;
+    }
+    if (status === DecodeStatus.OK) this.#relocate(ripLow, ripHigh);
+    return status;
+  }
+
+  #run(): DecodeStatus {
+    const opcode = this.#prefixes();
+    if (opcode < 0) return DecodeStatus.TRUNCATED;
+    let map = 0;
+    let code = opcode;
+    if (opcode === 0x0f) {
+      map = 1;
+      code = this.#byte();
+      if (code === 0x38 || code === 0x3a) {
+        map = code === 0x38 ? 2 : 3;
+        code = this.#byte();
+      }
+      if (code < 0) return DecodeStatus.TRUNCATED;
+    }
+    const status = this.#select(OPCODES[map]![code]!);
+    if (status !== DecodeStatus.OK) return status;
+    const { entry } = this;
+    this.#sizes(entry);
+    this.operands.length = 0;
+    this.reg0 =
+      this.reg1 =
+      this.base =
+      this.index =
+        0;
+    this.addressing = 0;
+    this.displacementLow = this.displacementHigh = 0;
+    this.immediateLow = this.immediateHigh = 0;
+    this.addressForm = undefined;
+    this.#ripRelative = false;
+    if (entry.hasModrm && this.#hasMemoryOperand(entry)) {
+      const complete = this.#memory();
+      if (!complete) return DecodeStatus.TRUNCATED;
+    } else {
+      this.#implicitAddressing();
+    }
+    for (let i = 0; i < entry.operands.length; i++) {
+      const done = this.#operand(i, entry.operands[i]!);
+      if (done !== DecodeStatus.OK) return done;
+    }
+    if (this.lock && !(entry.lockable && this.operands[0]?.kind === "M")) {
+      return DecodeStatus.UNDEFINED;
+    }
+    return DecodeStatus.OK;
+  }
+
+  #byte(): number {
+    return this.#at < this.#end ? this.#bytes[this.#at++]! : -1;
+  }
+
+  #prefixes(): number {
+    const long = this.#mode.code === 64;
+    this.#rex = 0;
+    this.#operandPrefix = false;
+    this.#segment = -1;
+    this.rep = 0;
+    this.lock = false;
+    let addressPrefix = false;
+    for (;;) {
+      const byte = this.#byte();
+      switch (byte) {
+        case 0x66:
+          this.#operandPrefix = true;
+          break;
+        case 0x67:
+          addressPrefix = true;
+          break;
+        case 0xf0:
+          this.lock = true;
+          break;
+        case 0xf2:
+          this.rep = 2;
+          break;
+        case 0xf3:
+          this.rep = 1;
+          break;
+        case 0x26:
+        case 0x2e:
+        case 0x36:
+        case 0x3e:
+        case 0x64:
+        case 0x65: {
+          // In 64-bit mode the four old overrides are ignored, and do not cancel FS or GS.
+          const segment = SEGMENT_PREFIXES[byte]!;
+          if (!long || segment >= Seg.FS) this.#segment = segment;
+          break;
+        }
+        default:
+          if (long && byte >= 0x40 && byte <= 0x4f) {
+            this.#rex = byte;
+            continue;
+          }
+          if (long) this.addressBits = addressPrefix ? 32 : 64;
+          else this.addressBits = (this.#mode.code === 32) !== addressPrefix ? 32 : 16;
+          return byte;
+      }
+      // A REX prefix counts only if it stands right before the opcode.
+      this.#rex = 0;
+    }
+  }
+
+  #select(alternatives: readonly Entry[]): DecodeStatus {
+    let candidates = alternatives;
+    let haveModrm = false;
+    for (;;) {
+      if (!haveModrm && candidates.some(({ hasModrm }) => hasModrm)) {
+        this.#modrm = this.#byte();
+        if (this.#modrm < 0) return DecodeStatus.TRUNCATED;
+        haveModrm = true;
+      }
+      const entry = candidates.find((candidate) => this.#fits(candidate));
+      if (entry === undefined || entry.undefined) return DecodeStatus.UNDEFINED;
+      this.entry = entry;
+      if (entry.unimplemented) return DecodeStatus.UNIMPLEMENTED;
+      if (entry.group !== undefined) candidates = entry.group[(this.#modrm >> 3) & 7]!;
+      else if (entry.subgroup !== undefined) candidates = entry.subgroup[this.#modrm & 7]!;
+      else break;
+    }
+    // A prefix that selects the instruction does not repeat it.
+    if (this.entry.prefix === "F3" || this.entry.prefix === "F2") this.rep = 0;
+    return DecodeStatus.OK;
+  }
+
+  #fits(entry: Entry): boolean {
+    const long = this.#mode.code === 64;
+    if (long ? entry.i64 : entry.o64) return false;
+    if (entry.rexB && (this.#rex & 1) === 0) return false;
+    if (entry.modrm !== "" && (entry.modrm === "reg") !== (this.#modrm >= 0xc0)) return false;
+    switch (entry.prefix) {
+      case "F3":
+        return this.rep === 1;
+      case "F2":
+        return this.rep === 2;
+      case "66":
+        return this.rep === 0 && this.#operandPrefix;
+      case "NP":
+        return this.rep === 0 && !this.#operandPrefix;
+      default:
+        return true;
+    }
+  }
+
+  #sizes(entry: Entry): void {
+    const { code } = this.#mode;
+    if (code === 64) {
+      if (entry.wide === 2 || (this.#rex & 8) !== 0) this.bits = 64;
+      else if (this.#operandPrefix && entry.prefix !== "66") this.bits = 16;
+      else this.bits = entry.wide === 1 ? 64 : 32;
+    } else {
+      const other = this.#operandPrefix && entry.prefix !== "66";
+      this.bits = (code === 32) !== other ? 32 : 16;
+    }
+  }
+
+  /** Width in bits that a size letter stands for. */
+  #width(size: string): number {
+    switch (size) {
+      case "b":
+        return 8;
+      case "bs":
+      case "v":
+        return this.bits;
+      case "w":
+        return 16;
+      case "d":
+        return 32;
+      case "q":
+        return 64;
+      case "dq":
+        return 128;
+      case "z":
+      case "p":
+        return this.bits === 16 ? 16 : size === "p" ? this.bits : 32;
+      case "y":
+        return this.bits === 64 ? 64 : 32;
+      case "r":
+      case "s":
+        return this.#mode.code === 64 ? 64 : 32;
+      default:
+        return this.bits;
+    }
+  }
+
+  #hasMemoryOperand(entry: Entry): boolean {
+    return this.#modrm < 0xc0 &&
+      entry.operands.some(({ place }) => place === "E" || place === "M" || place === "W");
+  }
+
+  /** Address of register `n` as an operand of `bits`: bytes 4–7 without REX are AH, CH, DH, BH. */
+  #register(n: number, bits: number): number {
+    if (bits === 8 && this.#rex === 0 && n >= 4 && n < 8) return registerAddress(n - 4) + 1;
+    return registerAddress(n);
+  }
+
+  #finishAddressing(defaultSegment: number, scale: number): void {
+    const segment = this.#segment >= 0 ? this.#segment : defaultSegment;
+    this.addressing = scale | (ADDRESS_SIZE[this.addressBits] << 2) | (segment << 4);
+    const { code, flatStack, flatData } = this.#mode;
+    const indexed = this.index !== S.zero;
+    const based64 = code === 64 && this.addressBits === 64 && segment < Seg.FS;
+    const flat = segment === Seg.SS
+      ? flatStack
+      : segment === Seg.DS || segment === Seg.ES
+      ? flatData
+      : false;
+    if (based64) this.addressForm = indexed ? "x64" : "b64";
+    else if (code !== 64 && this.addressBits === 32 && flat) {
+      this.addressForm = indexed ? "x32" : "b32";
+    } else this.addressForm = "gen";
+  }
+
+  /** Segment and address size for string instructions, XLAT and absolute offsets. */
+  #implicitAddressing(): void {
+    const segment = this.#segment >= 0 ? this.#segment : Seg.DS;
+    this.addressing = (ADDRESS_SIZE[this.addressBits] << 2) | (segment << 4);
+  }
+
+  #memory(): boolean {
+    return this.addressBits === 16 ? this.#memory16() : this.#memory32();
+  }
+
+  #memory16(): boolean {
+    const mod = this.#modrm >> 6;
+    const rm = this.#modrm & 7;
+    const [base, index] = ADDRESSING_16[rm]!;
+    this.base = registerAddress(base);
+    this.index = index < 0 ? S.zero : registerAddress(index);
+    let segment: number = base === 5 ? Seg.SS : Seg.DS;
+    let complete = true;
+    if (mod === 0 && rm === 6) {
+      this.base = S.zero;
+      segment = Seg.DS;
+      complete = this.#displacement(16);
+    } else if (mod === 1) complete = this.#displacement(8);
+    else if (mod === 2) complete = this.#displacement(16);
+    this.#finishAddressing(segment, 0);
+    return complete;
+  }
+
+  #memory32(): boolean {
+    const mod = this.#modrm >> 6;
+    let rm = this.#modrm & 7;
+    let scale = 0;
+    this.index = S.zero;
+    let noBase = false;
+    if (rm === 4) {
+      const sib = this.#byte();
+      if (sib < 0) return false;
+      scale = sib >> 6;
+      const index = ((sib >> 3) & 7) | ((this.#rex & 2) << 2);
+      if (index !== 4) this.index = registerAddress(index);
+      else scale = 0;
+      rm = sib & 7;
+      noBase = rm === 5 && mod === 0;
+    } else if (rm === 5 && mod === 0) {
+      noBase = true;
+      this.#ripRelative = this.#mode.code === 64;
+    }
+    const base = rm | ((this.#rex & 1) << 3);
+    this.base = noBase ? S.zero : registerAddress(base);
+    let complete = true;
+    if (mod === 1) complete = this.#displacement(8);
+    else if (mod === 2 || noBase) complete = this.#displacement(32);
+    const stack = !noBase && (base === 4 || base === 5);
+    this.#finishAddressing(stack ? Seg.SS : Seg.DS, scale);
+    return complete;
+  }
+
+  /** Reads a sign-extended displacement. */
+  #displacement(bits: 8 | 16 | 32): boolean {
+    const value = this.#signed(bits);
+    if (value === undefined) return false;
+    this.displacementLow = value;
+    this.displacementHigh = value >> 31;
+    return true;
+  }
+
+  #signed(bits: 8 | 16 | 32): number | undefined {
+    const bytes = bits / 8;
+    if (this.#at + bytes > this.#end) {
+      this.#at = this.#end;
+      return undefined;
+    }
+    let value = 0;
+    for (let i = 0; i < bytes; i++) value |= this.#bytes[this.#at++]! << (8 * i);
+    return (value << (32 - bits)) >> (32 - bits);
+  }
+
+  #setRegister(operand: number, address: number): void {
+    if (operand === 0) this.reg0 = address;
+    else if (operand === 1) this.reg1 = address;
+    else this.base = address;
+  }
+
+  #operand(i: number, spec: OperandSpec): DecodeStatus {
+    const bits = this.#width(spec.size);
+    const modReg = ((this.#modrm >> 3) & 7) | ((this.#rex & 4) << 1);
+    const modRm = (this.#modrm & 7) | ((this.#rex & 1) << 3);
+    switch (spec.place) {
+      case "E":
+        if (this.#modrm < 0xc0) {
+          this.operands.push({ kind: "M", bits });
+          return DecodeStatus.OK;
+        }
+        this.#setRegister(i, this.#register(modRm, bits));
+        this.operands.push({ kind: "R", bits });
+        return DecodeStatus.OK;
+      case "M":
+        if (this.#modrm >= 0xc0) return DecodeStatus.UNDEFINED;
+        this.operands.push({ kind: "M", bits });
+        return DecodeStatus.OK;
+      case "R":
+        this.#setRegister(i, this.#register(modRm, bits));
+        this.operands.push({ kind: "R", bits });
+        return DecodeStatus.OK;
+      case "G":
+        this.#setRegister(i, this.#register(modReg, bits));
+        this.operands.push({ kind: "R", bits });
+        return DecodeStatus.OK;
+      case "Z": {
+        const opcode = this.#bytes[this.#at - 1]!;
+        const n = (opcode & 7) | ((this.#rex & 1) << 3);
+        this.#setRegister(i, this.#register(n, bits));
+        this.operands.push({ kind: "R", bits });
+        return DecodeStatus.OK;
+      }
+      case "fixed":
+        this.#setRegister(i, registerAddress(spec.register));
+        this.operands.push({ kind: "R", bits });
+        return DecodeStatus.OK;
+      case "one":
+        return this.#constant(i, 8, 1, 0);
+      case "segment":
+        return this.#constant(i, 16, spec.register, 0);
+      case "S":
+        return (modReg & 7) > 5 ? DecodeStatus.UNDEFINED : this.#constant(i, 16, modReg & 7, 0);
+      case "C":
+        return this.#constant(i, bits, modReg, 0);
+      case "D":
+        return this.#constant(i, bits, modReg, 0);
+      case "I":
+        return this.#immediate(i, spec.size, bits);
+      case "J": {
+        const value = this.#signed(spec.size === "b" ? 8 : this.bits === 16 ? 16 : 32);
+        if (value === undefined) return DecodeStatus.TRUNCATED;
+        this.displacementLow = value;
+        this.displacementHigh = value >> 31;
+        this.operands.push({ kind: "J", bits: this.bits });
+        return DecodeStatus.OK;
+      }
+      case "O":
+        return this.#absolute(bits);
+      case "A": {
+        const offset = this.#signed(this.bits === 16 ? 16 : 32);
+        const selector = this.#signed(16);
+        if (offset === undefined || selector === undefined) return DecodeStatus.TRUNCATED;
+        this.immediateLow = this.bits === 16 ? offset & 0xffff : offset;
+        this.displacementLow = selector & 0xffff;
+        this.operands.push({ kind: "I", bits: this.bits });
+        return DecodeStatus.OK;
+      }
+      default:
+        return DecodeStatus.UNDEFINED;
+    }
+  }
+
+  #constant(i: number, bits: number, low: number, high: number): DecodeStatus {
+    // The first constant of an instruction is in IMMEDIATE, a second one in DISPLACEMENT.
+    if (i > 0 && this.operands[i - 1]?.kind === "I") {
+      this.displacementLow = low;
+      this.displacementHigh = high;
+    } else {
+      this.immediateLow = low;
+      this.immediateHigh = high;
+    }
+    this.operands.push({ kind: "I", bits });
+    return DecodeStatus.OK;
+  }
+
+  #immediate(i: number, size: string, bits: number): DecodeStatus {
+    if (size === "v" && bits === 64) {
+      if (this.#at + 8 > this.#end) return DecodeStatus.TRUNCATED;
+      const low = this.#signed(32)!;
+      return this.#constant(i, 64, low, this.#signed(32)!);
+    }
+    const stored = size === "b" || size === "bs" ? 8 : size === "w" || this.bits === 16 ? 16 : 32;
+    const value = this.#signed(stored);
+    if (value === undefined) return DecodeStatus.TRUNCATED;
+    // Bytes and words that are counts, ports and frame sizes are unsigned; the rest sign-extends.
+    const unsigned = (size === "b" && this.operands[0]?.bits !== 8) || size === "w" ||
+      (size === "b" && i === 0);
+    const low = unsigned ? value & (stored === 8 ? 0xff : 0xffff) : value;
+    return this.#constant(i, size === "z" ? this.bits : bits, low, low >> 31);
+  }
+
+  #absolute(bits: number): DecodeStatus {
+    const width = this.addressBits;
+    if (this.#at + width / 8 > this.#end) return DecodeStatus.TRUNCATED;
+    if (width === 16) this.displacementLow = this.#signed(16)! & 0xffff;
+    else {
+      this.displacementLow = this.#signed(32)!;
+      this.displacementHigh = width === 64 ? this.#signed(32)! : 0;
+    }
+    this.base = S.zero;
+    this.index = S.zero;
+    this.#finishAddressing(Seg.DS, 0);
+    this.operands.push({ kind: "M", bits });
+    return DecodeStatus.OK;
+  }
+
+  /** Turns relative targets and RIP-relative displacements into absolute addresses. */
+  #relocate(ripLow: number, ripHigh: number): void {
+    const branch = this.operands.length > 0 && this.operands[0]!.kind === "J";
+    if (!branch && !this.#ripRelative) return;
+    const next = (ripLow >>> 0) + this.length;
+    const sum = next + (this.displacementLow >>> 0);
+    const carry = Math.floor(sum / 0x1_0000_0000);
+    this.displacementLow = sum | 0;
+    this.displacementHigh = (ripHigh + this.displacementHigh + carry) | 0;
+    if (branch && this.#mode.code !== 64) {
+      this.displacementHigh = 0;
+      if (this.bits === 16) this.displacementLow &= 0xffff;
+    }
+  }
+
+  /** The form of the instruction just decoded, with what its semantics do not look at left out. */
+  form(needs: FormNeeds): Form {
+    const { entry } = this;
+    const bits = entry.size === ""
+      ? (this.operands[0]?.bits ?? this.bits)
+      : this.#width(entry.size);
+    return {
+      name: entry.name,
+      bits: (needs.operandSize ? this.bits : bits) as Form["bits"],
+      operands: [...this.operands],
+      address: this.addressForm,
+      addressBits: needs.addressSize ? this.addressBits : 0,
+      code: needs.code ? this.#mode.code : 0,
+      stack: needs.stack ? this.#mode.stack : 0,
+      rep: needs.rep ? this.rep : 0,
+    };
+  }
+
+  /** A number that tells the forms of one entry apart. */
+  variant(needs: FormNeeds): number {
+    const { operands } = this;
+    let kinds = 0;
+    for (let i = 0; i < operands.length; i++) {
+      kinds = kinds * 8 + WIDTH_CODE[operands[i]!.bits]!;
+    }
+    const address = this.addressForm === undefined ? 0 : ADDRESS_CODE[this.addressForm];
+    let number = kinds * 6 + address;
+    number = number * 3 + SIZE_CODE[this.bits];
+    number = number * 3 + (needs.addressSize ? SIZE_CODE[this.addressBits] : 0);
+    number = number * 3 + (needs.code ? SIZE_CODE[this.#mode.code] : 0);
+    number = number * 3 + (needs.stack ? SIZE_CODE[this.#mode.stack] : 0);
+    return number * 3 + (needs.rep ? this.rep : 0);
+  }
+}
+
+const SIZE_CODE = { 16: 0, 32: 1, 64: 2 } as const;
+const WIDTH_CODE: Readonly<Record<number, number>> = { 8: 0, 16: 1, 32: 2, 64: 3, 128: 4 };
+const ADDRESS_CODE = { b64: 1, x64: 2, b32: 3, x32: 4, gen: 5 } as const;
+
+/** Which parts of a form an instruction's semantics look at. */
+export interface FormNeeds {
+  /** The operand-size attribute rather than the width of the first operand. */
+  readonly operandSize?: boolean;
+  /** The address size. */
+  readonly addressSize?: boolean;
+  /** The code size of the mode. */
+  readonly code?: boolean;
+  /** The width of the stack pointer. */
+  readonly stack?: boolean;
+  /** The repeat prefix. */
+  readonly rep?: boolean;
+}

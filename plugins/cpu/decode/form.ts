@@ -1,0 +1,62 @@
+/**
+ * The form of an instruction: all that decides which code carries it out, without the values.
+ *
+ * Two instructions of one form differ only in what stands in their micro-op records: register
+ * addresses, displacement, immediate. The interpreter has one handler for each form.
+ *
+ * @module
+ */
+
+/** How a memory operand's address is computed. */
+export type AddressForm =
+  /** Flat, 64-bit: base + displacement. */
+  | "b64"
+  /** Flat, 64-bit: base + index × scale + displacement. */
+  | "x64"
+  /** Flat, 32-bit: base + displacement. */
+  | "b32"
+  /** Flat, 32-bit: base + index × scale + displacement. */
+  | "x32"
+  /** Anything: address size, segment base, limit and type from the record. */
+  | "gen";
+
+/** What an operand is. */
+export type OperandKind =
+  /** A general-purpose register; its address is in REG0, REG1 or BASE by operand number. */
+  | "R"
+  /** Memory. */
+  | "M"
+  /** A constant in IMMEDIATE (or in DISPLACEMENT if it is the second one). */
+  | "I"
+  /** A vector register; its address is where an "R" operand's would be. */
+  | "V"
+  /** A direct branch: target in DISPLACEMENT, links behind it. */
+  | "J";
+
+/** One operand of a form. */
+export interface FormOperand {
+  /** What it is. */
+  readonly kind: OperandKind;
+  /** Its width in bits (8, 16, 32, 64, 128; for far pointers and descriptor tables that of the offset). */
+  readonly bits: number;
+}
+
+/** The form of an instruction. */
+export interface Form {
+  /** Name of the semantics. */
+  readonly name: string;
+  /** Operand size in bits: 8, 16, 32 or 64. */
+  readonly bits: 8 | 16 | 32 | 64;
+  /** Operands in the manual's order. */
+  readonly operands: readonly FormOperand[];
+  /** How the memory operand is addressed; `undefined` if there is none. */
+  readonly address: AddressForm | undefined;
+  /** Address size in bits; 0 if the semantics do not look at it. */
+  readonly addressBits: 0 | 16 | 32 | 64;
+  /** Code size of the mode: 64-bit, 32-bit, 16-bit; 0 if the semantics do not look at it. */
+  readonly code: 0 | 16 | 32 | 64;
+  /** Width of the stack pointer; 0 if the semantics do not look at it. */
+  readonly stack: 0 | 16 | 32 | 64;
+  /** Repeat prefix: 0 none, 1 REP/REPE, 2 REPNE. */
+  readonly rep: 0 | 1 | 2;
+}

@@ -1,0 +1,419 @@
+/**
+ * A machine: one WebAssembly memory with host physical memory in it, and the processors that share it.
+ *
+ * @module
+ */
+import { MemoryError, UnimplementedError } from "../../../core/mod.ts";
+import { ChunkEntry, PAGE_BACKED } from "../memory/physical.ts";
+import { Missing } from "../microcode/microcode.ts";
+import { Event, S } from "../state/cpu_state.ts";
+import {
+  CHUNK_MAP_BYTES,
+  CHUNK_MAP_COUNT,
+  CHUNK_MAPS,
+  CHUNK_SHIFT,
+  CPU_AREA_BYTES,
+  CPU_AREAS,
+  CPU_STATE,
+  CPU_STATE_END,
+  MAX_CPUS,
+  PAGE_MAPS,
+  PAGE_MAPS_BYTES,
+  PHYSICAL_SHIFT,
+  RAM,
+  TLB_NEVER,
+} from "../state/layout.ts";
+import { INDEX_BYTES } from "../state/tlb_layout.ts";
+import { BlockHeader, MICRO_OP_BYTES, MicroOp } from "./block_layout.ts";
+import { Blocks } from "./blocks.ts";
+import { MAX_INSTRUCTION_BYTES } from "../decode/decoder.ts";
+import { StateView } from "../state/view.ts";
+import { resetProcessor } from "./reset.ts";
+import { Handlers, TABLE_SIZE } from "./handlers.ts";
+import { NO_OUTSIDE, type Outside } from "./outside.ts";
+
+const CHUNK = 1 << CHUNK_SHIFT;
+const PAGE = 0x1000;
+const WASM_PAGE = 0x1_0000;
+/** Bytes of the page words of one chunk. */
+const PAGE_MAP_BYTES = (CHUNK / PAGE) * 4;
+const MISSING: Readonly<Record<number, string>> = {
+  [Missing.TASK_SWITCH]: "hardware task switches",
+};
+
+/** Sizes of a machine. */
+export interface MachineOptions {
+  /** Bytes of host physical memory that can be in use at one time. */
+  readonly memoryBytes: number;
+  /** Number of processors. */
+  readonly cpus: number;
+}
+
+/** A machine. Most of it is for the parts of this plugin; users meet `Processor` and `HostMemory`. */
+export class Machine {
+  /** The whole memory. */
+  readonly memory: WebAssembly.Memory;
+  /** The memory as bytes. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The memory as 32-bit words. */
+  readonly words: Int32Array<ArrayBuffer>;
+  /** The memory as 64-bit words, for what is off every hot path. */
+  readonly longs: BigUint64Array<ArrayBuffer>;
+  /** Interpreter functions by name. */
+  readonly exports: Record<string, CallableFunction>;
+  /** Decoded blocks. */
+  readonly blocks: Blocks;
+  /** State of the loaded processor. */
+  readonly state: StateView;
+  /** Handlers. */
+  readonly handlers: Handlers;
+  /** Words 0–7 handed to and from {@linkcode Outside}. */
+  readonly exchange: Int32Array<ArrayBuffer>;
+  /** Number of processors. */
+  readonly cpus: number;
+  readonly #poolEnd: number;
+  #pool = RAM;
+  #pageMaps = PAGE_MAPS;
+  /** Host physical address behind each chunk of another address space, by index of its map word. */
+  readonly #aliases = new Map<number, number>();
+  /** Backing that was given back, filled with zeros. */
+  readonly #free: number[] = [];
+  #loaded = 0;
+  #running = false;
+  readonly #owners: Outside[];
+  #outside: Outside = NO_OUTSIDE;
+
+  constructor(options: MachineOptions) {
+    const { memoryBytes, cpus } = options;
+    if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_CPUS) {
+      throw new RangeError(`cpus: ${cpus} is not a number of processors from 1 to ${MAX_CPUS}`);
+    }
+    const chunks = Math.ceil(memoryBytes / CHUNK);
+    // One page more, so that an access that begins in the last byte stays inside.
+    const bytes = RAM + chunks * CHUNK + WASM_PAGE;
+    if (!(memoryBytes > 0) || bytes > 0x1_0000_0000) {
+      const most = Math.floor((0x1_0000_0000 - RAM - WASM_PAGE) / (1 << 20));
+      throw new RangeError(`memory: ${memoryBytes} bytes cannot be had; the most is ${most} MiB`);
+    }
+    const pages = bytes / WASM_PAGE;
+    this.cpus = cpus;
+    this.#owners = Array.from({ length: cpus }, () => NO_OUTSIDE);
+    this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    // The memory is not declared shared, so neither is its buffer.
+    const buffer = this.memory.buffer as ArrayBuffer;
+    this.bytes = new Uint8Array(buffer);
+    this.words = new Int32Array(buffer, 0, Math.floor(buffer.byteLength / 4));
+    this.longs = new BigUint64Array(buffer, 0, Math.floor(buffer.byteLength / 8));
+    this.exchange = new Int32Array(buffer, S.exchange, 8);
+    this.#poolEnd = RAM + chunks * CHUNK;
+    const table = new WebAssembly.Table({ initial: TABLE_SIZE, element: "anyfunc" });
+    this.handlers = new Handlers(this.memory, table, this.#imports());
+    this.exports = this.handlers.exports;
+    this.blocks = new Blocks(buffer, this.handlers, cpus);
+    this.state = new StateView(this.words, this.longs);
+    this.bytes.fill(0xff, TLB_NEVER, TLB_NEVER + INDEX_BYTES);
+    for (let cpu = 0; cpu < cpus; cpu++) this.#reset(cpu);
+    this.#load(0);
+  }
+
+  #imports(): Record<string, WebAssembly.ImportValue> {
+    // The owner of a processor may change; which processor runs, changes all the time.
+    const outside = (): Outside => this.#outside;
+    return {
+      allocateChunk: (index: number) => this.#touched(index),
+      deviceRead: (low: number, high: number, bytes: number) =>
+        outside().deviceRead((high >>> 0) * 0x1_0000_0000 + (low >>> 0), bytes),
+      deviceWrite: (low: number, high: number, bytes: number) =>
+        outside().deviceWrite((high >>> 0) * 0x1_0000_0000 + (low >>> 0), bytes),
+      portRead: (port: number, bytes: number) => outside().portRead(port, bytes),
+      portWrite: (port: number, bytes: number, value: number) =>
+        outside().portWrite(port, bytes, value >>> 0),
+      cpuid: (leaf: number, subleaf: number) => outside().cpuid(leaf >>> 0, subleaf >>> 0),
+      msrRead: (index: number) => Number(outside().msrRead(index >>> 0)),
+      msrWrite: (index: number) => Number(outside().msrWrite(index >>> 0)),
+      decode: (code: number, alone: number) => this.blocks.build(code >>> 0, alone !== 0),
+      codeWritten: (address: number, bytes: number) => this.blocks.written(address >>> 0, bytes),
+      isolate: (uop: number) => this.blocks.isolate(uop >>> 0),
+      unimplemented: (what: number) => this.#unimplemented(what >>> 0),
+      acknowledge: () => outside().acknowledge(),
+    };
+  }
+
+  #unimplemented(what: number): never {
+    const feature = MISSING[what];
+    if (feature !== undefined) {
+      throw new UnimplementedError(
+        `the processor does not implement ${feature} (${this.#where()})`,
+      );
+    }
+    const bytes = Array.from(this.#recordBytes(what), (byte) => byte.toString(16).padStart(2, "0"));
+    const name = this.blocks.unimplementedName(what);
+    // Everything has been stored; giving the instruction up makes RIP point at it.
+    this.exports.settle!();
+    throw new UnimplementedError(
+      `the processor does not implement the ${name} instruction ${
+        bytes.join(" ")
+      } (${this.#where()})`,
+    );
+  }
+
+  #where(): string {
+    return `RIP ${this.state.rip.toString(16)}h`;
+  }
+
+  /** Up to 15 bytes from the instruction of micro-op `uop` on, to the end of its page. */
+  #recordBytes(uop: number): Uint8Array {
+    const index = this.bytes[uop + MicroOp.INDEX]!;
+    const block = uop - index * MICRO_OP_BYTES - BlockHeader.BYTES;
+    const code = this.words[(block + BlockHeader.CODE) >> 2]! >>> 0;
+    const start = code + (this.words[(uop + MicroOp.HANDLER) >> 2]! >>> 16);
+    const end = Math.min(start + MAX_INSTRUCTION_BYTES, (start | (PAGE - 1)) + 1);
+    return this.bytes.slice(start, end);
+  }
+
+  // Physical memory.
+
+  /** Address of the chunk map of physical address space `space`; 0 is the host's. */
+  chunkMap(space: number): number {
+    if (space < 0 || space >= CHUNK_MAP_COUNT) throw new RangeError(`no address space ${space}`);
+    return CHUNK_MAPS + space * CHUNK_MAP_BYTES;
+  }
+
+  /** Makes `bytes` at host physical address `start` memory; both multiples of 2 MiB. */
+  addMemory(start: number, bytes: number): void {
+    if (start % CHUNK !== 0 || bytes % CHUNK !== 0 || start + bytes > 2 ** PHYSICAL_SHIFT) {
+      throw new RangeError(`memory at ${start.toString(16)}h: not chunks of 2 MiB below 64 GiB`);
+    }
+    const map = this.chunkMap(0) >> 2;
+    this.words.fill(ChunkEntry.LAZY, map + start / CHUNK, map + (start + bytes) / CHUNK);
+  }
+
+  /** Takes memory out again; its backing is used for something else. */
+  removeMemory(start: number, bytes: number): void {
+    const map = this.chunkMap(0) >> 2;
+    for (let chunk = start / CHUNK; chunk < (start + bytes) / CHUNK; chunk++) {
+      const word = this.words[map + chunk]!;
+      this.words[map + chunk] = ChunkEntry.NONE;
+      if ((word & ChunkEntry.BACKED) === 0) continue;
+      const address = (word & ~(CHUNK - 1)) >>> 0;
+      this.blocks.written(address, CHUNK);
+      this.bytes.fill(0, address, address + CHUNK);
+      this.#free.push(address);
+    }
+  }
+
+  /** In address space `space`, maps `bytes` at `start` to host physical memory at `host`. */
+  mapAlias(space: number, start: number, bytes: number, host: number): void {
+    const map = this.chunkMap(space);
+    for (let at = start; at < start + bytes;) {
+      const end = Math.min(start + bytes, (Math.floor(at / CHUNK) + 1) * CHUNK);
+      const entry = (map + Math.floor(at / CHUNK) * 4) >> 2;
+      const source = host + (at - start);
+      if (end - at === CHUNK && source % CHUNK === 0) {
+        this.words[entry] = ChunkEntry.LAZY;
+        this.#aliases.set(entry, source);
+      } else this.#aliasPages(entry, at, end, source);
+      at = end;
+    }
+  }
+
+  /** In address space `space`, makes `bytes` at `start` no memory. */
+  unmapAlias(space: number, start: number, bytes: number): void {
+    const map = this.chunkMap(space);
+    for (let at = start; at < start + bytes;) {
+      const end = Math.min(start + bytes, (Math.floor(at / CHUNK) + 1) * CHUNK);
+      const entry = (map + Math.floor(at / CHUNK) * 4) >> 2;
+      const word = this.words[entry]!;
+      if ((word & ChunkEntry.PAGES) === 0) {
+        this.words[entry] = ChunkEntry.NONE;
+        this.#aliases.delete(entry);
+      } else {
+        for (let page = at; page < end; page += PAGE) {
+          this.words[((word & ~7) + ((page % CHUNK) / PAGE) * 4) >> 2] = 0;
+        }
+      }
+      at = end;
+    }
+  }
+
+  #aliasPages(entry: number, start: number, end: number, host: number): void {
+    let word = this.words[entry]!;
+    if ((word & ChunkEntry.PAGES) === 0) {
+      if (this.#pageMaps >= PAGE_MAPS + PAGE_MAPS_BYTES) {
+        throw new RangeError("too many pieces of memory that are not whole chunks of 2 MiB");
+      }
+      word = this.#pageMaps | ChunkEntry.PAGES;
+      this.#pageMaps += PAGE_MAP_BYTES;
+      this.words[entry] = word;
+    }
+    const table = word & ~7;
+    for (let at = start; at < end; at += PAGE) {
+      const page = this.translate(host + (at - start));
+      this.words[(table + ((at % CHUNK) / PAGE) * 4) >> 2] = page | PAGE_BACKED;
+    }
+  }
+
+  /** A processor has touched chunk `index` of its address space for the first time. */
+  #touched(index: number): number {
+    const map = this.words[S.physicalMap.address >> 2]! >> 2;
+    const address = this.#backing(this.#aliases.get(map + index) ?? index * CHUNK);
+    this.words[map + index] = address | ChunkEntry.BACKED;
+    return address;
+  }
+
+  /** Memory address of the chunk at host physical address `host`, which gets its backing. */
+  #backing(host: number): number {
+    const entry = (this.chunkMap(0) + (host / CHUNK) * 4) >> 2;
+    const word = this.words[entry]!;
+    if ((word & ChunkEntry.BACKED) !== 0) return (word & ~(CHUNK - 1)) >>> 0;
+    if (word !== ChunkEntry.LAZY) throw new RangeError(`no memory at ${host.toString(16)}h`);
+    const address = this.#free.pop() ?? this.#take();
+    this.words[entry] = address | ChunkEntry.BACKED;
+    return address;
+  }
+
+  #take(): number {
+    if (this.#pool + CHUNK > this.#poolEnd) {
+      throw new MemoryError(0, "host physical memory is used up: give the cpu plugin more of it");
+    }
+    const address = this.#pool;
+    this.#pool += CHUNK;
+    return address;
+  }
+
+  /** Memory address of a host physical address, or 0; chunks without backing get one. */
+  translate(address: number): number {
+    if (address < 0 || address >= 2 ** PHYSICAL_SHIFT) return 0;
+    const chunk = Math.floor(address / CHUNK);
+    const word = this.words[(this.chunkMap(0) >> 2) + chunk]!;
+    if (word === ChunkEntry.NONE) return 0;
+    return this.#backing(chunk * CHUNK) + address % CHUNK;
+  }
+
+  // Processors.
+
+  /** The processor that is loaded. */
+  get loaded(): number {
+    return this.#loaded;
+  }
+
+  #area(cpu: number): number {
+    return CPU_AREAS + cpu * CPU_AREA_BYTES;
+  }
+
+  /** Where the general registers of a processor that is not loaded are saved. */
+  savedAddress(cpu: number): number {
+    return this.#area(cpu) + S.registers - CPU_STATE;
+  }
+
+  /** Loads processor `cpu`, saving the one that is loaded. */
+  load(cpu: number): void {
+    if (cpu === this.#loaded) return;
+    const size = CPU_STATE_END - CPU_STATE;
+    this.bytes.copyWithin(this.#area(this.#loaded), CPU_STATE, CPU_STATE + size);
+    this.#load(cpu);
+  }
+
+  #load(cpu: number): void {
+    const area = this.#area(cpu);
+    this.bytes.copyWithin(CPU_STATE, area, area + CPU_STATE_END - CPU_STATE);
+    this.#loaded = cpu;
+    this.#outside = this.#owners[cpu]!;
+  }
+
+  /** Says who answers what processor `cpu` asks, and which physical address space it is attached to. */
+  attach(cpu: number, outside: Outside, space: number): void {
+    this.load(cpu);
+    this.#owners[cpu] = outside;
+    this.#outside = outside;
+    const map = this.chunkMap(space);
+    this.state.set32(S.physicalMap, map);
+    this.state.set32(S.hostMap, map);
+    this.state.set32(S.guestMap, map);
+    this.flushTlbs();
+  }
+
+  /** Drops all translations of the loaded processor. */
+  flushTlbs(): void {
+    this.exports.flushContexts!(0, 0n, 2);
+  }
+
+  /** Works out what follows from segments and control registers, after they were written from outside. */
+  refresh(): void {
+    this.exports.refreshSegments!();
+    this.exports.updateMode!();
+  }
+
+  /** As {@linkcode Machine.run}, through a hypervisor's entry stub. */
+  enterGuest(low: number, high: number, registers: number, budget: number): number {
+    this.#running = true;
+    try {
+      return this.exports.enterGuest!(low, high, registers, budget) as number;
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  /** Whether host physical address `address` is memory. */
+  isMemory(address: number): boolean {
+    return this.words[(this.chunkMap(0) >> 2) + Math.floor(address / CHUNK)] !== ChunkEntry.NONE;
+  }
+
+  /** After something was thrown through a run: back to the start of the instruction. */
+  abandon(): void {
+    this.exports.settle!();
+    const { state } = this;
+    state.set32(S.budget, state.get32(S.budget) + state.get32(S.held));
+    state.set32(S.held, 0);
+  }
+
+  /** Instructions retired in the current or last run; the one at hand, if any, does not count. */
+  get retired(): number {
+    const word = (address: number): number => this.words[address >> 2]!;
+    const charged = word(S.budgetStart.address) - word(S.budget.address) - word(S.held.address) -
+      word(S.deliveries.address);
+    const uop = word(S.uop.address) >>> 0;
+    if (uop === 0) return charged;
+    const index = this.bytes[uop + MicroOp.INDEX]!;
+    const block = uop - index * MICRO_OP_BYTES - BlockHeader.BYTES;
+    const count = this.words[(block + BlockHeader.COUNT) >> 2]! & 0xffff;
+    return charged - (count - this.bytes[uop + MicroOp.ORDINAL]!);
+  }
+
+  /** From inside a run: at most `count` more instructions, the one at hand included. */
+  limit(count: number): void {
+    const { state } = this;
+    state.set32(S.limit, Math.max(0, Math.min(count - 1, 0x4000_0000)));
+    state.set32(S.events, state.get32(S.events) | Event.LIMIT);
+  }
+
+  /** Sets the time-stamp counter of the loaded processor to `ticks` now. */
+  setTsc(ticks: number): void {
+    const start = this.#running ? ticks - this.retired : ticks;
+    this.state.setHalves(S.tscStart, start | 0, Math.floor(start / 0x1_0000_0000));
+  }
+
+  /** Runs the loaded processor for at most `budget` instructions; why it stopped. */
+  run(budget: number): number {
+    this.#running = true;
+    try {
+      return this.exports.run!(budget) as number;
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  /** Sets processor `cpu` to the state after RESET (APM vol. 2, 14.1.3). */
+  #reset(cpu: number): void {
+    this.bytes.fill(0, CPU_STATE, CPU_STATE_END);
+    this.words[S.cpuIndex.address >> 2] = cpu;
+    for (const field of [S.physicalMap, S.hostMap, S.guestMap]) {
+      this.words[field.address >> 2] = this.chunkMap(0);
+    }
+    resetProcessor(this.state, false);
+    this.exports.selectContext!(0);
+    this.refresh();
+    this.bytes.copyWithin(this.#area(cpu), CPU_STATE, CPU_STATE_END);
+    this.#loaded = cpu;
+  }
+}

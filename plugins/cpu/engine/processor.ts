@@ -1,0 +1,359 @@
+/**
+ * One processor, as vendors see it.
+ *
+ * @module
+ */
+import { Outcome } from "../microcode/outside.ts";
+import { EventFormat } from "../microcode/raise.ts";
+import { Rflags } from "../microcode/registers.ts";
+import { Event, EventLog, Mode, registerAddress, S } from "../state/cpu_state.ts";
+import type { StateView } from "../state/view.ts";
+import { readXsave, writeXsave } from "../state/xsave.ts";
+import { SvmExit } from "../svm/exit_codes.ts";
+import { IntControl } from "../svm/vmcb.ts";
+import type { Machine } from "./machine.ts";
+import { NO_OUTSIDE, type Outside } from "./outside.ts";
+import { resetProcessor } from "./reset.ts";
+import { Stop } from "./run.ts";
+
+/** An event that a processor delivered, or began to. */
+export interface RecentEvent {
+  /** Vector, 0 to 255. */
+  readonly vector: number;
+  /** What it was. */
+  readonly type: "interrupt" | "nmi" | "exception" | "software";
+  /** Error code, if it has one. */
+  readonly errorCode: number | undefined;
+  /** RIP that it interrupted. */
+  readonly rip: bigint;
+  /** CR2 at that time: for a page fault, its address. */
+  readonly cr2: bigint;
+  /** False if another fault came up on the way. */
+  readonly delivered: boolean;
+}
+
+const EVENT_TYPES: Readonly<Record<number, RecentEvent["type"]>> = {
+  [EventFormat.EXTERNAL]: "interrupt",
+  [EventFormat.NMI]: "nmi",
+  [EventFormat.EXCEPTION]: "exception",
+  [EventFormat.SOFTWARE]: "software",
+};
+
+/** R0–R31, RIP, RFLAGS. */
+const REGISTER_SLOTS = 34;
+
+/** Most instructions one call may be asked to run. */
+const MOST = 0x4000_0000;
+
+/**
+ * A processor of the host. What it holds is only there to be read and written while it is loaded; every
+ * method loads it first.
+ */
+export class Processor {
+  /** Its number. */
+  readonly index: number;
+  readonly #machine: Machine;
+
+  /** Made by the plugin. */
+  constructor(machine: Machine, index: number) {
+    this.#machine = machine;
+    this.index = index;
+  }
+
+  /** Makes it the loaded processor. */
+  load(): void {
+    this.#machine.load(this.index);
+  }
+
+  /** Whether it is the loaded one. */
+  get loaded(): boolean {
+    return this.#machine.loaded === this.index;
+  }
+
+  /** Its registers. */
+  get state(): StateView {
+    this.load();
+    return this.#machine.state;
+  }
+
+  /** Words 0–7 handed to and from {@linkcode Outside}. */
+  get exchange(): Int32Array {
+    return this.#machine.exchange;
+  }
+
+  /** Where R0–R31, RIP and RFLAGS are now: 34 slots of two words. Loading a processor moves them. */
+  get registerStorage(): Uint32Array {
+    const address = this.loaded ? registerAddress(0) : this.#machine.savedAddress(this.index);
+    return new Uint32Array(this.#machine.memory.buffer, address, 2 * REGISTER_SLOTS);
+  }
+
+  /**
+   * Says who answers what the processor asks, and to which physical address space it is attached:
+   * 0 is the host's, others are filled with `Processors.mapAlias`.
+   */
+  attach(outside: Outside, space: number): void {
+    this.#machine.attach(this.index, outside, space);
+  }
+
+  /**
+   * In guest mode without nested paging, physical addresses are those of address space `space`: for a
+   * processor that carries out instructions in place of a guest's.
+   */
+  setGuestSpace(space: number): void {
+    this.state.set32(S.guestMap, this.#machine.chunkMap(space));
+  }
+
+  /** Gives it back to nobody. */
+  detach(): void {
+    this.#machine.attach(this.index, NO_OUTSIDE, 0);
+  }
+
+  /** RESET or INIT. */
+  reset(init = false): void {
+    resetProcessor(this.state, init);
+    this.refresh();
+  }
+
+  /** Works out what follows from registers that were written from outside; drops translations. */
+  refresh(): void {
+    this.load();
+    this.#machine.flushTlbs();
+    this.#machine.refresh();
+  }
+
+  /** Drops all cached translations: nested tables or memory have changed. */
+  flushTlbs(): void {
+    this.load();
+    this.#machine.flushTlbs();
+  }
+
+  /**
+   * Runs until `budget` instructions are retired or something else stops it; see {@linkcode Stop}.
+   * Throws what {@linkcode Outside} throws, with the processor at the start of the instruction.
+   */
+  run(budget: number): Stop {
+    this.load();
+    try {
+      return this.#machine.run(Math.min(budget, MOST)) as Stop;
+    } catch (error) {
+      this.#machine.abandon();
+      throw error;
+    }
+  }
+
+  /**
+   * Executes VMRUN of the VMCB at host physical address `vmcb`, with VMLOAD before and VMSAVE behind it
+   * and the general registers but RAX and RSP taken from and put back into `registers` (a view on host
+   * memory, 16 slots of 8 bytes): what a hypervisor's entry stub does. Returns behind the #VMEXIT;
+   * when `budget` is used up, a physical interrupt is what makes the guest exit.
+   */
+  enterGuest(vmcb: number, registers: ArrayBufferView, budget: number): void {
+    this.load();
+    const machine = this.#machine;
+    const area = registers.byteOffset;
+    const low = vmcb % 0x1_0000_0000;
+    const high = Math.floor(vmcb / 0x1_0000_0000);
+    const limit = Math.min(budget, MOST);
+    let stop: Stop = Stop.REQUEST;
+    try {
+      stop = machine.enterGuest(low | 0, high | 0, area | 0, limit) as Stop;
+    } catch (error) {
+      machine.abandon();
+      throw error;
+    } finally {
+      // Whatever happened, the host is back and the guest's state is in the VMCB.
+      if (stop !== Stop.VMEXIT) this.#leaveGuest(stop);
+      machine.exports.leaveGuestStub!(low | 0, high | 0, area | 0);
+    }
+  }
+
+  /** The guest is to exit at this boundary though nothing in it asked for it. */
+  #leaveGuest(stop: Stop): void {
+    // A triple fault that is not intercepted takes the host down with it.
+    const code = stop === Stop.SHUTDOWN ? SvmExit.SHUTDOWN : SvmExit.INTR;
+    this.#machine.exports.forceExit!(code);
+  }
+
+  /** Instructions retired in the current or last run. */
+  get retired(): number {
+    return this.#machine.retired;
+  }
+
+  /** Within {@linkcode Outside}: at most `count` more instructions may be retired in this run. */
+  limit(count: number): void {
+    this.#machine.limit(count);
+  }
+
+  /** Sets the time-stamp counter to `ticks` now. */
+  setTsc(ticks: number): void {
+    this.#machine.setTsc(ticks);
+  }
+
+  /** Sets TSC_AUX, 32 bits: what RDTSCP returns in ECX. */
+  setTscAux(value: number): void {
+    this.state.setHalves(S.tscAux, value, 0);
+  }
+
+  /** Level of the INTR pin. */
+  get interruptLine(): boolean {
+    return (this.state.get32(S.events) & Event.INTR) !== 0;
+  }
+
+  /**
+   * Whether it would react to INTR before the next instruction, by delivering the interrupt or by
+   * #VMEXIT. With V_INTR_MASKING it is the host's IF that counts (APM vol. 2, 15.21.1).
+   */
+  get takesInterrupts(): boolean {
+    const { state } = this;
+    if (!this.#open) return false;
+    const masking = state.get32(S.guestMode) !== 0 &&
+      (state.get32(S.intControl) & IntControl.V_INTR_MASKING) !== 0;
+    return masking ? state.get32(S.hostIf) !== 0 : (state.low(S.rflags) & Rflags.IF) !== 0;
+  }
+
+  /** Whether it would react to an NMI before the next instruction. */
+  get takesNmis(): boolean {
+    return this.#open && this.state.get32(S.nmiBlocked) === 0;
+  }
+
+  /** GIF is set, and there is neither an interrupt shadow nor an event to be injected. */
+  get #open(): boolean {
+    const { state } = this;
+    const closed = Event.SHADOW | Event.SHADOW_NEW | Event.INJECT;
+    return state.get32(S.gif) !== 0 && (state.get32(S.events) & closed) === 0;
+  }
+
+  /** Drives the INTR pin. */
+  setInterruptLine(level: boolean): void {
+    this.#setEvent(Event.INTR, level);
+  }
+
+  /** Latches an NMI. */
+  raiseNmi(): void {
+    this.#setEvent(Event.NMI, true);
+  }
+
+  /** Ends a halt. */
+  wake(): void {
+    this.#setEvent(Event.HALTED, false);
+  }
+
+  /** Clears a shutdown, as RESET does. */
+  clearShutdown(): void {
+    this.#setEvent(Event.SHUTDOWN, false);
+  }
+
+  #setEvent(bit: number, value: boolean): void {
+    const { state } = this;
+    const events = state.get32(S.events);
+    state.set32(S.events, value ? events | bit : events & ~bit);
+  }
+
+  /**
+   * Delivers an event before the next instruction, past all intercepts. `event` has the format of
+   * EVENTINJ 31:0 (APM vol. 2, 15.20).
+   */
+  inject(event: number, errorCode: number): void {
+    const { state } = this;
+    state.set32(S.injection, event);
+    state.set32(S.injectionError, errorCode);
+    state.setHalves(S.injectionRip, state.low(S.rip), state.high(S.rip));
+    this.#setEvent(Event.INJECT, true);
+  }
+
+  /** Whether an injected event has not been delivered yet. */
+  get injecting(): boolean {
+    return (this.state.get32(S.events) & Event.INJECT) !== 0;
+  }
+
+  /** Whether the next instruction is in the shadow of STI or MOV SS. */
+  get interruptShadow(): boolean {
+    return (this.state.get32(S.events) & (Event.SHADOW | Event.SHADOW_NEW)) !== 0;
+  }
+
+  set interruptShadow(value: boolean) {
+    this.#setEvent(Event.SHADOW_NEW | Event.SHADOW_SS, false);
+    this.#setEvent(Event.SHADOW, value);
+  }
+
+  /** Whether it executes 64-bit code. */
+  get is64Bit(): boolean {
+    return (this.state.get32(S.mode) & Mode.LONG) !== 0;
+  }
+
+  /** Within {@linkcode Outside}: the instruction has been dealt with, and RIP is where to go on. */
+  leaveInstruction(): void {
+    this.#machine.state.set32(S.outcome, Outcome.LEFT);
+  }
+
+  /** Within {@linkcode Outside}: the instruction ends in an exception (EVENTINJ format). */
+  failInstruction(event: number, errorCode: number): void {
+    const { state } = this.#machine;
+    state.set32(S.exception, event);
+    state.set32(S.exceptionError, errorCode);
+    state.set32(S.outcome, Outcome.FAULT);
+  }
+
+  /** The last events it delivered or began to, at most sixteen, oldest first. */
+  recentEvents(): RecentEvent[] {
+    const { state } = this;
+    const count = state.get32(S.eventCount);
+    const kept = Math.min(count, EventLog.ENTRIES);
+    return Array.from({ length: kept }, (_, k) => {
+      const at = S.eventLog + ((count - kept + k) % EventLog.ENTRIES) * EventLog.BYTES;
+      const head = state.at(at + EventLog.EVENT);
+      const event = Number(head & 0xffff_ffffn);
+      return {
+        vector: event & 0xff,
+        type: EVENT_TYPES[event & EventFormat.TYPE] ?? "exception",
+        errorCode: (event & EventFormat.ERROR) === 0 ? undefined : Number(head >> 32n),
+        rip: state.at(at + EventLog.RIP),
+        cr2: state.at(at + EventLog.CR2),
+        delivered: (state.at(at + EventLog.DELIVERED) & 1n) !== 0n,
+      };
+    });
+  }
+
+  /** Says whether the host is the program outside, so that #VMEXIT returns from the run. */
+  setHostOutside(outside: boolean): void {
+    this.state.set32(S.hostOutside, Number(outside));
+  }
+
+  /** x87 and SSE state, as an XSAVE area in standard format. */
+  get xsave(): Uint8Array {
+    this.load();
+    return readXsave(this.#machine.bytes);
+  }
+
+  set xsave(area: Uint8Array) {
+    this.load();
+    writeXsave(this.#machine.bytes, area);
+  }
+
+  /** RDMSR by the host: the value, or `undefined` for #GP. */
+  readMsr(index: number): bigint | undefined {
+    this.load();
+    const { exports, longs } = this.#machine;
+    return exports.readMsr!(index | 0) === 0 ? undefined : longs[S.exchange >> 3];
+  }
+
+  /** WRMSR by the host: false for #GP. */
+  writeMsr(index: number, value: bigint): boolean {
+    this.load();
+    const { exports, longs } = this.#machine;
+    longs[S.exchange >> 3] = BigInt.asUintN(64, value);
+    return exports.writeMsr!(index | 0) !== 0;
+  }
+
+  /** Makes RFLAGS in the state complete, for reading from outside of a run. */
+  exposeFlags(): void {
+    this.load();
+    this.#machine.exports.beforeOutside!();
+  }
+
+  /** Takes RFLAGS in the state over, after {@linkcode Processor.exposeFlags} or a write. */
+  absorbFlags(): void {
+    this.load();
+    this.#machine.exports.afterOutside!();
+  }
+}

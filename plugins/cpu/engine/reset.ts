@@ -1,0 +1,72 @@
+/**
+ * The state of a processor after RESET and INIT (APM vol. 2, 14.1.3, table 14-1).
+ *
+ * @module
+ */
+import { Rflags } from "../microcode/registers.ts";
+import { Attr, registerAddress, S, Seg } from "../state/cpu_state.ts";
+import type { Field64 } from "../state/field.ts";
+import type { StateView } from "../state/view.ts";
+
+/** Bits of a physical address; CPUID 8000_0008h reports the same. */
+export const PHYSICAL_ADDRESS_BITS = 48;
+
+/** RDX after RESET: family, model and stepping as CPUID 1 EAX reports them. */
+export const PROCESSOR_SIGNATURE = 0x00a1_0f11;
+
+const DATA = Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED;
+const CODE = DATA | Attr.CODE;
+const LDT = Attr.P | 2;
+const TSS = Attr.P | 11;
+
+/** Registers that RESET sets to something other than 0. */
+const VALUES: readonly (readonly [Field64, bigint])[] = [
+  [S.rip, 0xfff0n],
+  [S.rflags, BigInt(Rflags.ONE)],
+  [S.cr0, 0x6000_0010n],
+  [S.dr6, 0xffff_0ff0n],
+  [S.dr7, 0x400n],
+];
+
+/** Registers that RESET sets and INIT keeps. */
+const KEPT_BY_INIT: readonly (readonly [Field64, bigint])[] = [
+  [S.pat, 0x0007_0406_0007_0406n],
+  [S.xcr0, 1n],
+];
+
+/** Registers that are 0 after RESET and INIT alike. */
+const ZERO: readonly Field64[] = [S.cr2, S.cr3, S.cr4, S.cr8, S.efer, S.gdtBase, S.idtBase];
+
+/** Sets the loaded processor to the state after RESET or, with `init`, after INIT. */
+export function resetProcessor(state: StateView, init: boolean): void {
+  for (let n = 0; n < 16; n++) state.setRegister(n, 0n);
+  state.setRegister(2, BigInt(PROCESSOR_SIGNATURE));
+  for (const field of ZERO) state.set(field, 0n);
+  for (const [field, value] of VALUES) state.set(field, value);
+  for (let n = 0; n < 4; n++) state.setAt(S.dr + 8 * n, 0n);
+  for (const segment of [Seg.ES, Seg.SS, Seg.DS, Seg.FS, Seg.GS]) {
+    state.setSegment(segment, { selector: 0, attributes: DATA, limit: 0xffff, base: 0n });
+  }
+  const base = 0xffff_0000n;
+  state.setSegment(Seg.CS, { selector: 0xf000, attributes: CODE, limit: 0xffff, base });
+  state.setSegment(Seg.LDTR, { selector: 0, attributes: LDT, limit: 0xffff, base: 0n });
+  state.setSegment(Seg.TR, { selector: 0, attributes: TSS, limit: 0xffff, base: 0n });
+  state.set32(S.gdtLimit, 0xffff);
+  state.set32(S.idtLimit, 0xffff);
+  state.set32(S.cpl, 0);
+  state.set32(S.events, 0);
+  state.set32(S.flagsKind, 25);
+  state.set(S.flagsA, 0n);
+  state.set(S.flagsB, 0n);
+  state.set32(S.nmiBlocked, 0);
+  state.set32(S.gif, 1);
+  state.set32(S.guestMode, 0);
+  if (init) return;
+  for (let n = 16; n < 32; n++) state.setAt(registerAddress(n), 0n);
+  for (const [field, value] of KEPT_BY_INIT) state.set(field, value);
+  state.set32(S.physicalBits, PHYSICAL_ADDRESS_BITS);
+  state.set(S.reservedPte, (1n << 52n) - (1n << BigInt(PHYSICAL_ADDRESS_BITS)));
+  state.set32(S.mxcsr, 0x1f80);
+  state.set32(S.fpuControl, 0x40);
+  state.set32(S.fpuTag, 0x5555);
+}

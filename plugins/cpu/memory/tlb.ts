@@ -1,0 +1,191 @@
+/**
+ * The software TLB: filling, flushing, choosing contexts.
+ *
+ * An entry of a data array is a page's linear address and what has to be added to an address in that
+ * page to get where it stands in memory. Privilege is not stored: each kind of access has arrays of
+ * its own, and an entry exists only where the access was allowed. A write entry exists only for a page
+ * that is dirty already and holds no decoded code.
+ *
+ * @module
+ */
+import type { Microcode } from "../microcode/microcode.ts";
+import { S } from "../state/cpu_state.ts";
+import { CPU_AREA_BYTES, CPU_AREAS } from "../state/layout.ts";
+import {
+  Context,
+  CONTEXT_COUNT,
+  CONTEXTS,
+  FETCH_BYTES,
+  FETCH_ENTRIES,
+  INDEX_BYTES,
+  JUMP_ENTRIES,
+  LOG_ENTRIES,
+  TLB_MASK,
+  WRITE_OFFSET,
+} from "../state/tlb_layout.ts";
+import { type FunctionBuilder, type I32, i32, I32T, type I64 } from "../wasm/mod.ts";
+import { pageHoldsCode } from "./physical.ts";
+
+/** Byte offset, in its array, of the entry for a linear address (given by its low half). */
+export function tlbSlot(low: I32): I32 {
+  // Two shifts are folded so that pages 4 MiB apart, as stacks and heaps often are, do not collide.
+  return low.shrU(8).xor(low.shrU(18)).and(TLB_MASK);
+}
+
+const fetchSlot = (low: I32): I32 => low.shrU(12).xor(low.shrU(20)).and(FETCH_ENTRIES - 1).shl(4);
+
+/** Byte offset, in the jump cache, of the entry for a RIP (given by its low half). */
+export function jumpSlot(low: I32): I32 {
+  return low.xor(low.shrU(10)).and(JUMP_ENTRIES - 1).shl(4);
+}
+
+const pageOf = (linear: I64): I64 => linear.and(~0xfff);
+
+/** Notes that the entry at `address` has been filled, so that a flush finds it. */
+export function logFill(f: FunctionBuilder, context: I32, address: I32): void {
+  const count = f.load32(context, Context.FILLED);
+  f.if(count.ltU(LOG_ENTRIES), () => f.store32(context.add(count.shl(2)), address, Context.LOG));
+  f.store32(context, count.add(1), Context.FILLED);
+}
+
+/** Enters a data translation: the page of `linear` stands around memory address `address`. */
+export function fillData(
+  f: FunctionBuilder,
+  linear: I64,
+  address: I32,
+  mmu: I32,
+  write: I32,
+): void {
+  const context = S.tlbContext.get(f);
+  const page = pageOf(linear);
+  const low = linear.wrap();
+  const entry = context.add(mmu.mul(INDEX_BYTES)).add(tlbSlot(low)).add(Context.DATA);
+  const delta = address.sub(low);
+  const put = (at: I32): void => {
+    f.store64(at, page);
+    f.store32(at, delta, 8);
+    logFill(f, context, at);
+  };
+  put(entry);
+  f.if(write.and(pageHoldsCode(f, address).eqz()), () => put(entry.add(WRITE_OFFSET)));
+}
+
+/** Enters an instruction translation. */
+export function fillFetch(f: FunctionBuilder, linear: I64, address: I32, user: I32): void {
+  const context = S.tlbContext.get(f);
+  const array = context.add(user.select(i32(0), i32(FETCH_BYTES)));
+  const entry = array.add(fetchSlot(linear.wrap())).add(Context.FETCH);
+  f.store64(entry, pageOf(linear));
+  f.store32(entry, address.and(~0xfff), 8);
+  logFill(f, context, entry);
+}
+
+/** Gives the TLB functions their bodies. */
+export function defineTlb(mc: Microcode): void {
+  const { module } = mc;
+
+  module.body(mc.fetch, (f, linear) => {
+    const entry = S.tlbFetch.get(f).add(fetchSlot(linear.wrap()));
+    f.if(
+      f.load64(entry).eq(pageOf(linear)),
+      () => {
+        f.return(f.load32(entry, 8).or(linear.wrap().and(0xfff)));
+      },
+      undefined,
+      "likely",
+    );
+    f.return(f.call(mc.physical, f.call(mc.translate, linear, 2, S.mmu.get(f))));
+  });
+
+  module.body(mc.flushTlb, (f) => {
+    const context = S.tlbContext.get(f);
+    const count = f.load32(context, Context.FILLED);
+    f.if(count.leU(LOG_ENTRIES), () => {
+      const i = f.variable(I32T, 0);
+      f.while(() => i.get().ltU(count), () => {
+        const entry = f.load32(context.add(i.get().shl(2)), Context.LOG);
+        f.store64(entry, -1);
+        f.store64(entry, -1, 8);
+        i.set(i.get().add(1));
+      });
+    }, () => f.fill(context.add(Context.DATA), 0xff, Context.LOG - Context.DATA));
+    f.store32(context, 0, Context.FILLED);
+    f.store32(context, 0, Context.LARGE);
+  });
+
+  module.body(mc.flushJumps, (f) => {
+    f.fill(S.tlbContext.get(f).add(Context.JUMP), 0xff, JUMP_ENTRIES * 16);
+  });
+
+  module.body(mc.flushPage, (f, linear) => {
+    const context = S.tlbContext.get(f);
+    // A large page is cached in 4 KiB pieces, and INVLPG of any address in it drops all of it.
+    f.if(f.load32(context, Context.LARGE), () => {
+      f.call(mc.flushTlb);
+      f.return();
+    });
+    const page = pageOf(linear);
+    const drop = (entry: I32): void => {
+      f.if(f.load64(entry).eq(page), () => f.store64(entry, -1));
+    };
+    const slot = tlbSlot(linear.wrap());
+    for (let index = 0; index < 3; index++) {
+      const array = context.add(slot).add(Context.DATA + index * INDEX_BYTES);
+      drop(array);
+      drop(array.add(WRITE_OFFSET));
+    }
+    const fetch = context.add(fetchSlot(linear.wrap())).add(Context.FETCH);
+    drop(fetch);
+    drop(fetch.add(FETCH_BYTES));
+    f.call(mc.flushJumps);
+  });
+
+  // Contexts are found by tag; the least recently chosen one is given up for a new tag. Dropping
+  // translations is always allowed, so the number of contexts is a matter of speed alone.
+  module.body(mc.selectContext, (f, tag) => {
+    const area = S.cpuIndex.get(f).mul(CPU_AREA_BYTES).add(CPU_AREAS + CONTEXTS);
+    const clock = S.contextClock.get(f).add(1);
+    S.contextClock.set(f, clock);
+    const best = f.variable(I32T, area);
+    const found = f.variable(I32T, 0);
+    const i = f.variable(I32T, 0);
+    f.while(() => i.get().ltU(CONTEXT_COUNT).and(found.get().eqz()), () => {
+      const context = area.add(i.get().mul(Context.BYTES));
+      const used = f.load32(context, Context.USED);
+      f.if(used.ne(0).and(f.load32(context, Context.TAG).eq(tag)), () => {
+        best.set(context);
+        found.set(1);
+      }, () => {
+        f.if(used.ltU(f.load32(best.get(), Context.USED)), () => best.set(context));
+      });
+      i.set(i.get().add(1));
+    });
+    const context = best.get();
+    S.tlbContext.set(f, context);
+    f.if(found.get().eqz(), () => {
+      // A context that was never used holds zeros, which are not empty entries.
+      f.if(f.load32(context, Context.USED).eqz(), () => {
+        f.store32(context, LOG_ENTRIES + 1, Context.FILLED);
+      });
+      f.call(mc.flushTlb);
+      f.store32(context, tag, Context.TAG);
+    });
+    f.store32(context, clock, Context.USED);
+  });
+
+  module.body(mc.flushContexts, (f, tag, linear, how) => {
+    const current = S.tlbContext.get(f);
+    const area = S.cpuIndex.get(f).mul(CPU_AREA_BYTES).add(CPU_AREAS + CONTEXTS);
+    const i = f.variable(I32T, 0);
+    f.while(() => i.get().ltU(CONTEXT_COUNT), () => {
+      const context = area.add(i.get().mul(Context.BYTES));
+      const mine = f.load32(context, Context.TAG).eq(tag).or(how.eq(2));
+      f.if(f.load32(context, Context.USED).ne(0).and(mine), () => {
+        S.tlbContext.set(f, context);
+        f.if(how.eqz(), () => f.call(mc.flushPage, linear), () => f.call(mc.flushTlb));
+      });
+      i.set(i.get().add(1));
+    });
+    S.tlbContext.set(f, current);
+  });
+}

@@ -1,0 +1,365 @@
+/**
+ * Page walks: linear to physical (APM vol. 2, ch. 5) and, under nested paging, guest physical to host
+ * physical (15.25).
+ *
+ * Both walks are the same text; they differ in where the root and the mode come from, in how a table's
+ * own address is translated, and in what a failure raises.
+ *
+ * @module
+ */
+import { Cr0, Cr4, Efer } from "../microcode/registers.ts";
+import type { Microcode } from "../microcode/microcode.ts";
+import { S } from "../state/cpu_state.ts";
+import { Context, MmuIndex } from "../state/tlb_layout.ts";
+import {
+  type FunctionBuilder,
+  type I32,
+  i32,
+  I32T,
+  type I64,
+  i64,
+  I64T,
+  type Label,
+  type Variable,
+} from "../wasm/mod.ts";
+import { fillData, fillFetch } from "./tlb.ts";
+
+/** What an access is, as `translate` takes it. */
+export const Access = { READ: 0, WRITE: 1, FETCH: 2 } as const;
+
+/** Added to the access for {@linkcode Microcode.nestedTranslate}: the access is a page walk's. */
+export const TABLE_ACCESS = 4;
+
+/** Error code of #PF and, in its low bits, of #NPF (APM vol. 2, 8.4.2 and 15.25.6). */
+export const PageError = {
+  PRESENT: 1,
+  WRITE: 2,
+  USER: 4,
+  RESERVED: 8,
+  FETCH: 0x10,
+} as const;
+
+/** A page-table entry as found: where it stands and what it holds. */
+interface Entry {
+  /** Memory address; 0 if the table is in no memory. */
+  readonly address: I32;
+  /** The entry; all ones where there is no memory. */
+  readonly value: I64;
+}
+
+const PRESENT = 1;
+const WRITABLE = 2;
+const USER = 4;
+const ACCESSED = 0x20;
+const DIRTY = 0x40;
+const LARGE = 0x80;
+const GLOBAL = 0x100;
+const ADDRESS = 0x000f_ffff_ffff_f000n;
+const NO_EXECUTE = 1n << 63n;
+/** Bits 62:52, reserved in PAE paging, ignored or software's in long mode. */
+const PAE_HIGH = 0x7ff0_0000_0000_0000n;
+
+/** How one kind of walk differs from the other. */
+interface WalkRules {
+  /** CR0, CR4 and EFER that govern the walk. */
+  readonly cr4: I64;
+  readonly efer: I64;
+  /** CR3 or N_CR3. */
+  readonly root: I64;
+  /** The address to translate. */
+  readonly address: I64;
+  /** Looks up the entry at a table's physical address. */
+  readonly entry: (pa: I64, bytes: 4 | 8) => Entry;
+  /** Page-directory-pointer entry `index` of PAE paging. */
+  readonly pdpte: (index: I32) => Entry;
+  /** Fails; `present` is 0 or 1, `reserved` whether a reserved bit was set. */
+  readonly fail: (present: boolean, reserved: boolean) => void;
+}
+
+/** What a walk yields, as variables. */
+interface WalkResult {
+  /** Physical address. */
+  readonly pa: Variable<I64>;
+  /** 1 if every level allows writes. */
+  readonly writable: Variable<I32>;
+  /** 1 if every level allows user accesses. */
+  readonly user: Variable<I32>;
+  /** 1 if any level forbids execution. */
+  readonly noExecute: Variable<I32>;
+  /** log2 of the page size. */
+  readonly shift: Variable<I32>;
+  /** Memory address of the last entry. */
+  readonly leaf: Variable<I32>;
+  /** The last entry. */
+  readonly leafValue: Variable<I64>;
+  /** 1 if the last entry has 4 bytes. */
+  readonly narrow: Variable<I32>;
+}
+
+/** Emits a walk through the tables of whichever mode `rules` are in. */
+function emitWalk(f: FunctionBuilder, rules: WalkRules): WalkResult {
+  const result: WalkResult = {
+    pa: f.variable(I64T, 0),
+    writable: f.variable(I32T, 1),
+    user: f.variable(I32T, 1),
+    noExecute: f.variable(I32T, 0),
+    shift: f.variable(I32T, 12),
+    leaf: f.variable(I32T, 0),
+    leafValue: f.variable(I64T, 0),
+    narrow: f.variable(I32T, 0),
+  };
+  f.if(
+    rules.cr4.has(Cr4.PAE),
+    () => emitWalk64(f, rules, result),
+    () => emitWalk32(f, rules, result),
+  );
+  return result;
+}
+
+function setAccessed(f: FunctionBuilder, { address, value }: Entry, narrow: boolean): void {
+  const needed = value.has(ACCESSED).eqz();
+  f.if(needed.and(address.ne(0)), () => {
+    if (narrow) f.store32(address, value.or(ACCESSED).wrap());
+    else f.store64(address, value.or(ACCESSED));
+  });
+}
+
+/** PAE and long-mode tables: 8-byte entries, nine bits a level. */
+function emitWalk64(f: FunctionBuilder, rules: WalkRules, result: WalkResult): void {
+  const { address } = rules;
+  const long = rules.efer.has(Efer.LMA);
+  // NX is a reserved bit unless EFER.NXE is set.
+  const reserved = f.variable(I64T, S.reservedPte.get(f));
+  f.if(rules.efer.has(Efer.NXE).eqz(), () => reserved.set(reserved.get().or(NO_EXECUTE)));
+  const level = f.variable(I32T, 4);
+  const table = f.variable(I64T, rules.root.and(ADDRESS));
+  f.if(long, () => {
+    f.if(rules.cr4.has(Cr4.LA57), () => level.set(5));
+  }, () => {
+    reserved.set(reserved.get().or(PAE_HIGH));
+    level.set(2);
+    const { value } = rules.pdpte(address.shrU(30).wrap().and(3));
+    f.if(value.has(PRESENT).eqz(), () => rules.fail(false, false));
+    table.set(value.and(ADDRESS));
+  });
+
+  f.loop((again: Label) => {
+    const shift = level.get().mul(9).add(3);
+    const index = address.shrU(shift.extendU()).and(0x1ff);
+    const entry = rules.entry(table.get().add(index.shl(3)), 8);
+    const { value } = entry;
+    f.if(value.has(PRESENT).eqz(), () => rules.fail(false, false), undefined, "unlikely");
+    const isLarge = value.has(LARGE).and(level.get().ne(1));
+    const forbidden = f.variable(I64T, reserved.get());
+    f.if(level.get().gtU(3), () => {
+      // Entries of level 4 and 5 cannot be large, and their bit 8 is reserved as well (figure 5-20).
+      forbidden.set(forbidden.get().or(LARGE | GLOBAL));
+    }, () => {
+      f.if(
+        isLarge,
+        () => {
+          // A large page's address is aligned; bit 12 is PAT.
+          const low = i64(1n).shl(shift.extendU()).sub(1).and(~0x1fffn);
+          forbidden.set(forbidden.get().or(low));
+        },
+        undefined,
+        "unlikely",
+      );
+    });
+    f.if(
+      value.has(forbidden.get()),
+      () => rules.fail(true, true),
+      undefined,
+      "unlikely",
+    );
+    result.writable.set(result.writable.get().and(value.has(WRITABLE)));
+    result.user.set(result.user.get().and(value.has(USER)));
+    result.noExecute.set(result.noExecute.get().or(value.shrU(63).wrap()));
+    f.if(isLarge.or(level.get().eq(1)), () => {
+      const mask = i64(1n).shl(shift.extendU()).sub(1);
+      result.pa.set(value.and(ADDRESS).and(mask.xor(-1)).or(address.and(mask)));
+      result.shift.set(shift);
+      result.leaf.set(entry.address);
+      result.leafValue.set(value);
+    }, () => {
+      setAccessed(f, entry, false);
+      table.set(value.and(ADDRESS));
+      level.set(level.get().sub(1));
+      f.branch(again);
+    });
+  });
+}
+
+/** 32-bit tables: 4-byte entries, ten bits a level, 4 MiB pages with PSE. */
+function emitWalk32(f: FunctionBuilder, rules: WalkRules, result: WalkResult): void {
+  const { address } = rules;
+  result.narrow.set(1);
+  const directory = rules.root.and(0xffff_f000);
+  const upper = rules.entry(directory.add(address.shrU(22).and(0x3ff).shl(2)), 4);
+  f.if(upper.value.has(PRESENT).eqz(), () => rules.fail(false, false));
+  result.writable.set(upper.value.has(WRITABLE));
+  result.user.set(upper.value.has(USER));
+  f.if(upper.value.has(LARGE).and(rules.cr4.has(Cr4.PSE)), () => {
+    // PSE-36: bits 20:13 are address bits 39:32, bit 21 is reserved.
+    f.if(upper.value.has(0x20_0000), () => rules.fail(true, true));
+    const high = upper.value.shrU(13).and(0xff).shl(32);
+    result.pa.set(
+      high.or(upper.value.and(0xffc0_0000)).or(address.and(0x3f_ffff)),
+    );
+    result.shift.set(22);
+    result.leaf.set(upper.address);
+    result.leafValue.set(upper.value);
+  }, () => {
+    setAccessed(f, upper, true);
+    const table = upper.value.and(0xffff_f000);
+    const lower = rules.entry(table.add(address.shrU(12).and(0x3ff).shl(2)), 4);
+    f.if(lower.value.has(PRESENT).eqz(), () => rules.fail(false, false));
+    result.writable.set(result.writable.get().and(lower.value.has(WRITABLE)));
+    result.user.set(result.user.get().and(lower.value.has(USER)));
+    result.pa.set(lower.value.and(0xffff_f000).or(address.and(0xfff)));
+    result.leaf.set(lower.address);
+    result.leafValue.set(lower.value);
+  });
+}
+
+/** Sets the accessed bit of the last entry, and the dirty bit for a write. */
+function emitMark(f: FunctionBuilder, result: WalkResult, write: I32): void {
+  const wanted = f.choose(I64T, write, () => ACCESSED | DIRTY, () => ACCESSED);
+  const value = result.leafValue.get();
+  const address = result.leaf.get();
+  f.if(value.and(wanted).ne(wanted).and(address.ne(0)), () => {
+    f.if(
+      result.narrow.get(),
+      () => f.store32(address, value.or(wanted).wrap()),
+      () => f.store64(address, value.or(wanted)),
+    );
+  });
+}
+
+/** The entry at host physical address `pa`. */
+function entryAt(mc: Microcode, f: FunctionBuilder, pa: I64, bytes: 4 | 8): Entry {
+  const address = f.call(mc.physical, pa);
+  const value = f.choose(
+    I64T,
+    address.ne(0),
+    () => bytes === 8 ? f.load64(address) : f.load32(address).extendU(),
+    () => -1,
+    "likely",
+  );
+  return { address, value };
+}
+
+/** Gives the walks their bodies. */
+export function defineWalk(mc: Microcode): void {
+  const { module } = mc;
+
+  module.body(mc.translate, (f, linear, access, mmu) => {
+    const isFetch = access.eq(Access.FETCH);
+    const isWrite = access.eq(Access.WRITE);
+    const isUser = mmu.eq(MmuIndex.USER);
+    const nested = S.nestedPaging.get(f);
+
+    const pa = f.variable(I64T, 0);
+    const large = f.variable(I32T, 0);
+    f.if(S.cr0.has(f, Cr0.PG), () => {
+      const cr4 = S.cr4.get(f);
+      const efer = S.efer.get(f);
+      const errorOf = (present: boolean, reserved: boolean): I32 => {
+        // The fetch bit is only reported where a fetch can be forbidden; NX needs 8-byte entries.
+        const noExecute = efer.has(Efer.NXE).and(cr4.has(Cr4.PAE));
+        const fetchShown = isFetch.and(noExecute.or(cr4.has(Cr4.SMEP)));
+        return isWrite.select(i32(PageError.WRITE), i32(0))
+          .or(isUser.select(i32(PageError.USER), i32(0)))
+          .or(fetchShown.select(i32(PageError.FETCH), i32(0)))
+          .or((present ? PageError.PRESENT : 0) | (reserved ? PageError.RESERVED : 0));
+      };
+      const fail = (present: boolean, reserved: boolean): void => {
+        f.call(mc.pageFault, linear, errorOf(present, reserved));
+      };
+      const tableAccess = Access.WRITE | TABLE_ACCESS;
+      const host = (gpa: I64): I64 =>
+        f.choose(I64T, nested, () => f.call(mc.nestedTranslate, gpa, tableAccess), () => gpa);
+      const result = emitWalk(f, {
+        cr4,
+        efer,
+        root: S.cr3.get(f),
+        address: linear,
+        entry: (gpa, bytes) => entryAt(mc, f, host(gpa), bytes),
+        // Without nested paging the four entries were read when CR3 was loaded; with it they are read
+        // on use (APM vol. 2, 15.25.10).
+        pdpte: (index) => {
+          const value = f.choose(I64T, nested, () => {
+            const gpa = S.cr3.get(f).and(0xffff_ffe0).add(index.extendU().shl(3));
+            const found = entryAt(mc, f, host(gpa), 8);
+            const bad = S.reservedPte.get(f).or(PAE_HIGH).or(NO_EXECUTE).or(0x1e6);
+            f.if(found.value.has(PRESENT).and(found.value.has(bad)), () => fail(true, true));
+            return found.value;
+          }, () => f.load64(index.shl(3), S.pdptes));
+          return { address: i32(0), value };
+        },
+        fail,
+      });
+      const deny = f.variable(I32T, 0);
+      const userPage = result.user.get();
+      f.if(isUser, () => {
+        deny.set(userPage.eqz().or(isWrite.and(result.writable.get().eqz())));
+      }, () => {
+        const readOnly = isWrite.and(result.writable.get().eqz()).and(S.cr0.has(f, Cr0.WP));
+        const smep = isFetch.and(userPage).and(cr4.has(Cr4.SMEP));
+        const smap = isFetch.eqz().and(userPage).and(mmu.eq(MmuIndex.SUPERVISOR))
+          .and(cr4.has(Cr4.SMAP));
+        deny.set(readOnly.or(smep).or(smap));
+      });
+      f.if(deny.get().or(isFetch.and(result.noExecute.get())), () => fail(true, false));
+      emitMark(f, result, isWrite);
+      pa.set(result.pa.get());
+      large.set(result.shift.get().ne(12));
+    }, () => pa.set(linear.and(0xffff_ffff)));
+
+    f.if(nested, () => pa.set(f.call(mc.nestedTranslate, pa.get(), access)));
+    const address = f.call(mc.physical, pa.get());
+    f.if(large.get(), () => f.store32(S.tlbContext.get(f), 1, Context.LARGE));
+    f.if(address.ne(0), () => {
+      f.if(
+        isFetch,
+        () => fillFetch(f, linear, address, isUser),
+        () => fillData(f, linear, address, mmu, isWrite),
+      );
+    });
+    f.return(pa.get());
+  });
+
+  module.body(mc.nestedTranslate, (f, gpa, access) => {
+    const kind = access.and(3);
+    const isFetch = kind.eq(Access.FETCH);
+    const isWrite = kind.eq(Access.WRITE);
+    const efer = S.hostEfer.get(f);
+    const fail = (present: boolean, reserved: boolean): void => {
+      const error = isWrite.select(i32(PageError.WRITE), i32(0))
+        .or(isFetch.and(efer.has(Efer.NXE)).select(i32(PageError.FETCH), i32(0)))
+        // Every nested access counts as a user access.
+        .or(
+          PageError.USER | (present ? PageError.PRESENT : 0) | (reserved ? PageError.RESERVED : 0),
+        );
+      f.call(mc.nestedFault, gpa, error, access.and(TABLE_ACCESS).ne(0));
+    };
+    const result = emitWalk(f, {
+      cr4: S.hostCr4.get(f),
+      efer,
+      root: S.nestedCr3.get(f),
+      address: gpa,
+      entry: (pa, bytes) => entryAt(mc, f, pa, bytes),
+      pdpte: (index) => {
+        const pa = S.nestedCr3.get(f).and(0xffff_ffe0).add(index.extendU().shl(3));
+        return entryAt(mc, f, pa, 8);
+      },
+      fail,
+    });
+    const deny = result.user.get().eqz()
+      .or(isWrite.and(result.writable.get().eqz()))
+      .or(isFetch.and(result.noExecute.get()));
+    f.if(deny, () => fail(true, false));
+    emitMark(f, result, isWrite);
+    f.return(result.pa.get());
+  });
+}

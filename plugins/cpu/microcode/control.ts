@@ -1,0 +1,104 @@
+/**
+ * Writes to the control registers (APM vol. 2, 3.1 and 5.2–5.3).
+ *
+ * @module
+ */
+import { Attr, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
+import { type FunctionBuilder, type I32, type I64, i64 } from "../wasm/mod.ts";
+import type { Microcode } from "./microcode.ts";
+import { Vector } from "./raise.ts";
+import { Cr0, Cr4, Efer } from "./registers.ts";
+
+/** Bits of CR0 that exist; others must be 0 in 63:32 and are ignored below. */
+const CR0_DEFINED = Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.AM |
+  Cr0.NW | Cr0.CD | Cr0.PG;
+
+/** Bits of CR4 the processor implements; the others are reserved and raise #GP. */
+export const CR4_IMPLEMENTED: number = Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE | Cr4.PGE |
+  Cr4.PCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.UMIP | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.SMEP |
+  Cr4.SMAP;
+
+/** Gives the control-register functions their bodies. */
+export function defineControl(mc: Microcode): void {
+  const { module } = mc;
+  const fault = (f: FunctionBuilder): void => f.call(mc.raiseError, Vector.GP, 0);
+  const faultIf = (f: FunctionBuilder, condition: I32): void =>
+    f.if(condition, () => fault(f), undefined, "unlikely");
+
+  // Present entries must have bits 2:1, 8:5 and those above the physical address clear.
+  module.body(mc.readPdptes, (f, cr3) => {
+    const base = cr3.and(0xffff_ffe0);
+    const reserved = S.reservedPte.get(f).or(0xfff0_0000_0000_01e6n);
+    const entries = [0, 1, 2, 3].map((k) => f.call(mc.readPhysical, base.add(8 * k)));
+    for (const entry of entries) {
+      f.if(entry.has(1).and(entry.has(reserved)), () => f.return(0));
+    }
+    for (const [k, entry] of entries.entries()) f.store64(0, entry, S.pdptes + 8 * k);
+    f.return(1);
+  });
+
+  const loadPdptesIfUsed = (f: FunctionBuilder, cr0: I64, cr4: I64, cr3: I64): void => {
+    const used = cr0.has(Cr0.PG).and(cr4.has(Cr4.PAE)).and(S.efer.has(f, Efer.LMA).eqz())
+      .and(S.nestedPaging.get(f).eqz());
+    f.if(used, () => faultIf(f, f.call(mc.readPdptes, cr3).eqz()));
+  };
+
+  module.body(mc.writeCr0, (f, value) => {
+    const old = S.cr0.get(f);
+    faultIf(f, value.shrU(32).ne(0));
+    faultIf(f, value.has(Cr0.PG).and(value.has(Cr0.PE).eqz()));
+    faultIf(f, value.has(Cr0.NW).and(value.has(Cr0.CD).eqz()));
+    const cr4 = S.cr4.get(f);
+    const paging = value.has(Cr0.PG);
+    const was = old.has(Cr0.PG);
+    const code = f.load32(0, segmentAddress(Seg.CS) + SegmentField.ATTRIBUTES);
+    const long = code.and(Attr.L).ne(0);
+    f.if(paging.and(was.eqz()), () => {
+      f.if(S.efer.has(f, Efer.LME), () => {
+        // Long mode becomes active: it needs PAE, and 32-bit code to do it from.
+        faultIf(f, cr4.has(Cr4.PAE).eqz().or(long));
+        S.efer.set(f, S.efer.get(f).or(Efer.LMA));
+      });
+    });
+    f.if(paging.eqz().and(was), () => {
+      faultIf(f, S.mode.get(f).and(1).ne(0));
+      faultIf(f, cr4.has(Cr4.PCIDE));
+      S.efer.set(f, S.efer.get(f).and(~Efer.LMA));
+    });
+    const changed = old.xor(value);
+    f.if(changed.has(Cr0.PG), () => loadPdptesIfUsed(f, value, cr4, S.cr3.get(f)));
+    S.cr0.set(f, value.and(CR0_DEFINED).or(Cr0.ET));
+    f.if(changed.has(Cr0.PG | Cr0.WP | Cr0.PE), () => f.call(mc.flushTlb));
+    f.call(mc.updateMode);
+  });
+
+  module.body(mc.writeCr3, (f, value) => {
+    const pcid = S.cr4.has(f, Cr4.PCIDE);
+    // Bit 63 with PCIDs says that nothing need be flushed.
+    const clean = pcid.select(value.and((1n << 63n) - 1n), value);
+    f.if(S.efer.has(f, Efer.LMA), () => {
+      faultIf(f, clean.shrU(S.physicalBits.get(f).extendU()).ne(0));
+    });
+    loadPdptesIfUsed(f, S.cr0.get(f), S.cr4.get(f), clean);
+    S.cr3.set(f, clean);
+    // Contexts are per ASID, not per PCID, so a change of CR3 always flushes; that is allowed.
+    f.call(mc.flushTlb);
+  });
+
+  module.body(mc.writeCr4, (f, value) => {
+    const old = S.cr4.get(f);
+    faultIf(f, value.has(i64(BigInt(CR4_IMPLEMENTED)).xor(-1)));
+    const long = S.efer.has(f, Efer.LMA);
+    faultIf(f, long.and(value.has(Cr4.PAE).eqz()));
+    const pcidOn = value.has(Cr4.PCIDE).and(old.has(Cr4.PCIDE).eqz());
+    faultIf(f, pcidOn.and(long.eqz().or(S.cr3.get(f).has(0xfff))));
+    const changed = old.xor(value);
+    const paging = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.SMEP | Cr4.SMAP | Cr4.PCIDE;
+    f.if(changed.has(Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.SMEP), () => {
+      loadPdptesIfUsed(f, S.cr0.get(f), value, S.cr3.get(f));
+    });
+    S.cr4.set(f, value);
+    f.if(changed.has(paging), () => f.call(mc.flushTlb));
+    f.call(mc.updateMode);
+  });
+}

@@ -1,0 +1,201 @@
+/**
+ * What the dispatcher does between blocks: exceptions, traps, interrupts, halts, in the order of
+ * APM vol. 2, table 8-8.
+ *
+ * @module
+ */
+import { Stop } from "../engine/run.ts";
+import { Event, S } from "../state/cpu_state.ts";
+import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
+import { SvmExit } from "../svm/exit_codes.ts";
+import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
+import type { Microcode } from "./microcode.ts";
+import { EventFormat, Vector } from "./raise.ts";
+import { Cr0, Rflags } from "./registers.ts";
+
+/** Exceptions that make a double fault of another of them: #DE, #TS, #NP, #SS, #GP. */
+const CONTRIBUTORY = (1 << Vector.DE) | (1 << Vector.TS) | (1 << Vector.NP) | (1 << Vector.SS) |
+  (1 << Vector.GP);
+
+const contributory = (vector: I32): I32 => i32(CONTRIBUTORY).shrU(vector).and(1);
+
+/** Gives the event functions their bodies. */
+export function defineEvents(mc: Microcode): void {
+  const { module } = mc;
+
+  /** Takes a #VMEXIT if in guest mode with `bit` of an intercept word set; then returns 0. */
+  const interceptOr = (
+    f: FunctionBuilder,
+    word: number,
+    mask: number | I32,
+    code: number | I32,
+    otherwise: () => void,
+  ): void => {
+    const intercepted = S.guestMode.get(f).and(interceptWord(f, word).and(mask).ne(0));
+    f.if(intercepted, () => {
+      f.call(mc.vmexit, i32(code).extendU(), 0, 0);
+      f.return(0);
+    });
+    otherwise();
+  };
+
+  const shutdown = module.define("shutdown", [], I32T, (f) => {
+    S.delivering.set(f, 0);
+    interceptOr(f, InterceptWord.MISC1, Misc1.SHUTDOWN, SvmExit.SHUTDOWN, () => {
+      S.events.or(f, Event.SHUTDOWN);
+      S.stop.set(f, Stop.SHUTDOWN);
+    });
+    f.return(1);
+  });
+
+  const exception = module.define("exception", [], I32T, (f) => {
+    const event = f.variable(I32T, S.exception.get(f));
+    const error = f.variable(I32T, S.exceptionError.get(f));
+    // Real mode pushes no error codes; an intercept is still told one (15.12.15).
+    f.if(S.cr0.has(f, Cr0.PE).eqz(), () => event.set(event.get().and(~EventFormat.ERROR)));
+    const vector = event.get().and(0xff);
+    // DR6 and DR7 change before the intercept is looked at (APM vol. 2, 15.12.2).
+    f.if(vector.eq(Vector.DB), () => {
+      S.dr6.set(f, S.dr6.get(f).and(~0xf).or(S.exceptionAddress.get(f)));
+      S.dr7.set(f, S.dr7.get(f).and(~DR7_GD));
+    });
+    // The intercept of the exception itself counts before it is combined with the one at hand.
+    const bit = i32(1).shl(vector);
+    const intercepted = S.guestMode.get(f)
+      .and(vector.ltU(32))
+      .and(interceptWord(f, InterceptWord.EXCEPTIONS).and(bit).ne(0));
+    f.if(intercepted, () => {
+      const address = vector.eq(Vector.PF).select(S.exceptionAddress.get(f), i64(0));
+      f.call(mc.vmexit, vector.add(SvmExit.EXCEPTION).extendU(), error.get().extendU(), address);
+      f.return(0);
+    });
+    const first = S.delivering.get(f);
+    f.if(first.and(EventFormat.TYPE).eq(EventFormat.EXCEPTION).and(first.ne(0)), () => {
+      const before = first.and(0xff);
+      f.if(before.eq(Vector.DF), () => f.return(f.call(shutdown)));
+      const both = contributory(before).and(contributory(vector));
+      const afterPage = before.eq(Vector.PF).and(
+        contributory(vector).or(vector.eq(Vector.PF)),
+      );
+      f.if(both.or(afterPage), () => {
+        event.set(Vector.DF | EventFormat.EXCEPTION | EventFormat.ERROR | EventFormat.VALID);
+        error.set(0);
+        const mask = 1 << Vector.DF;
+        interceptOr(
+          f,
+          InterceptWord.EXCEPTIONS,
+          mask,
+          SvmExit.EXCEPTION + Vector.DF,
+          () => {},
+        );
+      });
+    });
+    const taken = event.get().and(0xff);
+    f.if(taken.eq(Vector.PF), () => S.cr2.set(f, S.exceptionAddress.get(f)));
+    f.call(mc.deliver, event.get(), error.get(), S.rip.get(f));
+    f.return(0);
+  });
+
+  module.body(mc.service, (f) => {
+    f.if(S.events.has(f, Event.LIMIT), () => {
+      S.events.clear(f, Event.LIMIT);
+      const over = S.budget.get(f).sub(S.limit.get(f));
+      f.if(over.gtS(0), () => {
+        S.budget.set(f, S.limit.get(f));
+        // What is taken away has not been retired.
+        S.budgetStart.set(f, S.budgetStart.get(f).sub(over));
+      });
+    });
+    f.if(S.events.has(f, Event.EXIT), () => {
+      S.events.clear(f, Event.EXIT);
+      S.stop.set(f, Stop.VMEXIT);
+      f.return(1);
+    });
+    f.if(S.events.has(f, Event.EXCEPTION), () => {
+      S.events.clear(f, Event.EXCEPTION);
+      f.return(f.call(exception));
+    });
+    f.if(S.events.has(f, Event.INJECT), () => {
+      S.events.clear(f, Event.INJECT);
+      f.call(mc.deliver, S.injection.get(f), S.injectionError.get(f), S.injectionRip.get(f));
+      f.return(0);
+    });
+    f.if(S.events.has(f, Event.SHUTDOWN), () => {
+      S.stop.set(f, Stop.SHUTDOWN);
+      f.return(1);
+    });
+    f.if(S.events.has(f, Event.STOP), () => {
+      S.events.clear(f, Event.STOP);
+      S.stop.set(f, Stop.REQUEST);
+      f.return(1);
+    });
+    f.if(S.events.has(f, Event.SHADOW_NEW), () => {
+      S.events.set(f, S.events.get(f).and(~Event.SHADOW_NEW).or(Event.SHADOW));
+    });
+    f.if(S.events.has(f, Event.RESUME_NEW), () => {
+      S.events.set(f, S.events.get(f).and(~Event.RESUME_NEW).or(Event.RESUME));
+    });
+    f.if(S.events.has(f, Event.TRAP).and(S.events.has(f, Event.SHADOW_SS).eqz()), () => {
+      S.events.clear(f, Event.TRAP);
+      S.exception.set(f, Vector.DB | EventFormat.EXCEPTION | EventFormat.VALID);
+      S.exceptionError.set(f, 0);
+      S.exceptionAddress.set(f, S.trapBits.get(f).extendU());
+      S.trapBits.set(f, 0);
+      f.return(f.call(exception));
+    });
+    const open = S.gif.get(f).and(S.events.has(f, Event.SHADOW).eqz());
+    const enabled = S.rflags.has(f, Rflags.IF);
+    f.if(S.events.has(f, Event.NMI).and(open).and(S.nmiBlocked.get(f).eqz()), () => {
+      interceptOr(f, InterceptWord.MISC1, Misc1.NMI, SvmExit.NMI, () => {
+        S.events.clear(f, Event.NMI);
+        const event = Vector.NMI | EventFormat.NMI | EventFormat.VALID;
+        f.call(mc.deliver, event, 0, S.rip.get(f));
+        f.return(0);
+      });
+    });
+    f.if(S.events.has(f, Event.INTR).and(open), () => {
+      // With V_INTR_MASKING the host's IF masks physical interrupts (APM vol. 2, 15.21.1).
+      const hostMasks = S.guestMode.get(f).and(S.intControl.has(f, V_INTR_MASKING));
+      f.if(hostMasks.select(S.hostIf.get(f), enabled), () => {
+        interceptOr(f, InterceptWord.MISC1, Misc1.INTR, SvmExit.INTR, () => {
+          const vector = f.call(mc.acknowledge);
+          // Nobody answers: the line was withdrawn.
+          f.if(vector.ltS(0), () => {
+            S.events.clear(f, Event.INTR);
+            f.return(0);
+          });
+          f.call(mc.deliver, vector.or(EventFormat.VALID), 0, S.rip.get(f));
+          f.return(0);
+        });
+      });
+    });
+    f.if(S.events.has(f, Event.VINTR).and(open).and(enabled), () => {
+      const control = S.intControl.get(f);
+      const priority = control.shrU(16).and(15);
+      const wins = control.and(V_IGN_TPR).ne(0).or(priority.gtU(control.and(15)));
+      f.if(wins, () => {
+        interceptOr(f, InterceptWord.MISC1, Misc1.VINTR, SvmExit.VINTR, () => {
+          S.intControl.clear(f, V_IRQ);
+          S.events.clear(f, Event.VINTR);
+          const vector = S.intVector.get(f).and(0xff);
+          f.call(mc.deliver, vector.or(EventFormat.VALID), 0, S.rip.get(f));
+          f.return(0);
+        });
+      });
+    });
+    f.if(S.events.has(f, Event.HALTED), () => {
+      S.stop.set(f, Stop.HALT);
+      f.return(1);
+    });
+    f.return(0);
+  });
+}
+
+/** General detect enable in DR7: cleared so that the handler can use the debug registers. */
+const DR7_GD = 0x2000;
+/** V_IRQ in VMCB 060h. */
+const V_IRQ = 0x100;
+/** V_IGN_TPR. */
+const V_IGN_TPR = 0x10_0000;
+/** V_INTR_MASKING. */
+const V_INTR_MASKING = 0x100_0000;

@@ -1,0 +1,98 @@
+/**
+ * The mode word and everything else that follows from control registers, segments and privilege.
+ *
+ * @module
+ */
+import {
+  Attr,
+  Event,
+  Mode,
+  S,
+  Seg,
+  segmentAddress,
+  SegmentField,
+  SegmentUse,
+} from "../state/cpu_state.ts";
+import { TLB_NEVER } from "../state/layout.ts";
+import { Context, FETCH_BYTES, INDEX_BYTES, MmuIndex } from "../state/tlb_layout.ts";
+import { type FunctionBuilder, type I32, i32, I32T } from "../wasm/mod.ts";
+import { DR7_ENABLES, watchesData } from "./breakpoints.ts";
+import type { Microcode } from "./microcode.ts";
+import { Cr0, Cr4, Efer, Rflags } from "./registers.ts";
+
+const at = (segment: number, field: number): number => segmentAddress(segment) + field;
+
+/** 1 if `segment` starts at 0, reaches 4 GiB and may be used as `needed` ({@linkcode SegmentUse}). */
+function flat(f: FunctionBuilder, segment: number, needed: number): I32 {
+  return f.load64(0, at(segment, SegmentField.BASE)).eqz()
+    .and(f.load32(0, at(segment, SegmentField.LIMIT)).eq(-1))
+    .and(
+      f.load32(0, at(segment, SegmentField.USE)).and(needed | SegmentUse.EXPAND_DOWN).eq(needed),
+    );
+}
+
+/** Gives the mode function its body. */
+export function defineMode(mc: Microcode): void {
+  const { module } = mc;
+
+  module.body(mc.updateMode, (f) => {
+    const cr0 = S.cr0.get(f);
+    const cr4 = S.cr4.get(f);
+    const flags = S.rflags.get(f);
+    const bit = (condition: I32, mask: number): I32 => condition.select(i32(mask), i32(0));
+    const code = f.load32(0, at(Seg.CS, SegmentField.ATTRIBUTES));
+    const long = S.efer.has(f, Efer.LMA).and(code.and(Attr.L).ne(0));
+    const user = S.cpl.get(f).eq(3);
+    const readWrite = SegmentUse.READ | SegmentUse.WRITE;
+    const stack = f.load32(0, at(Seg.SS, SegmentField.ATTRIBUTES));
+    const legacy = long.eqz();
+    const mode = long
+      .or(bit(user, Mode.USER))
+      .or(bit(legacy.and(code.and(Attr.DB).ne(0)), Mode.BIG))
+      .or(bit(legacy.and(stack.and(Attr.DB).ne(0)), Mode.STACK32))
+      .or(bit(legacy.and(flat(f, Seg.CS, 0)), Mode.FLAT_CS))
+      .or(bit(legacy.and(flat(f, Seg.SS, readWrite)), Mode.FLAT_SS))
+      .or(
+        bit(
+          legacy.and(flat(f, Seg.DS, readWrite)).and(flat(f, Seg.ES, readWrite)),
+          Mode.FLAT_DATA,
+        ),
+      )
+      .or(bit(cr0.has(Cr0.PE).eqz().or(flags.has(Rflags.VM)), Mode.REAL));
+    S.mode.set(f, mode);
+    const context = S.tlbContext.get(f);
+    // The jump cache finds blocks by RIP and mode; where CS has a base, another base means other code,
+    // and under another limit code ends elsewhere.
+    f.if(mode.and(Mode.LONG | Mode.FLAT_CS).eqz(), () => {
+      const base = f.load32(0, at(Seg.CS, SegmentField.BASE));
+      const limit = f.load32(0, at(Seg.CS, SegmentField.LIMIT));
+      const other = f.load32(context, Context.JUMP_BASE).ne(base)
+        .or(f.load32(context, Context.JUMP_LIMIT).ne(limit));
+      f.if(other, () => {
+        f.call(mc.flushJumps);
+        f.store32(context, base, Context.JUMP_BASE);
+        f.store32(context, limit, Context.JUMP_LIMIT);
+      });
+    });
+
+    const smap = cr4.has(Cr4.SMAP).and(flags.has(Rflags.AC).eqz());
+    const supervisor = smap.select(i32(MmuIndex.SUPERVISOR), i32(MmuIndex.SUPERVISOR_AC));
+    const index = user.select(i32(MmuIndex.USER), supervisor);
+    S.mmu.set(f, index);
+    const data = context.add(index.mul(INDEX_BYTES)).add(Context.DATA);
+    // Alignment checks and breakpoints for data are the slow path's.
+    const slow = f.variable(I32T, user.and(cr0.has(Cr0.AM)).and(flags.has(Rflags.AC)));
+    const breakpoints = S.dr7.has(f, DR7_ENABLES);
+    f.if(breakpoints, () => slow.set(slow.get().or(watchesData(f))), undefined, "unlikely");
+    S.tlbRead.set(f, slow.get().select(i32(TLB_NEVER), data));
+    S.tlbFetch.set(f, context.add(Context.FETCH).add(user.select(i32(0), i32(FETCH_BYTES))));
+    S.jumpCache.set(f, context.add(Context.JUMP));
+
+    const events = S.events.get(f).and(~(Event.SINGLE_STEP | Event.BREAKPOINTS));
+    S.events.set(
+      f,
+      events.or(bit(flags.has(Rflags.TF), Event.SINGLE_STEP))
+        .or(bit(breakpoints, Event.BREAKPOINTS)),
+    );
+  });
+}

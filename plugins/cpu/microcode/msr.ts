@@ -1,0 +1,184 @@
+/**
+ * Model-specific registers that the processor itself keeps. All others are the program outside's.
+ *
+ * @module
+ */
+import type { Field64 } from "../state/field.ts";
+import { S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
+import { type FunctionBuilder, type I32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
+import type { Microcode } from "./microcode.ts";
+import { Cr0, Efer } from "./registers.ts";
+
+/** MSR indices (APM vol. 2, appendix A). */
+export const Msr = {
+  TSC: 0x10,
+  SYSENTER_CS: 0x174,
+  SYSENTER_ESP: 0x175,
+  SYSENTER_EIP: 0x176,
+  DEBUGCTL: 0x1d9,
+  PAT: 0x277,
+  EFER: 0xc000_0080,
+  STAR: 0xc000_0081,
+  LSTAR: 0xc000_0082,
+  CSTAR: 0xc000_0083,
+  SFMASK: 0xc000_0084,
+  FS_BASE: 0xc000_0100,
+  GS_BASE: 0xc000_0101,
+  KERNEL_GS_BASE: 0xc000_0102,
+  TSC_AUX: 0xc000_0103,
+  VM_CR: 0xc001_0114,
+  VM_HSAVE_PA: 0xc001_0117,
+} as const;
+
+/** EFER bits that are implemented; writing another raises #GP. */
+export const EFER_IMPLEMENTED: number = Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE | Efer.SVME |
+  Efer.FFXSR | Efer.TCE;
+
+/** VM_CR bits (APM vol. 2, 15.30.1). */
+export const VmCr = {
+  DPD: 0x1,
+  R_INIT: 0x2,
+  DIS_A20M: 0x4,
+  LOCK: 0x8,
+  SVMDIS: 0x10,
+} as const;
+
+/** What a write of an MSR has to satisfy. */
+type Check = "any" | "canonical" | "low32";
+
+const SIMPLE: readonly (readonly [number, Field64, Check])[] = [
+  [Msr.SYSENTER_CS, S.sysenterCs, "any"],
+  [Msr.SYSENTER_ESP, S.sysenterEsp, "canonical"],
+  [Msr.SYSENTER_EIP, S.sysenterEip, "canonical"],
+  [Msr.DEBUGCTL, S.debugCtl, "low32"],
+  [Msr.STAR, S.star, "any"],
+  [Msr.LSTAR, S.lstar, "canonical"],
+  [Msr.CSTAR, S.cstar, "canonical"],
+  [Msr.SFMASK, S.sfmask, "low32"],
+  [Msr.KERNEL_GS_BASE, S.kernelGsBase, "canonical"],
+  [Msr.TSC_AUX, S.tscAux, "low32"],
+];
+
+const BASES: readonly (readonly [number, number])[] = [
+  [Msr.FS_BASE, segmentAddress(Seg.FS) + SegmentField.BASE],
+  [Msr.GS_BASE, segmentAddress(Seg.GS) + SegmentField.BASE],
+];
+
+const canonical = (value: I64): I32 => value.shl(16).shrS(16).eq(value);
+
+/** 1 if all eight PAT fields hold a defined memory type: 0, 1, 4, 5, 6 or 7 (APM vol. 2, 7.8). */
+export function validPat(value: I64): I32 {
+  // No bit above 2:0 in any field, and no field equal to 2 or 3: bit 1 implies bit 2.
+  const high = value.and(0xf8f8_f8f8_f8f8_f8f8n).eqz();
+  const bit1 = value.shrU(1).and(0x0101_0101_0101_0101n);
+  const bit2 = value.shrU(2).and(0x0101_0101_0101_0101n);
+  return high.and(bit1.and(bit2.xor(-1)).eqz());
+}
+
+/** Gives the MSR functions their bodies. */
+export function defineMsr(mc: Microcode): void {
+  const { module } = mc;
+
+  module.body(mc.readTsc, (f) => {
+    // The time-stamp counter counts retired instructions; the whole block was charged on entry.
+    const used = S.budgetStart.get(f).sub(S.budget.get(f)).sub(S.held.get(f))
+      .sub(S.deliveries.get(f));
+    const own = S.tscStart.get(f).add(S.tscAdjust.get(f)).add(used.extendS());
+    f.return(own.add(S.tscOffset.get(f)));
+  });
+
+  module.body(mc.readMsr, (f, index) => {
+    const give = (value: I64): void => {
+      f.store64(0, value, S.exchange);
+      f.return(1);
+    };
+    for (const [number, field] of SIMPLE) f.if(index.eq(number), () => give(field.get(f)));
+    for (const [number, address] of BASES) f.if(index.eq(number), () => give(f.load64(0, address)));
+    f.if(index.eq(Msr.EFER), () => give(S.efer.get(f)));
+    f.if(index.eq(Msr.PAT), () => give(S.pat.get(f)));
+    f.if(index.eq(Msr.TSC), () => give(f.call(mc.readTsc)));
+    f.if(index.eq(Msr.VM_CR), () => give(S.vmCr.get(f)));
+    f.if(index.eq(Msr.VM_HSAVE_PA), () => give(S.hsavePa.get(f)));
+    f.call(mc.beforeOutside);
+    const exists = f.call(mc.msrRead, index);
+    f.call(mc.afterOutside);
+    f.return(exists);
+  });
+
+  const writeEfer = (f: FunctionBuilder, value: I64): void => {
+    const old = S.efer.get(f);
+    f.if(value.has(i64(BigInt(EFER_IMPLEMENTED)).xor(-1)), () => f.return(0));
+    const paging = S.cr0.has(f, Cr0.PG);
+    // LME cannot change while paging is on; LMA is read-only and follows CR0.PG.
+    f.if(paging.and(old.xor(value).has(Efer.LME)), () => f.return(0));
+    f.if(S.vmCr.has(f, VmCr.SVMDIS).and(value.has(Efer.SVME)), () => f.return(0));
+    S.efer.set(f, value.and(~Efer.LMA).or(old.and(Efer.LMA)));
+    f.if(old.xor(value).has(Efer.NXE), () => f.call(mc.flushTlb));
+    f.return(1);
+  };
+
+  module.body(mc.writeMsr, (f, index) => {
+    const value = f.variable(I64T, f.load64(0, S.exchange)).get();
+    for (const [number, field, check] of SIMPLE) {
+      f.if(index.eq(number), () => {
+        if (check === "canonical") f.if(canonical(value).eqz(), () => f.return(0));
+        if (check === "low32") f.if(value.shrU(32).ne(0), () => f.return(0));
+        field.set(f, value);
+        f.return(1);
+      });
+    }
+    for (const [number, address] of BASES) {
+      f.if(index.eq(number), () => {
+        f.if(canonical(value).eqz(), () => f.return(0));
+        f.store64(0, value, address);
+        f.return(1);
+      });
+    }
+    f.if(index.eq(Msr.EFER), () => writeEfer(f, value));
+    f.if(index.eq(Msr.PAT), () => {
+      f.if(validPat(value).eqz(), () => f.return(0));
+      S.pat.set(f, value);
+      f.return(1);
+    });
+    f.if(index.eq(Msr.TSC), () => {
+      const now = f.call(mc.readTsc);
+      S.tscAdjust.set(f, S.tscAdjust.get(f).add(value.sub(now)));
+      f.return(1);
+    });
+    f.if(index.eq(Msr.VM_CR), () => {
+      const old = S.vmCr.get(f);
+      f.if(value.has(~0x1f), () => f.return(0));
+      const disables = value.has(VmCr.SVMDIS);
+      f.if(disables.and(S.efer.has(f, Efer.SVME)), () => f.return(0));
+      // Once locked, LOCK and SVMDIS stay as they are.
+      const fixed = old.has(VmCr.LOCK).select(i64(VmCr.LOCK | VmCr.SVMDIS), i64(0));
+      S.vmCr.set(f, value.and(fixed.xor(-1)).or(old.and(fixed)));
+      f.return(1);
+    });
+    f.if(index.eq(Msr.VM_HSAVE_PA), () => {
+      const beyond = value.shrU(S.physicalBits.get(f).extendU()).ne(0);
+      f.if(beyond.or(value.has(0xfff)), () => f.return(0));
+      S.hsavePa.set(f, value);
+      f.return(1);
+    });
+    f.call(mc.beforeOutside);
+    const exists = f.call(mc.msrWrite, index);
+    f.call(mc.afterOutside);
+    f.return(exists);
+  });
+
+  // Two bits per MSR: even for reads, odd for writes; the three ranges follow each other
+  // (APM vol. 2, 15.11). What is in none of them is always intercepted.
+  module.body(mc.msrIntercepted, (f, index, write) => {
+    const range = f.variable(I32T, -1);
+    const high = index.and(~0x1fff);
+    f.if(high.eqz(), () => range.set(0));
+    f.if(high.eq(0xc000_0000), () => range.set(0x800));
+    f.if(high.eq(0xc001_0000), () => range.set(0x1000));
+    f.if(range.get().ltS(0), () => f.return(1));
+    const low = index.and(0x1fff);
+    const at = S.msrpm.get(f).add(range.get().add(low.shrU(2)).extendU());
+    const byte = f.call(mc.readPhysical, at).wrap();
+    f.return(byte.shrU(low.and(3).shl(1).add(write)).and(1));
+  });
+}

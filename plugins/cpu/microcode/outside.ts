@@ -1,0 +1,55 @@
+/**
+ * Around calls of the program outside: what it sees, and what it may do.
+ *
+ * @module
+ */
+import { Event, S } from "../state/cpu_state.ts";
+import type { Microcode } from "./microcode.ts";
+import { Unwind } from "./microcode.ts";
+import { ripOf } from "./raise.ts";
+import { Rflags } from "./registers.ts";
+import { FlagsKind } from "../semantics/flags.ts";
+
+/** What the program outside made of an instruction. */
+export const Outcome = {
+  /** It answered: the instruction goes on with the answer. */
+  DONE: 0,
+  /** It did everything itself and set RIP; the instruction does not go on. */
+  LEFT: 1,
+  /** It put an exception into the state. */
+  FAULT: 2,
+} as const;
+
+/** Gives the functions around calls of the program outside their bodies. */
+export function defineOutside(mc: Microcode): void {
+  const { module } = mc;
+
+  module.body(mc.beforeOutside, (f) => {
+    const uop = S.uop.get(f);
+    f.if(uop.ne(0), () => S.rip.set(f, ripOf(f, uop)));
+    const flags = f.call(mc.readFlags);
+    S.flagsKind.set(f, FlagsKind.VALUE);
+    // The second operand is not needed by this kind; it remembers the flags of before.
+    S.flagsB.set(f, flags);
+    S.rflags.set(f, flags);
+    S.outcome.set(f, Outcome.DONE);
+  });
+
+  module.body(mc.afterOutside, (f) => {
+    const flags = S.rflags.get(f);
+    const before = S.flagsB.get(f);
+    S.flagsA.set(f, flags.and(Rflags.ARITHMETIC));
+    S.rflags.set(f, flags.and(Rflags.ALL & ~Rflags.ARITHMETIC).or(Rflags.ONE));
+    const changed = flags.xor(before);
+    f.if(changed.and(flags).has(Rflags.RF), () => S.events.or(f, Event.RESUME_NEW));
+    f.if(changed.has(Rflags.TF | Rflags.VM | Rflags.AC), () => f.call(mc.updateMode));
+    const outcome = S.outcome.get(f);
+    f.if(outcome.eq(Outcome.LEFT), () => f.call(mc.unwindTo, Unwind.LEFT), undefined, "unlikely");
+    f.if(
+      outcome.eq(Outcome.FAULT),
+      () => f.call(mc.unwindTo, Unwind.EXCEPTION),
+      undefined,
+      "unlikely",
+    );
+  });
+}

@@ -1,0 +1,82 @@
+/**
+ * Bits of the control registers and of RFLAGS (APM vol. 2, 3.1).
+ *
+ * @module
+ */
+
+/** RFLAGS */
+export const Rflags = {
+  CF: 0x1,
+  ONE: 0x2,
+  PF: 0x4,
+  AF: 0x10,
+  ZF: 0x40,
+  SF: 0x80,
+  TF: 0x100,
+  IF: 0x200,
+  DF: 0x400,
+  OF: 0x800,
+  IOPL: 0x3000,
+  NT: 0x4000,
+  RF: 0x1_0000,
+  VM: 0x2_0000,
+  AC: 0x4_0000,
+  VIF: 0x8_0000,
+  VIP: 0x10_0000,
+  ID: 0x20_0000,
+  /** OF SF ZF AF PF CF: kept apart, lazily. */
+  ARITHMETIC: 0x8d5,
+  /** All defined bits but the fixed one. */
+  ALL: 0x3f_7fd5,
+} as const;
+
+/** CR0 */
+export const Cr0 = {
+  PE: 0x1,
+  MP: 0x2,
+  EM: 0x4,
+  TS: 0x8,
+  ET: 0x10,
+  NE: 0x20,
+  WP: 0x1_0000,
+  AM: 0x4_0000,
+  NW: 0x2000_0000,
+  CD: 0x4000_0000,
+  PG: 0x8000_0000,
+} as const;
+
+/** CR4 */
+export const Cr4 = {
+  VME: 0x1,
+  PVI: 0x2,
+  TSD: 0x4,
+  DE: 0x8,
+  PSE: 0x10,
+  PAE: 0x20,
+  MCE: 0x40,
+  PGE: 0x80,
+  PCE: 0x100,
+  OSFXSR: 0x200,
+  OSXMMEXCPT: 0x400,
+  UMIP: 0x800,
+  LA57: 0x1000,
+  VMXE: 0x2000,
+  FSGSBASE: 0x1_0000,
+  PCIDE: 0x2_0000,
+  OSXSAVE: 0x4_0000,
+  SMEP: 0x10_0000,
+  SMAP: 0x20_0000,
+  PKE: 0x40_0000,
+} as const;
+
+/** EFER */
+export const Efer = {
+  SCE: 0x1,
+  LME: 0x100,
+  LMA: 0x400,
+  NXE: 0x800,
+  SVME: 0x1000,
+  LMSLE: 0x2000,
+  FFXSR: 0x4000,
+  TCE: 0x8000,
+} as const;

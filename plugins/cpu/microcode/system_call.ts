@@ -1,0 +1,156 @@
+/**
+ * SYSCALL, SYSRET, SYSENTER, SYSEXIT (APM vol. 2, 6.1; vol. 3).
+ *
+ * @module
+ */
+import {
+  Attr,
+  DR6_BS,
+  Event,
+  Mode,
+  registerAddress,
+  S,
+  Seg,
+  segmentAddress,
+  SegmentField,
+  SegmentUse,
+} from "../state/cpu_state.ts";
+import { type FunctionBuilder, type I32, i32 } from "../wasm/mod.ts";
+import type { Microcode } from "./microcode.ts";
+import { Vector } from "./raise.ts";
+import { Cr0, Efer, Rflags } from "./registers.ts";
+
+const RCX = registerAddress(1);
+const RDX = registerAddress(2);
+const RSP = registerAddress(4);
+const R11 = registerAddress(11);
+
+const CODE = Attr.P | Attr.S | Attr.CODE | Attr.WRITABLE | Attr.ACCESSED;
+const DATA = Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED;
+
+/** Sets a segment to the flat one these instructions assume; nothing is read from a table. */
+function flatSegment(
+  f: FunctionBuilder,
+  segment: number,
+  selector: I32,
+  attributes: I32 | number,
+  use: number,
+): void {
+  const at = segmentAddress(segment);
+  f.store32(0, selector.and(0xffff), at + SegmentField.SELECTOR);
+  f.store32(0, i32(attributes).or(Attr.G), at + SegmentField.ATTRIBUTES);
+  f.store32(0, -1, at + SegmentField.LIMIT);
+  f.store32(0, use, at + SegmentField.USE);
+  f.store64(0, 0, at + SegmentField.BASE);
+}
+
+function setCode(f: FunctionBuilder, selector: I32, cpl: number, long: I32): void {
+  const size = long.select(i32(Attr.L), i32(Attr.DB));
+  const attributes = size.or(CODE | (cpl << Attr.DPL_SHIFT));
+  flatSegment(f, Seg.CS, selector, attributes, SegmentUse.READ);
+}
+
+function setStack(f: FunctionBuilder, selector: I32, cpl: number): void {
+  const attributes = DATA | Attr.DB | (cpl << Attr.DPL_SHIFT);
+  const use = SegmentUse.READ | SegmentUse.WRITE;
+  flatSegment(f, Seg.SS, selector, attributes, use);
+}
+
+/** Gives the system-call functions their bodies. */
+export function defineSystemCall(mc: Microcode): void {
+  const { module } = mc;
+  const enter = (f: FunctionBuilder, cpl: number): void => {
+    S.cpl.set(f, cpl);
+    f.call(mc.updateMode);
+  };
+  /** SYSCALL and SYSRET: whether a single-step trap follows is decided by TF as they leave it. */
+  const trapAfter = (f: FunctionBuilder): void => {
+    S.stepping.set(f, 0);
+    f.if(S.rflags.has(f, Rflags.TF), () => {
+      S.trapBits.or(f, DR6_BS);
+      S.events.or(f, Event.TRAP);
+    });
+  };
+
+  module.body(mc.systemCall, (f, nextRip) => {
+    f.if(S.efer.has(f, Efer.SCE).eqz(), () => f.call(mc.raise, Vector.UD));
+    const flags = f.call(mc.readFlags);
+    const star = S.star.get(f);
+    const selector = star.shrU(32).and(0xfffc).wrap();
+    f.if(S.efer.has(f, Efer.LMA), () => {
+      f.store64(0, nextRip, RCX);
+      f.store64(0, flags.and(~Rflags.RF), R11);
+      const long = S.mode.has(f, Mode.LONG);
+      S.rip.set(f, long.select(S.lstar.get(f), S.cstar.get(f)));
+      setCode(f, selector, 0, i32(1));
+      setStack(f, selector.add(8), 0);
+      const kept = flags.and(S.sfmask.get(f).xor(-1)).and(~Rflags.RF);
+      f.call(mc.writeFlags, kept);
+    }, () => {
+      f.store64(0, nextRip.and(0xffff_ffff), RCX);
+      S.rip.set(f, star.and(0xffff_ffff));
+      setCode(f, selector, 0, i32(0));
+      setStack(f, selector.add(8), 0);
+      f.call(mc.writeFlags, flags.and(~(Rflags.VM | Rflags.IF | Rflags.RF)));
+    });
+    enter(f, 0);
+    trapAfter(f);
+  });
+
+  module.body(mc.systemReturn, (f, bits) => {
+    f.if(S.efer.has(f, Efer.SCE).eqz(), () => f.call(mc.raise, Vector.UD));
+    const privileged = S.cpl.get(f).eqz().and(S.cr0.has(f, Cr0.PE));
+    f.if(privileged.eqz(), () => f.call(mc.raiseError, Vector.GP, 0));
+    const star = S.star.get(f).shrU(48).wrap();
+    const rcx = f.load64(0, RCX);
+    const long = S.mode.has(f, Mode.LONG);
+    f.if(long, () => {
+      const to64 = bits.eq(64);
+      // To 64-bit code the selector is STAR's plus 16.
+      const selector = to64.select(star.add(16), star).or(3);
+      S.rip.set(f, to64.select(rcx, rcx.and(0xffff_ffff)));
+      setCode(f, selector, 3, to64);
+      const image = f.load64(0, R11);
+      f.call(mc.writeFlags, image.and(~(Rflags.RF | Rflags.VM)));
+    }, () => {
+      S.rip.set(f, rcx.and(0xffff_ffff));
+      setCode(f, star.or(3), 3, i32(0));
+      S.rflags.set(f, S.rflags.get(f).or(Rflags.IF));
+    });
+    // Only the selector of SS is loaded; the rest stays as it is (APM vol. 3, SYSRET). Its DPL then
+    // no longer tells the CPL, which is kept apart here.
+    const ss = segmentAddress(Seg.SS) + SegmentField.SELECTOR;
+    f.store32(0, star.add(8).or(3).and(0xffff), ss);
+    enter(f, 3);
+    trapAfter(f);
+  });
+
+  // On AMD processors SYSENTER and SYSEXIT do not exist in long mode, compatibility mode included.
+  module.body(mc.systemEnter, (f) => {
+    f.if(S.efer.has(f, Efer.LMA), () => f.call(mc.raise, Vector.UD));
+    const cs = S.sysenterCs.get(f).wrap();
+    const unusable = S.cr0.has(f, Cr0.PE).eqz().or(cs.and(0xfffc).eqz());
+    f.if(unusable, () => f.call(mc.raiseError, Vector.GP, 0));
+    const flags = S.rflags.get(f).and(~(Rflags.VM | Rflags.IF));
+    S.rflags.set(f, flags);
+    S.rip.set(f, S.sysenterEip.get(f).and(0xffff_ffff));
+    f.store64(0, S.sysenterEsp.get(f).and(0xffff_ffff), RSP);
+    setCode(f, cs.and(0xfffc), 0, i32(0));
+    setStack(f, cs.and(0xfffc).add(8), 0);
+    enter(f, 0);
+  });
+
+  module.body(mc.systemExit, (f) => {
+    f.if(S.efer.has(f, Efer.LMA), () => f.call(mc.raise, Vector.UD));
+    const cs = S.sysenterCs.get(f).wrap();
+    const denied = S.cr0.has(f, Cr0.PE).eqz().or(S.cpl.get(f).ne(0)).or(cs.and(0xfffc).eqz());
+    f.if(denied, () => f.call(mc.raiseError, Vector.GP, 0));
+    const rip = f.load64(0, RDX);
+    const rsp = f.load64(0, RCX);
+    S.rip.set(f, rip.and(0xffff_ffff));
+    f.store64(0, rsp.and(0xffff_ffff), RSP);
+    setCode(f, cs.add(16).or(3), 3, i32(0));
+    setStack(f, cs.add(24).or(3), 3);
+    enter(f, 3);
+  });
+}

@@ -1,0 +1,52 @@
+/**
+ * The software processor: x86-64 in real, protected and long mode, with the SVM unit, as hardware does
+ * it. Vendors run guests on it; it knows none of them.
+ *
+ * The plugin {@linkcode cpu} gives a VM its host: processors ({@linkcode Processor}, through
+ * {@linkcode processorsSlot}) and host physical memory. A vendor attaches to a processor what the
+ * processor meets outside ({@linkcode Outside}), and runs it.
+ *
+ * Inside, the meaning of each instruction is written once, as TypeScript that emits WebAssembly
+ * (`semantics/`, on the assembler in `wasm/`); microcode (`microcode/`, `memory/`, `svm/`) is written
+ * the same way; `engine/` makes an interpreter of it and keeps decoded blocks.
+ *
+ * Limits: no x87, MMX or SSE yet (meeting such an instruction stops the machine with an error that
+ * names it), no hardware task switches, no caches, no 5-level paging. At most 64
+ * GiB of physical address space and 3.9 GiB in use. Processors take turns on one thread.
+ *
+ * @module
+ */
+export {
+  cpu,
+  type CpuOptions,
+  createHost,
+  type FormPair,
+  type Host,
+  type HostOptions,
+  type Processors,
+  processorsSlot,
+} from "./plugin.ts";
+export { Processor, type RecentEvent } from "./engine/processor.ts";
+export type { Outside } from "./engine/outside.ts";
+export { Stop } from "./engine/run.ts";
+export type { BlockStatistics } from "./engine/blocks.ts";
+export { Attr, CpuState, S, Seg } from "./state/cpu_state.ts";
+export { PHYSICAL_ADDRESS_BITS, PROCESSOR_SIGNATURE } from "./engine/reset.ts";
+export { StateView } from "./state/view.ts";
+export type { SegmentState } from "./state/view.ts";
+export type { Field32, Field64 } from "./state/field.ts";
+export { EventFormat, Vector } from "./microcode/raise.ts";
+export { Cr0, Cr4, Efer, Rflags } from "./microcode/registers.ts";
+export { Msr } from "./microcode/msr.ts";
+export {
+  type PageWalk,
+  type PageWalkStep,
+  type PagingState,
+  type ReadPhysical,
+  walkPages,
+} from "./page_walk.ts";
+export { type CpuidOutput, FEATURES } from "./cpuid.ts";
+export { SVM_EXIT_INVALID, SvmExit } from "./svm/exit_codes.ts";
+export { InterceptWord, Misc1, Misc2 } from "./svm/intercepts.ts";
+export { Control, IntControl, Save, SaveSegment, VMCB_BYTES } from "./svm/vmcb.ts";
+export { IoioInfo } from "./semantics/io.ts";

@@ -1,0 +1,300 @@
+/**
+ * Control transfers: jumps, calls, returns, loops, software interrupts (APM vol. 3, ch. 3).
+ *
+ * @module
+ */
+import { GATE_DPL_CHECKED } from "../microcode/interrupt.ts";
+import { EventFormat, Vector } from "../microcode/raise.ts";
+import { Rflags } from "../microcode/registers.ts";
+import { Event, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
+import { SvmExit } from "../svm/exit_codes.ts";
+import { InterceptWord, Misc1, Misc2 } from "../svm/intercepts.ts";
+import { type I32, i32, type I64, i64 } from "../wasm/mod.ts";
+import { emitCondition } from "./flags.ts";
+import { type Instruction, Reg, type Semantics } from "./instruction.ts";
+import { exitGuest, intercept } from "./intercept.ts";
+import { checkVirtualIopl, CONDITIONS } from "./move.ts";
+
+const conditional = (code: number): Semantics => ({
+  ends: true,
+  emit: (i) => {
+    const holds = emitCondition(i.mc, i.f, code, i.flagsBefore);
+    i.f.if(holds, () => i.branchTaken());
+    i.branchNotTaken();
+  },
+});
+
+/** A conditional branch to beyond the limit of CS: #GP if it is taken, with nothing changed. */
+const conditionalBeyond = (code: number): Semantics => ({
+  ends: true,
+  emit: (i) => {
+    i.faultIf(emitCondition(i.mc, i.f, code, i.flagsBefore), Vector.GP, 0);
+    i.branchNotTaken();
+  },
+});
+
+/** Name of the form of a conditional branch whose target is beyond the limit of CS. */
+export function beyondLimit(name: string): string | undefined {
+  const beyond = `${name}.beyond`;
+  return BRANCHES[beyond] === undefined ? undefined : beyond;
+}
+
+const jump: Semantics = { ends: true, emit: (i) => i.branchTaken() };
+
+/** A near target beyond the limit or not canonical faults before anything has changed. */
+function checkTarget(i: Instruction, target: I64): void {
+  const { f } = i;
+  if (i.code === 64) {
+    i.faultIf(target.shl(16).shrS(16).ne(target), Vector.GP, 0);
+    return;
+  }
+  const limit = f.load32(0, segmentAddress(Seg.CS) + SegmentField.LIMIT).extendU();
+  i.faultIf(S.mode.has(f, Mode.FLAT_CS).eqz().and(target.gtU(limit)), Vector.GP, 0);
+}
+
+const jumpIndirect: Semantics = {
+  code: true,
+  ends: true,
+  emit: (i) => {
+    const target = i.unsigned(0);
+    checkTarget(i, target);
+    i.jumpTo(target);
+  },
+};
+
+const call: Semantics = {
+  operandSize: true,
+  stack: true,
+  ends: true,
+  emit: (i) => {
+    i.push(i.bits, i.nextRip());
+    i.branchTaken();
+  },
+};
+
+const callIndirect: Semantics = {
+  operandSize: true,
+  stack: true,
+  code: true,
+  ends: true,
+  emit: (i) => {
+    const target = i.unsigned(0);
+    checkTarget(i, target);
+    i.push(i.bits, i.nextRip());
+    i.jumpTo(target);
+  },
+};
+
+const ret: Semantics = {
+  operandSize: true,
+  stack: true,
+  code: true,
+  ends: true,
+  emit: (i) => {
+    const target = i.top(i.bits);
+    checkTarget(i, target);
+    const release = i.form.operands.length > 0 ? i.immediate().and(0xffff) : i64(0);
+    i.dropStack(release.add(i.bits / 8));
+    i.jumpTo(target);
+  },
+};
+
+/** LOOP, LOOPE, LOOPNE: the count register has the address size. */
+const loop = (zero?: boolean, beyond = false): Semantics => ({
+  addressSize: true,
+  ends: true,
+  emit: (i) => {
+    const bits = i.addressBits;
+    const count = i.reg(Reg.RCX, bits).sub(1).zeroExtend(bits);
+    let again = count.ne(0);
+    if (zero !== undefined) again = again.and(i.condition(zero ? 4 : 5));
+    if (beyond) i.faultIf(again, Vector.GP, 0);
+    i.setReg(Reg.RCX, bits, count);
+    if (!beyond) i.f.if(again, () => i.branchTaken());
+    i.branchNotTaken();
+  },
+});
+
+const jrcxz = (beyond = false): Semantics => ({
+  addressSize: true,
+  ends: true,
+  emit: (i) => {
+    const taken = i.reg(Reg.RCX, i.addressBits).eqz();
+    if (beyond) i.faultIf(taken, Vector.GP, 0);
+    else i.f.if(taken, () => i.branchTaken());
+    i.branchNotTaken();
+  },
+});
+
+// Far transfers are microcode; they leave RIP in the state.
+
+const far = (emit: (i: Instruction) => void): Semantics => ({
+  operandSize: true,
+  addressSize: true,
+  stack: true,
+  code: true,
+  ends: true,
+  emit: (i) => {
+    i.spillOnce();
+    emit(i);
+    i.leaveAsIs();
+  },
+});
+
+/** Offset and selector of a far pointer in memory. */
+function farPointer(i: Instruction): [I64, I32] {
+  const bits = i.width(0);
+  const offset = i.load(bits, i.addressAt(i64(0), bits / 8, 0));
+  return [offset, i.load(16, i.addressAt(i64(bits / 8), 2, 0)).wrap()];
+}
+
+const jumpFar = far((i) => {
+  i.f.call(i.mc.jumpFar, i.second().wrap(), i.immediate().zeroExtend(i.bits));
+});
+
+const jumpFarIndirect = far((i) => {
+  const [offset, selector] = farPointer(i);
+  i.f.call(i.mc.jumpFar, selector, offset);
+});
+
+const callFar = far((i) => {
+  const offset = i.immediate().zeroExtend(i.bits);
+  i.f.call(i.mc.callFar, i.second().wrap(), offset, i.bits, i.nextRip());
+});
+
+const callFarIndirect = far((i) => {
+  const [offset, selector] = farPointer(i);
+  i.f.call(i.mc.callFar, selector, offset, i.width(0), i.nextRip());
+});
+
+const returnFar: Semantics = {
+  ...far((i) => {
+    const release = i.form.operands.length > 0 ? i.immediate().wrap().and(0xffff) : i32(0);
+    i.f.call(i.mc.returnFar, i.bits, release);
+  }),
+};
+
+const iret: Semantics = {
+  ...far((i) => {
+    intercept(i, InterceptWord.MISC1, Misc1.IRET, SvmExit.IRET);
+    i.f.call(i.mc.returnInterrupt, i.bits);
+  }),
+};
+
+/** Delivers a software interrupt or the exception of INT1, INT3, INTO. */
+function softInterrupt(i: Instruction, event: I32): void {
+  i.spill();
+  i.f.call(i.mc.deliver, event.or(EventFormat.VALID), 0, i.nextRip());
+  i.leaveAsIs();
+}
+
+/** An exception intercept counts for INT3, INTO and INT1 as well. */
+function interceptException(i: Instruction, vector: number): void {
+  intercept(i, InterceptWord.EXCEPTIONS, 1 << vector, SvmExit.EXCEPTION + vector);
+}
+
+const int: Semantics = {
+  code: true,
+  ends: true,
+  emit: (i) => {
+    const vector = i.immediate().wrap().and(0xff);
+    const { f } = i;
+    const wanted = S.guestMode.get(f)
+      .and(f.load32(0, S.intercepts + InterceptWord.MISC1).and(Misc1.SWINT).ne(0));
+    f.if(wanted, () => exitGuest(i, i32(SvmExit.SWINT), vector.extendU()), undefined, "unlikely");
+    checkVirtualIopl(i);
+    softInterrupt(i, vector.or(EventFormat.SOFTWARE | GATE_DPL_CHECKED));
+  },
+};
+
+const int3: Semantics = {
+  ends: true,
+  emit: (i) => {
+    interceptException(i, Vector.BP);
+    softInterrupt(i, i32(Vector.BP | EventFormat.EXCEPTION | GATE_DPL_CHECKED));
+  },
+};
+
+/** INT1 (ICEBP): #DB that no gate privilege stops. */
+const int1: Semantics = {
+  ends: true,
+  emit: (i) => {
+    intercept(i, InterceptWord.MISC2, Misc2.ICEBP, SvmExit.ICEBP);
+    interceptException(i, Vector.DB);
+    // A breakpoint that the shadow of MOV SS has held back is reported together with it.
+    const { f } = i;
+    f.if(
+      S.events.has(f, Event.TRAP),
+      () => {
+        S.dr6.set(f, S.dr6.get(f).and(~0xf).or(S.trapBits.get(f).extendU()));
+        S.trapBits.set(f, 0);
+        S.events.clear(f, Event.TRAP);
+      },
+      undefined,
+      "unlikely",
+    );
+    softInterrupt(i, i32(Vector.DB | EventFormat.EXCEPTION));
+  },
+};
+
+const into: Semantics = {
+  ends: true,
+  emit: (i) => {
+    const overflow = i.flagBits().and(Rflags.OF).ne(0);
+    i.f.if(overflow, () => {
+      interceptException(i, Vector.OF);
+      softInterrupt(i, i32(Vector.OF | EventFormat.EXCEPTION | GATE_DPL_CHECKED));
+    });
+    i.branchNotTaken();
+  },
+};
+
+/** BOUND: #BR unless lower ≤ index ≤ upper. */
+const bound: Semantics = {
+  addressSize: true,
+  code: true,
+  emit: (i) => {
+    const { bits } = i;
+    const index = i.signed(0);
+    const lower = i.load(bits, i.addressAt(i64(0), bits / 8, 0)).signExtend(bits);
+    const upper = i.load(bits, i.addressAt(i64(bits / 8), bits / 8, 0)).signExtend(bits);
+    i.faultIf(index.ltS(lower).or(index.gtS(upper)), Vector.BR);
+  },
+};
+
+const undefinedInstruction: Semantics = { emit: (i) => i.raise(Vector.UD) };
+
+/** Control transfers by mnemonic. */
+export const BRANCHES: Readonly<Record<string, Semantics>> = {
+  JMP: jump,
+  JMPIND: jumpIndirect,
+  CALL: call,
+  CALLIND: callIndirect,
+  RET: ret,
+  LOOP: loop(),
+  LOOPE: loop(true),
+  LOOPNE: loop(false),
+  JRCXZ: jrcxz(),
+  "LOOP.beyond": loop(undefined, true),
+  "LOOPE.beyond": loop(true, true),
+  "LOOPNE.beyond": loop(false, true),
+  "JRCXZ.beyond": jrcxz(true),
+  JMPF: jumpFar,
+  JMPFIND: jumpFarIndirect,
+  CALLF: callFar,
+  CALLFIND: callFarIndirect,
+  RETF: returnFar,
+  IRET: iret,
+  INT: int,
+  INT3: int3,
+  INT1: int1,
+  INTO: into,
+  BOUND: bound,
+  UD0: undefinedInstruction,
+  UD1: undefinedInstruction,
+  UD2: undefinedInstruction,
+  ...Object.fromEntries(CONDITIONS.map(([name, code]) => [`J${name}`, conditional(code)])),
+  ...Object.fromEntries(
+    CONDITIONS.map(([name, code]) => [`J${name}.beyond`, conditionalBeyond(code)]),
+  ),
+};

@@ -1,0 +1,497 @@
+/**
+ * What the semantics of an instruction are written against.
+ *
+ * An emitter gets an {@linkcode Instruction} and says what the instruction does; where operands,
+ * immediates and addresses come from is the tier's business: read from a micro-op record at run time
+ * (the interpreter), or constant and in locals (the compiler).
+ *
+ * Discipline, so that every fault leaves the state of before the instruction: whatever may fault comes
+ * before whatever changes state. Memory is written before registers, flags are set last.
+ *
+ * @module
+ */
+import type { Form } from "../decode/form.ts";
+import type { FormNeeds } from "../decode/decoder.ts";
+import { probe } from "../memory/access.ts";
+import type { Microcode } from "../microcode/microcode.ts";
+import { Mode, S, Seg } from "../state/cpu_state.ts";
+import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
+import {
+  emitCarry,
+  emitCondition,
+  emitFlagsValue,
+  FlagsKind,
+  type FlagState,
+  sizeLog,
+} from "./flags.ts";
+
+/** Register numbers of the machine encoding. */
+export const Reg = {
+  RAX: 0,
+  RCX: 1,
+  RDX: 2,
+  RBX: 3,
+  RSP: 4,
+  RBP: 5,
+  RSI: 6,
+  RDI: 7,
+} as const;
+
+/** Emits the code of one instruction. */
+export type Emitter = (i: Instruction) => void;
+
+/** What the decoder and the tiers know about an instruction besides its emitter. */
+export interface Semantics extends FormNeeds {
+  /** Says what the instruction does. */
+  readonly emit: Emitter;
+  /** The instruction ends its block: it transfers control or changes what the next one depends on. */
+  readonly ends?: boolean;
+}
+
+/** How an instruction leaves its block. */
+export type Ending = "none" | "done";
+
+/** An instruction while its code is built. */
+export abstract class Instruction {
+  /** Microcode that can be called. */
+  readonly mc: Microcode;
+  /** The function the code goes to. */
+  readonly f: FunctionBuilder;
+  /** The form. */
+  readonly form: Form;
+  /** Flags as the instruction finds them. */
+  readonly flagsBefore: FlagState;
+  /** Flags as it leaves them. */
+  flags: FlagState;
+  /** Flags that a fault leaves, where they are not those of before the instruction. */
+  flagsAtFault: FlagState;
+  /** Set once the emitter has ended the block itself. */
+  ended = false;
+  #memory: { linear: I64; pointer: I32 } | undefined;
+  #spilled = false;
+
+  constructor(mc: Microcode, f: FunctionBuilder, form: Form, flags: FlagState) {
+    this.mc = mc;
+    this.f = f;
+    this.form = form;
+    this.flagsBefore = flags;
+    this.flags = flags;
+    this.flagsAtFault = flags;
+  }
+
+  // What a tier supplies.
+
+  /** Register operand `k`, zero- or sign-extended from its width. */
+  protected abstract readRegister(k: number, bits: number, signed: boolean): I64;
+  /** Writes register operand `k`; 32 bits clear the upper half, 8 and 16 keep the rest. */
+  protected abstract writeRegister(k: number, bits: number, value: I64): void;
+  /** General-purpose register `n`, zero- or sign-extended from `bits`. */
+  protected abstract readFixed(n: number, bits: number, signed: boolean): I64;
+  /** Writes general-purpose register `n`. */
+  protected abstract writeFixed(n: number, bits: number, value: I64): void;
+  /** The first constant. */
+  abstract immediate(): I64;
+  /** The second constant, or the selector of a far pointer. */
+  abstract second(): I64;
+  /** Linear address of the memory operand for an access of `bytes`; 0 read, 1 write. */
+  protected abstract operandAddress(bytes: number, access: number): I64;
+  /** Offset of the memory operand in its segment. */
+  abstract offset(): I64;
+  /** The segment the memory operand (or a string source) is in. */
+  abstract segment(): I32;
+  /** Number of the general-purpose register that is operand `k`. */
+  abstract registerNumber(k: number): I32;
+  /** Address of the instruction's micro-op record, for the program outside. */
+  abstract recordAddress(): I32;
+  /** RIP of this instruction. */
+  abstract rip(): I64;
+  /** RIP of the next instruction. */
+  abstract nextRip(): I64;
+  /** Stores what microcode needs: which instruction, the budget, the flags as they were before. */
+  protected abstract emitSpill(): void;
+  /** Goes on at the target of a direct branch. */
+  abstract branchTaken(): void;
+  /** Goes on at the next instruction, leaving the block. */
+  abstract branchNotTaken(): void;
+  /** Goes on at `target`. */
+  abstract jumpTo(target: I64): void;
+  /** Stores everything and returns to the dispatcher, which goes on at `rip`. */
+  abstract leaveAt(rip: I64): void;
+  /** Returns to the dispatcher; microcode has set RIP and flags in the state. */
+  abstract leaveAsIs(): void;
+
+  // Operands.
+
+  /** Width of operand `k` in bits. */
+  width(k: number): number {
+    return this.form.operands[k]!.bits;
+  }
+
+  /** Operand size in bits. */
+  get bits(): number {
+    return this.form.bits;
+  }
+
+  /** Code size of the mode. */
+  get code(): 16 | 32 | 64 {
+    return this.#needed(this.form.code, "code");
+  }
+
+  /** Address size. */
+  get addressBits(): 16 | 32 | 64 {
+    return this.#needed(this.form.addressBits, "addressSize");
+  }
+
+  /** Width of the stack pointer. */
+  get stackBits(): 16 | 32 | 64 {
+    return this.#needed(this.form.stack, "stack");
+  }
+
+  /** A handler serves all values of what its semantics do not name, so they must not look at it. */
+  #needed(value: 0 | 16 | 32 | 64, need: string): 16 | 32 | 64 {
+    if (value === 0) throw new Error(`the semantics of ${this.form.name} have to need "${need}"`);
+    return value;
+  }
+
+  /** True if operand `k` is memory. */
+  isMemory(k: number): boolean {
+    return this.form.operands[k]?.kind === "M";
+  }
+
+  /** Operand `k`, zero-extended. */
+  unsigned(k: number): I64 {
+    return this.#read(k, false);
+  }
+
+  /** Operand `k`, sign-extended. */
+  signed(k: number): I64 {
+    return this.#read(k, true);
+  }
+
+  #read(k: number, signed: boolean): I64 {
+    const { kind, bits } = this.form.operands[k]!;
+    switch (kind) {
+      case "R":
+        return this.readRegister(k, bits, signed);
+      case "I": {
+        const value = this.#constant(k);
+        return signed ? value : value.zeroExtend(bits);
+      }
+      case "M": {
+        const value = this.load(bits, this.operandAddress(bits / 8, 0));
+        return signed ? value.signExtend(bits) : value;
+      }
+      default:
+        throw new Error(`operand ${k} of ${this.form.name} cannot be read`);
+    }
+  }
+
+  #constant(k: number): I64 {
+    const isSecond = k > 0 && this.form.operands[k - 1]!.kind === "I";
+    return isSecond ? this.second() : this.immediate();
+  }
+
+  /** Operand `k`, zero-extended, to be written afterwards with {@linkcode write}. */
+  modifyUnsigned(k: number): I64 {
+    const { kind, bits } = this.form.operands[k]!;
+    if (kind === "R") return this.readRegister(k, bits, false);
+    return this.#loadForWrite(bits);
+  }
+
+  /** Operand `k`, sign-extended, to be written afterwards with {@linkcode write}. */
+  modifySigned(k: number): I64 {
+    const { kind, bits } = this.form.operands[k]!;
+    if (kind === "R") return this.readRegister(k, bits, true);
+    return this.#loadForWrite(bits).signExtend(bits);
+  }
+
+  /** Loads the memory operand so that storing it back cannot fault. */
+  #loadForWrite(bits: number, linear: I64 = this.operandAddress(bits / 8, 1)): I64 {
+    const { f } = this;
+    const { hit, address } = probe(f, linear, bits / 8, true);
+    const pointer = f.choose(I32T, hit, address, () => 0, "likely");
+    this.#memory = { linear, pointer };
+    return f.choose(I64T, pointer, () => f.loadZ(bits, pointer), () => {
+      this.spill();
+      return f.call(this.mc.slowLoadForWrite, linear, bits, S.mmu.get(f));
+    }, "likely");
+  }
+
+  /** Loads `bits` at `linear` so that {@linkcode storeBack} cannot fault. */
+  loadForWrite(bits: number, linear: I64): I64 {
+    return this.#loadForWrite(bits, linear);
+  }
+
+  /** Stores where {@linkcode loadForWrite} loaded. */
+  storeBack(bits: number, value: I64): void {
+    const { f } = this;
+    if (this.#memory === undefined) throw new Error("nothing was loaded to be written back");
+    const { linear, pointer } = this.#memory;
+    f.if(pointer, () => f.storeLow(bits, pointer, value), () => {
+      this.spill();
+      f.call(this.mc.slowStore, linear, bits, value, S.mmu.get(f));
+    }, "likely");
+  }
+
+  /** Writes operand `k`. */
+  write(k: number, value: I64): void {
+    const { kind, bits } = this.form.operands[k]!;
+    if (kind === "R") this.writeRegister(k, bits, value);
+    else if (this.#memory !== undefined) this.storeBack(bits, value);
+    else this.store(bits, this.operandAddress(bits / 8, 1), value);
+  }
+
+  /** Linear address of the memory operand. */
+  address(bytes: number, access: 0 | 1): I64 {
+    return this.operandAddress(bytes, access);
+  }
+
+  /**
+   * Linear address of the memory operand moved by `delta` bytes; the semantics must need `addressSize`.
+   */
+  addressAt(delta: I64, bytes: number, access: 0 | 1): I64 {
+    const moved = this.offset().add(delta);
+    if (this.form.address === "gen") {
+      this.spill();
+      const offset = moved.zeroExtend(this.addressBits);
+      return this.f.call(this.mc.segmentAddress, this.segment(), offset, bytes, access);
+    }
+    return this.code === 64 && this.addressBits === 64 ? moved : moved.zeroExtend(32);
+  }
+
+  /** Register `n`, zero-extended from `bits`. */
+  reg(n: number, bits = 64): I64 {
+    return this.readFixed(n, bits, false);
+  }
+
+  /** Register `n`, sign-extended from `bits`. */
+  regSigned(n: number, bits: number): I64 {
+    return this.readFixed(n, bits, true);
+  }
+
+  /** Writes `bits` of register `n`. */
+  setReg(n: number, bits: number, value: I64 | number): void {
+    this.writeFixed(n, bits, i64(value));
+  }
+
+  // Memory.
+
+  /** Zero-extended load of `bits` at a linear address; `stack` if the stack is accessed implicitly. */
+  load(bits: number, linear: I64, stack = false): I64 {
+    const { f } = this;
+    const { hit, address } = probe(f, linear, bits / 8, false);
+    return f.choose(I64T, hit, () => f.loadZ(bits, address()), () => {
+      this.spill();
+      if (stack) S.stackAccess.set(f, 1);
+      const value = f.call(this.mc.slowLoad, linear, bits, S.mmu.get(f));
+      if (stack) S.stackAccess.set(f, 0);
+      return value;
+    }, "likely");
+  }
+
+  /** Store of the low `bits` at a linear address; `stack` if the stack is accessed implicitly. */
+  store(bits: number, linear: I64, value: I64, stack = false): void {
+    const { f } = this;
+    const { hit, address } = probe(f, linear, bits / 8, true);
+    f.if(hit, () => f.storeLow(bits, address(), value), () => {
+      this.spill();
+      if (stack) S.stackAccess.set(f, 1);
+      f.call(this.mc.slowStore, linear, bits, value, S.mmu.get(f));
+      if (stack) S.stackAccess.set(f, 0);
+    }, "likely");
+  }
+
+  /** Load at stack offset `offset`. */
+  loadStack(bits: number, offset: I64): I64 {
+    return this.load(bits, this.stackAddress(offset, bits / 8, 0), true);
+  }
+
+  /** Store at stack offset `offset`. */
+  storeStack(bits: number, offset: I64, value: I64): void {
+    this.store(bits, this.stackAddress(offset, bits / 8, 1), value, true);
+  }
+
+  // Stack.
+
+  /** The stack pointer, cut to its width. */
+  stackPointer(): I64 {
+    return this.reg(Reg.RSP, this.stackBits);
+  }
+
+  /** Sets the stack pointer within its width. */
+  setStackPointer(value: I64): void {
+    this.setReg(Reg.RSP, this.stackBits, value);
+  }
+
+  /** Linear address of stack offset `offset`. */
+  stackAddress(offset: I64, bytes: number, access: 0 | 1): I64 {
+    if (this.stackBits === 64) return offset;
+    const { f } = this;
+    // A flat 32-bit stack needs no limit check; which it is, only the mode word knows.
+    return f.choose(
+      I64T,
+      this.stackBits === 32 ? S.mode.has(f, Mode.FLAT_SS) : i32(0),
+      () => offset,
+      () => {
+        this.spill();
+        return f.call(this.mc.segmentAddress, Seg.SS, offset, bytes, access);
+      },
+      "likely",
+    );
+  }
+
+  /** `value` cut to the width of the stack pointer. */
+  wrapStack(value: I64): I64 {
+    return value.zeroExtend(this.stackBits);
+  }
+
+  /** Pushes the low `bits`. */
+  push(bits: number, value: I64): void {
+    const top = this.wrapStack(this.stackPointer().sub(bits / 8));
+    this.storeStack(bits, top, value);
+    this.setStackPointer(top);
+  }
+
+  /** Value at the top of the stack; the pointer is moved by {@linkcode dropStack} afterwards. */
+  top(bits: number): I64 {
+    return this.loadStack(bits, this.stackPointer());
+  }
+
+  /** Moves the stack pointer up. */
+  dropStack(bytes: I64 | number): void {
+    this.setStackPointer(this.wrapStack(this.stackPointer().add(bytes)));
+  }
+
+  // Flags.
+
+  #setFlags(kind: number | I32, a: I64, b: I64): void {
+    this.flags = { kind: i32(kind), a, b };
+  }
+
+  /** Flags of a − b; operands sign-extended. */
+  flagsSub(bits: number, a: I64, b: I64): void {
+    this.#setFlags(FlagsKind.SUB + sizeLog(bits), a, b);
+  }
+
+  /** Flags of a sum, given the sum and one summand (sign-extended). */
+  flagsAdd(bits: number, sum: I64, b: I64): void {
+    this.#setFlags(FlagsKind.ADD + sizeLog(bits), sum.signExtend(bits), b);
+  }
+
+  /** Flags of a + b + carry. */
+  flagsAdc(bits: number, sum: I64, b: I64, carry: I32): void {
+    const kind = carry.mul(FlagsKind.ADC - FlagsKind.ADD).add(FlagsKind.ADD + sizeLog(bits));
+    this.#setFlags(kind, sum.signExtend(bits), b);
+  }
+
+  /** Flags of a − b − borrow. */
+  flagsSbb(bits: number, a: I64, b: I64, borrow: I32): void {
+    const kind = borrow.mul(FlagsKind.SBB - FlagsKind.SUB).add(FlagsKind.SUB + sizeLog(bits));
+    this.#setFlags(kind, a, b);
+  }
+
+  /** Flags of a logic operation: CF and OF clear, the rest from the result. AF, undefined, is clear. */
+  flagsLogic(bits: number, result: I64): void {
+    this.#setFlags(FlagsKind.SUB + 3, result.signExtend(bits), i64(0));
+  }
+
+  /** Flags of INC or DEC: all but CF. */
+  flagsIncDec(bits: number, result: I64, decrement: boolean): void {
+    const kind = (decrement ? FlagsKind.DEC : FlagsKind.INC) + sizeLog(bits);
+    this.#setFlags(kind, result.signExtend(bits), this.carry().extendU());
+  }
+
+  /** ZF, SF and PF of a result, with CF, AF and OF given in their RFLAGS positions. */
+  flagsResult(bits: number, result: I64, others: I32): void {
+    this.#setFlags(FlagsKind.RESULT, result.signExtend(bits), others.extendU());
+  }
+
+  /** All six flags in their RFLAGS positions. */
+  flagsValue(value: I32): void {
+    this.#setFlags(FlagsKind.VALUE, value.extendU(), i64(0));
+  }
+
+  /** Takes `then` if `condition` is non-zero, else the flags as they were before. */
+  flagsIf(condition: I32, then: FlagState): void {
+    const before = this.flagsBefore;
+    this.flags = {
+      kind: condition.select(then.kind, before.kind),
+      a: condition.select(then.a, before.a),
+      b: condition.select(then.b, before.b),
+    };
+  }
+
+  /** 1 if condition `code` holds before the instruction. */
+  condition(code: number): I32 {
+    return emitCondition(this.mc, this.f, code, this.flagsBefore);
+  }
+
+  /** CF before the instruction, 0 or 1. */
+  carry(): I32 {
+    return emitCarry(this.mc, this.f, this.flagsBefore);
+  }
+
+  /** The six flags before the instruction, in their RFLAGS positions. */
+  flagBits(): I32 {
+    return emitFlagsValue(this.mc, this.f, this.flagsBefore);
+  }
+
+  // Faults and the rest of the machine.
+
+  /** Makes the state complete, for microcode. */
+  spill(): void {
+    this.emitSpill();
+  }
+
+  /** Makes the state complete once; emits nothing the second time. Only outside conditional code. */
+  spillOnce(): void {
+    if (this.#spilled) return;
+    this.emitSpill();
+    this.#spilled = true;
+  }
+
+  /** Raises an exception without error code. */
+  raise(vector: number): void {
+    this.spill();
+    this.f.call(this.mc.raise, vector);
+    this.f.unreachable();
+  }
+
+  /** Raises an exception with an error code. */
+  raiseError(vector: number, error: I32 | number): void {
+    this.spill();
+    this.f.call(this.mc.raiseError, vector, error);
+    this.f.unreachable();
+  }
+
+  /** Raises #GP(0) if `condition` is non-zero. */
+  faultIf(condition: I32, vector: number, error?: I32 | number): void {
+    this.f.if(
+      condition,
+      () => error === undefined ? this.raise(vector) : this.raiseError(vector, error),
+      undefined,
+      "unlikely",
+    );
+  }
+
+  /** Calls the program outside, which may look at and change everything. */
+  outside<T>(call: () => T): T {
+    const { f, mc } = this;
+    this.spill();
+    f.call(mc.beforeOutside);
+    const result = call();
+    f.call(mc.afterOutside);
+    this.flags = { kind: i32(FlagsKind.VALUE), a: S.flagsA.get(f), b: i64(0) };
+    return result;
+  }
+
+  /** Ends the block behind this instruction: the dispatcher looks at what has changed. */
+  leave(): void {
+    this.leaveAt(this.nextRip());
+  }
+
+  /** Marks an event for the dispatcher. */
+  event(bits: number): void {
+    S.events.or(this.f, bits);
+  }
+}

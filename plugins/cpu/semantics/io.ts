@@ -1,0 +1,112 @@
+/**
+ * IN and OUT, and what they share with INS and OUTS (APM vol. 2, 15.10).
+ *
+ * @module
+ */
+import { Event, S } from "../state/cpu_state.ts";
+import { SvmExit } from "../svm/exit_codes.ts";
+import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
+import { type I32, i32, type I64 } from "../wasm/mod.ts";
+import { type Instruction, Reg, type Semantics } from "./instruction.ts";
+import { exitGuest } from "./intercept.ts";
+
+/** Fields of EXITINFO1 of an IOIO exit (APM vol. 2, 15.10.2). */
+export const IoioInfo = {
+  IN: 0x1,
+  STRING: 0x4,
+  REP: 0x8,
+  /** Shifted left by the bytes of the access: 1, 2, 4. */
+  SIZE_SHIFT: 4,
+  /** Address size 16, 32, 64. */
+  ADDRESS_16: 0x80,
+  ADDRESS_32: 0x100,
+  ADDRESS_64: 0x200,
+  SEGMENT_SHIFT: 10,
+  PORT_SHIFT: 16,
+} as const;
+
+/** Checks permission and intercepts of an access; the instruction must end its block. */
+function checkAccess(
+  i: Instruction,
+  port: I32,
+  bits: number,
+  read: boolean,
+  string: boolean,
+): void {
+  const { f, mc } = i;
+  const bytes = bits / 8;
+  i.spill();
+  f.call(mc.checkPort, port, bytes);
+  f.if(
+    S.events.has(f, Event.BREAKPOINTS),
+    () => f.call(mc.portBreakpoint, port, bytes),
+    undefined,
+    "unlikely",
+  );
+  const guarded = S.guestMode.get(f)
+    .and(interceptWord(f, InterceptWord.MISC1).and(Misc1.IOIO).ne(0));
+  f.if(
+    guarded,
+    () => {
+      f.if(f.call(mc.portIntercepted, port, bytes), () => {
+        const address = {
+          16: IoioInfo.ADDRESS_16,
+          32: IoioInfo.ADDRESS_32,
+          64: IoioInfo.ADDRESS_64,
+        };
+        const fixed = (read ? IoioInfo.IN : 0) | (string ? IoioInfo.STRING : 0) |
+          (i.form.rep !== 0 ? IoioInfo.REP : 0) | (bytes << IoioInfo.SIZE_SHIFT) |
+          (string ? address[i.addressBits] : 0);
+        const segment = string ? i.segment().shl(IoioInfo.SEGMENT_SHIFT) : i32(0);
+        const info = port.shl(IoioInfo.PORT_SHIFT).or(segment).or(fixed);
+        exitGuest(i, i32(SvmExit.IOIO), info.extendU(), i.nextRip());
+      });
+    },
+    undefined,
+    "unlikely",
+  );
+}
+
+/** Reads a port after all checks; zero-extended. */
+export function emitPortRead(i: Instruction, port: I32, bits: number, string = false): I64 {
+  checkAccess(i, port, bits, true, string);
+  return i.outside(() => i.f.call(i.mc.portRead, port, bits / 8)).extendU().zeroExtend(bits);
+}
+
+/** Writes a port after all checks. */
+export function emitPortWrite(
+  i: Instruction,
+  port: I32,
+  bits: number,
+  value: I64,
+  string = false,
+): void {
+  checkAccess(i, port, bits, false, string);
+  i.outside(() => i.f.call(i.mc.portWrite, port, bits / 8, value.zeroExtend(bits).wrap()));
+}
+
+/** The port: an immediate byte or DX. */
+function portOf(i: Instruction, k: number): I32 {
+  const value = i.unsigned(k).wrap();
+  return i.form.operands[k]!.kind === "I" ? value.and(0xff) : value;
+}
+
+/** Port instructions by mnemonic. */
+export const IO: Readonly<Record<string, Semantics>> = {
+  IN: {
+    ends: true,
+    emit: (i) => {
+      const bits = i.width(0);
+      i.setReg(Reg.RAX, bits, emitPortRead(i, portOf(i, 1), bits));
+      i.leave();
+    },
+  },
+  OUT: {
+    ends: true,
+    emit: (i) => {
+      const bits = i.width(1);
+      emitPortWrite(i, portOf(i, 0), bits, i.reg(Reg.RAX, bits));
+      i.leave();
+    },
+  },
+};

@@ -1,0 +1,32 @@
+/**
+ * What every instruction does, by the names the opcode maps use.
+ *
+ * Each emitter is written once against {@linkcode Instruction} and serves both tiers.
+ *
+ * @module
+ */
+import { ALU } from "./alu.ts";
+import { BITS } from "./bits.ts";
+import { BRANCHES } from "./branch.ts";
+import type { Semantics } from "./instruction.ts";
+import { IO } from "./io.ts";
+import { MOVES } from "./move.ts";
+import { PSEUDO } from "./pseudo.ts";
+import { SHIFTS } from "./shift.ts";
+import { STRINGS } from "./string.ts";
+import { SYSTEM } from "./system.ts";
+import { VIRTUALIZATION } from "./virtualization.ts";
+
+/** Semantics by mnemonic. */
+export const SEMANTICS: Readonly<Record<string, Semantics>> = {
+  ...ALU,
+  ...BITS,
+  ...BRANCHES,
+  ...IO,
+  ...MOVES,
+  ...PSEUDO,
+  ...SHIFTS,
+  ...STRINGS,
+  ...SYSTEM,
+  ...VIRTUALIZATION,
+};

@@ -1,0 +1,447 @@
+/**
+ * The state of the processor that is loaded: what the manuals name, and what the engine keeps.
+ *
+ * Stands at constant addresses from {@linkcode CPU_STATE}. Another processor is loaded by copying the
+ * whole area out and in.
+ *
+ * @module
+ */
+import { Allocator, type Field32, type Field64 } from "./field.ts";
+import { CPU_STATE, CPU_STATE_END } from "./layout.ts";
+
+/**
+ * Segment register numbers: the machine encoding for 0–5, then LDTR and TR. NEXT is a place for a
+ * segment that has been read and checked but not loaded yet.
+ */
+export const Seg = { ES: 0, CS: 1, SS: 2, DS: 3, FS: 4, GS: 5, LDTR: 6, TR: 7, NEXT: 8 } as const;
+
+/** Bytes of one segment register in the state. */
+export const SEGMENT_BYTES = 32;
+/** Offsets inside a segment register. */
+export const SegmentField = {
+  /** u32: selector. */
+  SELECTOR: 0,
+  /** u32: attributes as in a VMCB: bits 7:0 = descriptor bits 47:40, 11:8 = descriptor bits 55:52. */
+  ATTRIBUTES: 4,
+  /** u32: limit in bytes, scaled by the granularity bit. */
+  LIMIT: 8,
+  /** u32: {@linkcode SegmentUse} bits derived from the attributes. */
+  USE: 12,
+  /** u64: base. */
+  BASE: 16,
+} as const;
+
+/** Attribute bits of a segment register (VMCB format, APM vol. 2, 15.5.1). */
+export const Attr = {
+  /** 3:0 type; for code and data: accessed. */
+  ACCESSED: 1,
+  /** Data: writable. Code: readable. */
+  WRITABLE: 2,
+  /** Data: expand-down. Code: conforming. */
+  EXPAND_DOWN: 4,
+  /** Code, not data. */
+  CODE: 8,
+  /** Code or data, not system. */
+  S: 0x10,
+  /** Shift of the DPL (2 bits). */
+  DPL_SHIFT: 5,
+  /** Present. */
+  P: 0x80,
+  /** Available to software. */
+  AVL: 0x100,
+  /** 64-bit code. */
+  L: 0x200,
+  /** Default operand size, stack size or upper bound. */
+  DB: 0x400,
+  /** Limit was in pages. */
+  G: 0x800,
+} as const;
+
+/** What a segment may be used for, worked out when it is loaded. */
+export const SegmentUse = {
+  /** Data may be read. */
+  READ: 1,
+  /** Data may be written. */
+  WRITE: 2,
+  /** Offsets must be above the limit. */
+  EXPAND_DOWN: 4,
+  /** Upper bound of an expand-down segment is 4 GiB (else 64 KiB). */
+  BIG: 8,
+} as const;
+
+/** What the dispatcher has to look at before the next block (bits of {@linkcode CpuState.events}). */
+export const Event = {
+  /** An exception is to be delivered. */
+  EXCEPTION: 1,
+  /** The embedding program asked for a stop. */
+  STOP: 2,
+  /** The INTR line is asserted. */
+  INTR: 4,
+  /** A non-maskable interrupt is latched. */
+  NMI: 8,
+  /** A virtual interrupt is requested (V_IRQ in guest mode). */
+  VINTR: 0x10,
+  /** The next instruction runs in the shadow of STI or MOV SS. */
+  SHADOW: 0x20,
+  /** STI or MOV SS has just run: the shadow begins with the next instruction. */
+  SHADOW_NEW: 0x40,
+  /** RFLAGS.TF is set: trap after each instruction. */
+  SINGLE_STEP: 0x80,
+  /** A debug trap is to be delivered before the next instruction. */
+  TRAP: 0x100,
+  /** The processor is halted. */
+  HALTED: 0x200,
+  /** INIT is latched. */
+  INIT: 0x400,
+  /** An exit to the hypervisor outside has been taken: leave the loop. */
+  EXIT: 0x800,
+  /** The processor has shut down. */
+  SHUTDOWN: 0x1000,
+  /** `S.limit` has to be applied to the budget. */
+  LIMIT: 0x1_0000,
+  /** The next instruction runs alone (it was interrupted to run alone, for exact state). */
+  ALONE: 0x2000,
+  /** VMRUN has an event to inject. */
+  INJECT: 0x8000,
+  /** Waiting for a start-up IPI. */
+  WAIT_SIPI: 0x4000,
+  /** DR7 enables a breakpoint: instructions run one by one. */
+  BREAKPOINTS: 0x2_0000,
+  /** The shadow is that of MOV SS or POP SS: debug exceptions wait, too. */
+  SHADOW_SS: 0x4_0000,
+  /** RFLAGS.RF is set: the next instruction meets no instruction breakpoint. */
+  RESUME: 0x8_0000,
+  /** The instruction at hand has set RFLAGS.RF. */
+  RESUME_NEW: 0x10_0000,
+  /** AVIC found an interrupt with enough priority in the backing page. */
+  AVIC: 0x20_0000,
+  /** A doorbell was rung. */
+  DOORBELL: 0x40_0000,
+  /** A #VMEXIT is to be taken behind the instruction: `S.trap*`. */
+  VMEXIT_TRAP: 0x80_0000,
+  /** A virtual NMI is pending (V_NMI in guest mode). */
+  VNMI: 0x100_0000,
+} as const;
+
+/** Bits of the mode word, by which decoded blocks are told apart. */
+export const Mode = {
+  /** 64-bit code. */
+  LONG: 1,
+  /** Default operand and address size is 32 (CS.D). */
+  BIG: 2,
+  /** Stack pointer is ESP (SS.B). */
+  STACK32: 4,
+  /** CPL is 3. */
+  USER: 8,
+  /** CS has base 0 and limit 4 GiB. */
+  FLAT_CS: 0x10,
+  /** SS is writable with base 0 and limit 4 GiB. */
+  FLAT_SS: 0x20,
+  /** DS and ES are writable with base 0 and limit 4 GiB. */
+  FLAT_DATA: 0x40,
+  /** Real or virtual-8086 mode. */
+  REAL: 0x80,
+} as const;
+
+/** DR6.BS: a single-step trap (also in {@linkcode CpuState.trapBits}). */
+export const DR6_BS = 0x4000;
+
+/** A ring of the events that were delivered, for reports. */
+export const EventLog = {
+  /** Entries of the ring. */
+  ENTRIES: 16,
+  /** Bytes of an entry. */
+  BYTES: 32,
+  /** u32: the event, EVENTINJ format. */
+  EVENT: 0,
+  /** u32: its error code. */
+  ERROR: 4,
+  /** u64: RIP that it interrupts. */
+  RIP: 8,
+  /** u64: CR2. */
+  CR2: 16,
+  /** u32: 1 once it has been delivered. */
+  DELIVERED: 24,
+} as const;
+
+const at = new Allocator(CPU_STATE);
+
+/** Constant addresses of the loaded processor's state. See the fields. */
+export class CpuState {
+  /** 32 general-purpose registers (R16–R31 are APX's), in machine encoding, 8 bytes each. */
+  readonly registers: number = at.bytes(32 * 8, 64);
+  /** RIP of the next instruction, whenever the dispatcher has control. Follows the registers. */
+  readonly rip: Field64 = at.i64();
+  /** RFLAGS without the arithmetic flags (bit 1 set). */
+  readonly rflags: Field64 = at.i64();
+  /** Eight bytes that are always 0: base or index "none". */
+  readonly zero: number = at.bytes(8, 8);
+
+  /** Kind of the lazily kept arithmetic flags, see `semantics/flags.ts`. */
+  readonly flagsKind: Field32 = at.i32();
+  /** Micro-op of the instruction that called into microcode. */
+  readonly uop: Field32 = at.i32();
+  /** First operand of the lazy flags. */
+  readonly flagsA: Field64 = at.i64();
+  /** Second operand of the lazy flags. */
+  readonly flagsB: Field64 = at.i64();
+  /** Instructions the processor may still retire before it must return. */
+  readonly budget: Field32 = at.i32();
+  /** The budget when the run began. */
+  readonly budgetStart: Field32 = at.i32();
+  /** Budget kept back while one instruction runs alone. */
+  readonly held: Field32 = at.i32();
+  /** 1 while an instruction runs that began with RFLAGS.TF set. */
+  readonly stepping: Field32 = at.i32();
+  /** With {@linkcode Event.LIMIT}: most instructions that may still be retired. */
+  readonly limit: Field32 = at.i32();
+  /** Events delivered in this run; each costs one of the budget, so that a fault loop ends. */
+  readonly deliveries: Field32 = at.i32();
+  /** {@linkcode Event} bits. */
+  readonly events: Field32 = at.i32();
+  /** {@linkcode Mode} bits. */
+  readonly mode: Field32 = at.i32();
+  /** Current privilege level. */
+  readonly cpl: Field32 = at.i32();
+  /** Why the loop returns (see `engine/run.ts`). */
+  readonly stop: Field32 = at.i32();
+  /** Where the dispatcher stores the next block's address, to chain; 0 for nowhere. */
+  readonly link: Field32 = at.i32();
+  /** Why the last unwinding took place (see `microcode/unwind.ts`). */
+  readonly unwind: Field32 = at.i32();
+
+  /** What the program outside made of an instruction (`Outcome` in microcode/outside.ts). */
+  readonly outcome: Field32 = at.i32();
+  /** Exception to be delivered, in the format of EVENTINJ 31:0 (APM vol. 2, 15.20). */
+  readonly exception: Field32 = at.i32();
+  /** Its error code. */
+  readonly exceptionError: Field32 = at.i32();
+  /** Linear address of a page fault, or the bits a #DB adds to DR6. */
+  readonly exceptionAddress: Field64 = at.i64();
+  /** Event being delivered through the IDT, in the same format; 0 if none. */
+  readonly delivering: Field32 = at.i32();
+  /** Error code of the event being delivered. */
+  readonly deliveringError: Field32 = at.i32();
+  /** 1 while NMIs are blocked until IRET. */
+  readonly nmiBlocked: Field32 = at.i32();
+  /** Vector that an interrupt acknowledge cycle returns. */
+  readonly intrVector: Field32 = at.i32();
+  /** Debug trap bits for DR6 (with {@linkcode Event.TRAP}). */
+  readonly trapBits: Field32 = at.i32();
+  /** Breakpoints that the instruction at hand has met, as in DR6. */
+  readonly breakpointHits: Field32 = at.i32();
+  /**
+   * Not 0 while the stack is accessed implicitly: a bad address is then a stack fault. Bit 0 is 1, the
+   * bits above are its error code.
+   */
+  readonly stackAccess: Field32 = at.i32();
+
+  /** Eight segment registers and NEXT, of {@linkcode SEGMENT_BYTES}, by {@linkcode Seg}. */
+  readonly segments: number = at.bytes(9 * SEGMENT_BYTES, 32);
+  /** GDTR base and limit. */
+  readonly gdtBase: Field64 = at.i64();
+  /** GDTR limit. */
+  readonly gdtLimit: Field32 = at.i32();
+  /** IDTR limit. */
+  readonly idtLimit: Field32 = at.i32();
+  /** IDTR base. */
+  readonly idtBase: Field64 = at.i64();
+
+  /** CR0 */
+  readonly cr0: Field64 = at.i64();
+  /** CR2 */
+  readonly cr2: Field64 = at.i64();
+  /** CR3 */
+  readonly cr3: Field64 = at.i64();
+  /** CR4 */
+  readonly cr4: Field64 = at.i64();
+  /** CR8: task priority class. */
+  readonly cr8: Field64 = at.i64();
+  /** EFER (MSR C000_0080h) */
+  readonly efer: Field64 = at.i64();
+  /** XCR0 */
+  readonly xcr0: Field64 = at.i64();
+  /** DR0–DR3 (8 bytes each). */
+  readonly dr: number = at.bytes(4 * 8, 8);
+  /** DR6 */
+  readonly dr6: Field64 = at.i64();
+  /** DR7 */
+  readonly dr7: Field64 = at.i64();
+  /** The four PAE page-directory-pointer entries, loaded with CR3 (8 bytes each). */
+  readonly pdptes: number = at.bytes(4 * 8, 8);
+
+  /** STAR (C000_0081h) */
+  readonly star: Field64 = at.i64();
+  /** LSTAR (C000_0082h) */
+  readonly lstar: Field64 = at.i64();
+  /** CSTAR (C000_0083h) */
+  readonly cstar: Field64 = at.i64();
+  /** SFMASK (C000_0084h) */
+  readonly sfmask: Field64 = at.i64();
+  /** KernelGSBase (C000_0102h) */
+  readonly kernelGsBase: Field64 = at.i64();
+  /** SYSENTER_CS (174h) */
+  readonly sysenterCs: Field64 = at.i64();
+  /** SYSENTER_ESP (175h) */
+  readonly sysenterEsp: Field64 = at.i64();
+  /** SYSENTER_EIP (176h) */
+  readonly sysenterEip: Field64 = at.i64();
+  /** PAT (277h) */
+  readonly pat: Field64 = at.i64();
+  /** TSC_AUX (C000_0103h) */
+  readonly tscAux: Field64 = at.i64();
+  /** TSC at the moment the run began; TSC = this + instructions retired since. */
+  readonly tscStart: Field64 = at.i64();
+  /** What WRMSR to the TSC has added to it. */
+  readonly tscAdjust: Field64 = at.i64();
+  /** Offset that RDTSC adds in guest mode (VMCB TSC_OFFSET). */
+  readonly tscOffset: Field64 = at.i64();
+  /** DebugCtl (1D9h) */
+  readonly debugCtl: Field64 = at.i64();
+  /** APIC base (1Bh) */
+  readonly apicBase: Field64 = at.i64();
+
+  /** Bits of a physical address (MAXPHYADDR). */
+  readonly physicalBits: Field32 = at.i32();
+  /** Base of the chunk map of the physical address space the processor is attached to. */
+  readonly physicalMap: Field32 = at.i32();
+  /** The chunk map in force outside of guest mode, and the one in force in it: the same but on a spare. */
+  readonly hostMap: Field32 = at.i32();
+  /** See {@linkcode CpuState.hostMap}. */
+  readonly guestMap: Field32 = at.i32();
+  /** Counts choices of TLB contexts, to find the least recent. */
+  readonly contextClock: Field32 = at.i32();
+  /** Base of the active TLB context. */
+  readonly tlbContext: Field32 = at.i32();
+  /** Read array for data accesses at the current privilege. */
+  readonly tlbRead: Field32 = at.i32();
+  /** Instruction TLB for the current privilege. */
+  readonly tlbFetch: Field32 = at.i32();
+  /** Jump cache of the active TLB context. */
+  readonly jumpCache: Field32 = at.i32();
+  /** Index of the data TLB for the current privilege (`MmuIndex`). */
+  readonly mmu: Field32 = at.i32();
+  /** Reserved bits of a page-table entry for this mode: bits 51:MAXPHYADDR, and 63 without NXE. */
+  readonly reservedPte: Field64 = at.i64();
+  /** Number of this processor. */
+  readonly cpuIndex: Field32 = at.i32();
+  /** Linear address of the last translation that failed, for reports: level reached and entry are in the next two. */
+  readonly walkLevel: Field32 = at.i32();
+
+  /** SVM: 1 while in guest mode. */
+  readonly guestMode: Field32 = at.i32();
+  /** SVM: global interrupt flag. */
+  readonly gif: Field32 = at.i32();
+  /** SVM: 1 if the host is the program outside, so that #VMEXIT leaves the loop. */
+  readonly hostOutside: Field32 = at.i32();
+  /** SVM: memory address of the host save area in use. */
+  readonly hostArea: Field32 = at.i32();
+  /** SVM: memory address of the current VMCB. */
+  readonly vmcb: Field32 = at.i32();
+  /** SVM: physical address of the current VMCB. */
+  readonly vmcbPhysical: Field64 = at.i64();
+  /** SVM: intercept words 000h–014h of the VMCB in use. */
+  readonly intercepts: number = at.bytes(6 * 4, 8);
+  /** SVM: VMCB 060h (V_TPR, V_IRQ, V_INTR_MASKING …), low half. */
+  readonly intControl: Field32 = at.i32();
+  /** SVM: VMCB 060h, high half (V_INTR_VECTOR). */
+  readonly intVector: Field32 = at.i32();
+  /** SVM: 1 if nested paging is on. */
+  readonly nestedPaging: Field32 = at.i32();
+  /** SVM: host RFLAGS.IF at VMRUN. */
+  readonly hostIf: Field32 = at.i32();
+  /** SVM: N_CR3. */
+  readonly nestedCr3: Field64 = at.i64();
+  /** SVM: physical address of the I/O permission map. */
+  readonly iopm: Field64 = at.i64();
+  /** SVM: physical address of the MSR permission map. */
+  readonly msrpm: Field64 = at.i64();
+  /** SVM: EFER and CR4 of the host, which rule nested page walks. */
+  readonly hostEfer: Field64 = at.i64();
+  /** SVM: CR4 of the host. */
+  readonly hostCr4: Field64 = at.i64();
+  /** SVM: CR0 of the host. */
+  readonly hostCr0: Field64 = at.i64();
+  /** SVM: CR3 of the host. */
+  readonly hostCr3: Field64 = at.i64();
+  /** SVM: host save area (MSR C001_0117h). */
+  readonly hsavePa: Field64 = at.i64();
+  /** SVM: VM_CR (C001_0114h). */
+  readonly vmCr: Field64 = at.i64();
+  /** SVM: event that VMRUN injects, in the format of EVENTINJ 31:0, with {@linkcode Event.INJECT}. */
+  readonly injection: Field32 = at.i32();
+  /** SVM: its error code. */
+  readonly injectionError: Field32 = at.i32();
+  /** SVM: the RIP it pushes. */
+  readonly injectionRip: Field64 = at.i64();
+  /** SVM: guest ASID in use. */
+  readonly asid: Field32 = at.i32();
+  /** SVM: VMCB 0B8h: 0 LBR virtualization, 1 VMLOAD and VMSAVE virtualization. */
+  readonly virtExt: Field32 = at.i32();
+  /** SVM: features, as CPUID 8000_000Ah EDX reports them. */
+  readonly svmFeatures: Field32 = at.i32();
+  /** SVM: features, as CPUID 8000_000Ah ECX reports them. */
+  readonly svmFeatures2: Field32 = at.i32();
+  /** SVM: exit code of the exit that {@linkcode Event.VMEXIT_TRAP} announces. */
+  readonly trapCode: Field32 = at.i32();
+  /** SVM: its EXITINFO1. */
+  readonly trapInfo1: Field64 = at.i64();
+  /** SVM: its EXITINFO2. */
+  readonly trapInfo2: Field64 = at.i64();
+  /** This processor's physical APIC ID, by which doorbells find it. */
+  readonly apicId: Field32 = at.i32();
+  /** AVIC: memory address of the backing page; 0 while AVIC is off. */
+  readonly avicPage: Field32 = at.i32();
+  /** AVIC: AVIC_PHYSICAL_MAX_INDEX. */
+  readonly avicMaxIndex: Field32 = at.i32();
+  /** AVIC: guest physical address of the APIC page in xAVIC mode; all ones otherwise. */
+  readonly avicBar: Field64 = at.i64();
+  /** AVIC: physical address of the logical APIC ID table. */
+  readonly avicLogicalTable: Field64 = at.i64();
+  /** AVIC: physical address of the physical APIC ID table. */
+  readonly avicPhysicalTable: Field64 = at.i64();
+  /** AVIC: linear page of the cached translation to the APIC page; all ones for none. */
+  readonly avicTlbPage: Field64 = at.i64();
+  /** AVIC: TLB context that the translation belongs to. */
+  readonly avicTlbContext: Field32 = at.i32();
+  /** AVIC: memory address of the backing page it leads to. */
+  readonly avicTlbTarget: Field32 = at.i32();
+  /** SVM: #VMEXITs taken since the processor was made. */
+  readonly exits: Field32 = at.i32();
+
+  /** x87 control word, status word and tag word (u32 each). */
+  readonly fpuControl: Field32 = at.i32();
+  /** x87 status word. */
+  readonly fpuStatus: Field32 = at.i32();
+  /** x87 tag word (full, 2 bits a register). */
+  readonly fpuTag: Field32 = at.i32();
+  /** MXCSR */
+  readonly mxcsr: Field32 = at.i32();
+  /** x87 registers, 16 bytes each. */
+  readonly st: number = at.bytes(8 * 16, 16);
+  /** 32 vector registers, 64 bytes each. */
+  readonly vectors: number = at.bytes(32 * 64, 64);
+  /** Registers handed to and from the program outside for one CPUID, MSR or I/O access. */
+  readonly exchange: number = at.bytes(8 * 4, 8);
+  /** Events that delivery was begun of, since the processor was made. */
+  readonly eventCount: Field32 = at.i32();
+  /** The last sixteen of them, see {@linkcode EventLog}. */
+  readonly eventLog: number = at.bytes(EventLog.ENTRIES * EventLog.BYTES, 8);
+  /** First address past the state. */
+  readonly end: number = at.next;
+}
+
+/** The one layout of the loaded processor's state. */
+export const S: CpuState = new CpuState();
+
+if (S.end > CPU_STATE_END) throw new Error("the processor state has outgrown its area");
+
+/** Address of general-purpose register `n` (0–31). */
+export function registerAddress(n: number): number {
+  return S.registers + 8 * n;
+}
+
+/** Address of segment register `n` ({@linkcode Seg}). */
+export function segmentAddress(n: number): number {
+  return S.segments + SEGMENT_BYTES * n;
+}

@@ -1,0 +1,63 @@
+/**
+ * x87 and SSE state as an XSAVE area in standard format (SDM vol. 1, 13.4).
+ *
+ * @module
+ */
+import { S } from "./cpu_state.ts";
+
+/** Bytes of the legacy region and the header. */
+const AREA_BYTES = 576;
+/** Components of the area: x87 and SSE. */
+const COMPONENTS = 3;
+
+/** Offsets in the area. */
+const Xsave = { FCW: 0, FSW: 2, FTW: 4, MXCSR: 24, ST: 32, XMM: 160, XSTATE_BV: 512 } as const;
+
+/** The tag word with one bit a register (1 = not empty) that FXSAVE stores. */
+function abridged(full: number): number {
+  let tags = 0;
+  for (let k = 0; k < 8; k++) if (((full >> (2 * k)) & 3) !== 3) tags |= 1 << k;
+  return tags;
+}
+
+/** The full tag word: registers in use are marked valid, as FXRSTOR would work out anew. */
+function expanded(tags: number): number {
+  let full = 0;
+  for (let k = 0; k < 8; k++) if ((tags & (1 << k)) === 0) full |= 3 << (2 * k);
+  return full;
+}
+
+/** Reads the loaded processor's x87 and SSE state out of `memory`. */
+export function readXsave(memory: Uint8Array): Uint8Array {
+  const area = new Uint8Array(AREA_BYTES);
+  const out = new DataView(area.buffer);
+  const state = new DataView(memory.buffer, memory.byteOffset);
+  out.setUint16(Xsave.FCW, state.getUint32(S.fpuControl.address, true), true);
+  out.setUint16(Xsave.FSW, state.getUint32(S.fpuStatus.address, true), true);
+  out.setUint8(Xsave.FTW, abridged(state.getUint32(S.fpuTag.address, true)));
+  out.setUint32(Xsave.MXCSR, state.getUint32(S.mxcsr.address, true), true);
+  for (let k = 0; k < 8; k++) {
+    area.set(memory.subarray(S.st + 16 * k, S.st + 16 * k + 10), Xsave.ST + 16 * k);
+  }
+  for (let k = 0; k < 16; k++) {
+    area.set(memory.subarray(S.vectors + 64 * k, S.vectors + 64 * k + 16), Xsave.XMM + 16 * k);
+  }
+  out.setUint32(Xsave.XSTATE_BV, COMPONENTS, true);
+  return area;
+}
+
+/** Writes the loaded processor's x87 and SSE state. */
+export function writeXsave(memory: Uint8Array, area: Uint8Array): void {
+  const source = new DataView(area.buffer, area.byteOffset);
+  const state = new DataView(memory.buffer, memory.byteOffset);
+  state.setUint32(S.fpuControl.address, source.getUint16(Xsave.FCW, true), true);
+  state.setUint32(S.fpuStatus.address, source.getUint16(Xsave.FSW, true), true);
+  state.setUint32(S.fpuTag.address, expanded(source.getUint8(Xsave.FTW)), true);
+  state.setUint32(S.mxcsr.address, source.getUint32(Xsave.MXCSR, true), true);
+  for (let k = 0; k < 8; k++) {
+    memory.set(area.subarray(Xsave.ST + 16 * k, Xsave.ST + 16 * k + 10), S.st + 16 * k);
+  }
+  for (let k = 0; k < 16; k++) {
+    memory.set(area.subarray(Xsave.XMM + 16 * k, Xsave.XMM + 16 * k + 16), S.vectors + 64 * k);
+  }
+}

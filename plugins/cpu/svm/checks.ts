@@ -1,0 +1,75 @@
+/**
+ * VMRUN's consistency checks (APM vol. 2, 15.5.1): what makes a VMCB illegal.
+ *
+ * @module
+ */
+import { CR4_IMPLEMENTED } from "../microcode/control.ts";
+import { EFER_IMPLEMENTED, validPat } from "../microcode/msr.ts";
+import { EventFormat } from "../microcode/raise.ts";
+import { Cr0, Cr4, Efer } from "../microcode/registers.ts";
+import { Attr, S } from "../state/cpu_state.ts";
+import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
+import { InterceptWord, Misc2 } from "./intercepts.ts";
+import { Control, IntControl, Save, SaveSegment } from "./vmcb.ts";
+
+/** Bytes of the I/O and MSR permission maps. */
+const IOPM_BYTES = 0x3000;
+const MSRPM_BYTES = 0x2000;
+
+/** Exceptions that exist: vector 3 types other than these cannot be injected. */
+const NOT_EXCEPTIONS = (1 << 2) | (1 << 9) | (1 << 15) | (1 << 20) | (1 << 22) | (1 << 23) |
+  (1 << 24) | (1 << 25) | (1 << 26) | (1 << 27) | (1 << 31);
+
+/** 1 if the VMCB at memory address `vmcb` is illegal. */
+export function illegalVmcb(f: FunctionBuilder, vmcb: I32): I32 {
+  const get = (offset: number): I64 => f.load64(vmcb, offset);
+  const efer = get(Save.EFER);
+  const cr0 = get(Save.CR0);
+  const cr3 = get(Save.CR3);
+  const cr4 = get(Save.CR4);
+  const csAttributes = f.load16(vmcb, Save.CS + SaveSegment.ATTRIBUTES);
+  const physicalBits = S.physicalBits.get(f).extendU();
+  const beyond = (address: I64, bytes = 0): I32 =>
+    address.and(~0xfff).add(bytes === 0 ? 0 : bytes - 1).shrU(physicalBits).ne(0);
+
+  const longEnabled = efer.has(Efer.LME).and(cr0.has(Cr0.PG));
+  const longCode = csAttributes.and(Attr.L | Attr.DB).eq(Attr.L | Attr.DB);
+  const notImplemented = (bits: number): bigint => ~BigInt(bits);
+  const checks: I32[] = [
+    efer.has(Efer.SVME).eqz(),
+    efer.has(notImplemented(EFER_IMPLEMENTED)),
+    cr0.has(Cr0.CD).eqz().and(cr0.has(Cr0.NW)),
+    cr0.shrU(32).ne(0),
+    longEnabled.and(cr3.shrU(physicalBits).ne(0)),
+    cr4.has(notImplemented(CR4_IMPLEMENTED)),
+    get(Save.DR6).shrU(32).ne(0),
+    get(Save.DR7).shrU(32).ne(0),
+    longEnabled.and(cr4.has(Cr4.PAE).eqz()),
+    longEnabled.and(cr0.has(Cr0.PE).eqz()),
+    longEnabled.and(cr4.has(Cr4.PAE)).and(longCode),
+    f.load32(vmcb, InterceptWord.MISC2).and(Misc2.VMRUN).eqz(),
+    f.load32(vmcb, Control.ASID).eqz(),
+    beyond(get(Control.IOPM_BASE_PA), IOPM_BYTES),
+    beyond(get(Control.MSRPM_BASE_PA), MSRPM_BYTES),
+    illegalEvent(f.load32(vmcb, Control.EVENTINJ)),
+  ];
+  const nested = f.load32(vmcb, Control.NESTED_CONTROL).and(1);
+  checks.push(
+    nested.and(S.cr0.has(f, Cr0.PG).eqz()),
+    nested.and(get(Control.N_CR3).shrU(physicalBits).ne(0)),
+    nested.and(validPat(get(Save.G_PAT)).eqz()),
+  );
+  // AVIC is not there yet (CPUID says so); asking for it is as illegal as any reserved mode.
+  checks.push(f.load32(vmcb, Control.INT_CONTROL).and(IntControl.AVIC | IntControl.X2AVIC).ne(0));
+  return checks.reduce((any, check) => any.or(check));
+}
+
+/** 1 if EVENTINJ asks for an event that cannot be (APM vol. 2, 15.20). */
+function illegalEvent(event: I32): I32 {
+  const vector = event.and(0xff);
+  const type = event.and(EventFormat.TYPE);
+  const reserved = type.eq(0x100).or(type.geU(0x500));
+  const exception = type.eq(EventFormat.EXCEPTION);
+  const noVector = vector.gtU(31).or(i32(NOT_EXCEPTIONS).shrU(vector).and(1));
+  return event.shrU(31).and(reserved.or(exception.and(noVector)));
+}

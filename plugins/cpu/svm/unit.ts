@@ -1,0 +1,293 @@
+/**
+ * The SVM unit: VMRUN, #VMEXIT, VMLOAD, VMSAVE, nested page faults (APM vol. 2, ch. 15).
+ *
+ * Clean bits are hints, and this processor caches nothing of a VMCB between runs, so it reads all of it
+ * each time.
+ *
+ * @module
+ */
+import { BlockHeader, MicroOp } from "../engine/block_layout.ts";
+import { GATE_DPL_CHECKED } from "../microcode/interrupt.ts";
+import { type Microcode, Unwind } from "../microcode/microcode.ts";
+import { blockOf, EventFormat, ripOf, Vector } from "../microcode/raise.ts";
+import { Cr0, Cr4, Efer, Rflags } from "../microcode/registers.ts";
+import { FlagsKind } from "../semantics/flags.ts";
+import { DR6_BS, Event, registerAddress, S } from "../state/cpu_state.ts";
+import { type FunctionBuilder, type I32, i32, type I64, i64, I64T } from "../wasm/mod.ts";
+import { illegalVmcb } from "./checks.ts";
+import { SVM_EXIT_INVALID, SvmExit } from "./exit_codes.ts";
+import { Control, IntControl, Save } from "./vmcb.ts";
+import {
+  loadExtra,
+  loadGuestOnly,
+  loadWorld,
+  storeExtra,
+  storeGuestOnly,
+  storeWorld,
+} from "./world_switch.ts";
+
+/** Most instruction bytes an exit reports. */
+const FETCHED_BYTES = 15;
+
+/** Sets RFLAGS without looking at what follows from it; the caller updates the mode. */
+function setFlags(f: FunctionBuilder, value: I64): void {
+  S.flagsKind.set(f, FlagsKind.VALUE);
+  S.flagsA.set(f, value.and(Rflags.ARITHMETIC));
+  S.rflags.set(f, value.and(Rflags.ALL & ~Rflags.ARITHMETIC).or(Rflags.ONE));
+}
+
+/** Gives the SVM functions their bodies. */
+export function defineSvm(mc: Microcode): void {
+  const { module } = mc;
+
+  module.body(mc.vmcbAddress, (f, vmcb) => {
+    const beyond = vmcb.shrU(S.physicalBits.get(f).extendU()).ne(0);
+    f.if(vmcb.has(0xfff).or(beyond), () => f.call(mc.raiseError, Vector.GP, 0));
+    const address = f.call(mc.physical, vmcb);
+    // A VMCB where there is no memory is left to the system by the manual; it is refused here.
+    f.if(address.eqz(), () => f.call(mc.raiseError, Vector.GP, 0));
+    f.return(address);
+  });
+
+  module.body(mc.vmload, (f, vmcb) => {
+    loadExtra(f, f.call(mc.vmcbAddress, vmcb));
+    f.call(mc.updateMode);
+  });
+
+  module.body(mc.vmsave, (f, vmcb) => storeExtra(f, f.call(mc.vmcbAddress, vmcb)));
+
+  /** Leaves guest mode: the host's state comes back from the save area. */
+  const loadHost = module.define("loadHost", [], undefined, (f) => {
+    S.guestMode.set(f, 0);
+    S.gif.set(f, 0);
+    S.nestedPaging.set(f, 0);
+    S.tscOffset.set(f, 0);
+    S.asid.set(f, 0);
+    S.delivering.set(f, 0);
+    S.stepping.set(f, 0);
+    S.intControl.clear(f, IntControl.V_IRQ | IntControl.V_INTR_MASKING);
+    for (let word = 0; word < 6; word++) f.store32(0, 0, S.intercepts + 4 * word);
+    const gone = Event.SHADOW | Event.SHADOW_NEW | Event.SHADOW_SS | Event.SINGLE_STEP |
+      Event.TRAP | Event.HALTED | Event.VINTR | Event.INJECT | Event.EXCEPTION | Event.ALONE |
+      Event.RESUME | Event.RESUME_NEW;
+    S.events.clear(f, gone);
+    S.trapBits.set(f, 0);
+    S.breakpointHits.set(f, 0);
+    f.if(S.hostOutside.get(f), () => S.events.or(f, Event.EXIT));
+    S.physicalMap.set(f, S.hostMap.get(f));
+    const area = S.hostArea.get(f);
+    loadWorld(f, area, i32(0));
+    S.cr0.set(f, S.cr0.get(f).or(Cr0.PE));
+    setFlags(f, f.load64(area, Save.RFLAGS).and(~Rflags.VM));
+    S.rip.set(f, f.load64(area, Save.RIP));
+    S.pat.set(f, f.load64(area, Save.G_PAT));
+    S.dr7.set(f, 0x400);
+    S.cpl.set(f, 0);
+    f.call(mc.selectContext, 0);
+    f.call(mc.updateMode);
+    // With TF set VMRUN traps when it is over (APM vol. 2, 15.5.1).
+    f.if(S.rflags.has(f, Rflags.TF), () => {
+      S.trapBits.set(f, DR6_BS);
+      S.events.or(f, Event.TRAP);
+    });
+  });
+
+  module.body(mc.vmrun, (f, vmcbPa, nextRip) => {
+    const vmcb = f.call(mc.vmcbAddress, vmcbPa);
+    const hostArea = f.call(mc.physical, S.hsavePa.get(f));
+    f.if(hostArea.eqz(), () => f.call(mc.raiseError, Vector.GP, 0));
+    S.hostArea.set(f, hostArea);
+    S.vmcb.set(f, vmcb);
+    S.vmcbPhysical.set(f, vmcbPa);
+    const flags = f.call(mc.readFlags);
+    storeWorld(f, hostArea);
+    f.store64(hostArea, flags.and(~Rflags.RF), Save.RFLAGS);
+    f.store64(hostArea, nextRip, Save.RIP);
+    f.store64(hostArea, S.pat.get(f), Save.G_PAT);
+    // From here on the instruction has retired. The trap that the host's TF asks for comes behind the
+    // #VMEXIT, and nothing the guest did not do itself may trap in it.
+    S.uop.set(f, 0);
+    S.stepping.set(f, 0);
+    S.breakpointHits.set(f, 0);
+
+    f.if(illegalVmcb(f, vmcb), () => {
+      f.store64(vmcb, SVM_EXIT_INVALID, Control.EXITCODE);
+      f.store64(vmcb, 0, Control.EXITINTINFO);
+      S.exits.set(f, S.exits.get(f).add(1));
+      f.call(loadHost);
+      f.return();
+    });
+
+    S.hostIf.set(f, flags.has(Rflags.IF));
+    S.hostCr0.set(f, S.cr0.get(f));
+    S.hostCr3.set(f, S.cr3.get(f));
+    S.hostCr4.set(f, S.cr4.get(f));
+    S.hostEfer.set(f, S.efer.get(f));
+    for (let word = 0; word < 6; word++) {
+      f.store32(0, f.load32(vmcb, Control.INTERCEPTS + 4 * word), S.intercepts + 4 * word);
+    }
+    S.iopm.set(f, f.load64(vmcb, Control.IOPM_BASE_PA).and(~0xfff));
+    S.msrpm.set(f, f.load64(vmcb, Control.MSRPM_BASE_PA).and(~0xfff));
+    S.tscOffset.set(f, f.load64(vmcb, Control.TSC_OFFSET));
+    const asid = f.load32(vmcb, Control.ASID);
+    S.asid.set(f, asid);
+    S.nestedPaging.set(f, f.load32(vmcb, Control.NESTED_CONTROL).and(1));
+    S.nestedCr3.set(f, f.load64(vmcb, Control.N_CR3));
+    const control = f.load32(vmcb, Control.INT_CONTROL);
+    S.intControl.set(f, control);
+    S.intVector.set(f, f.load32(vmcb, Control.INT_CONTROL + 4));
+
+    const guestFlags = f.load64(vmcb, Save.RFLAGS);
+    const guestCr0 = f.load64(vmcb, Save.CR0);
+    const virtual = guestFlags.has(Rflags.VM);
+    const real = guestCr0.has(Cr0.PE).eqz();
+    loadWorld(f, vmcb, real.or(virtual));
+    loadGuestOnly(f, vmcb);
+    // Only with nested paging has the guest a PAT of its own.
+    f.if(S.nestedPaging.get(f), () => S.pat.set(f, f.load64(vmcb, Save.G_PAT)));
+    setFlags(f, guestFlags);
+    S.rip.set(f, f.load64(vmcb, Save.RIP));
+    const cpl = f.load8(vmcb, Save.CPL).and(3);
+    S.cpl.set(f, real.select(i32(0), virtual.select(i32(3), cpl)));
+    S.guestMode.set(f, 1);
+    S.physicalMap.set(f, S.guestMap.get(f));
+    S.gif.set(f, 1);
+    const shadow = f.load32(vmcb, Control.INT_STATE).and(1).select(i32(Event.SHADOW_NEW), i32(0));
+    const pending = control.and(IntControl.V_IRQ).ne(0).select(i32(Event.VINTR), i32(0));
+    const resume = guestFlags.has(Rflags.RF).select(i32(Event.RESUME_NEW), i32(0));
+    S.events.or(f, shadow.or(pending).or(resume));
+
+    const flush = f.load8(vmcb, Control.TLB_CONTROL);
+    f.if(flush.ne(0), () => {
+      f.call(mc.flushContexts, asid, 0, flush.eq(1).select(i32(2), i32(1)));
+    });
+    f.call(mc.selectContext, asid);
+    f.call(mc.updateMode);
+
+    // Without nested paging the PAE entries are read now, and bad ones are illegal state.
+    const pae = S.efer.has(f, Efer.LMA).eqz().and(S.cr4.has(f, Cr4.PAE)).and(guestCr0.has(Cr0.PG));
+    f.if(pae.and(S.nestedPaging.get(f).eqz()), () => {
+      f.if(f.call(mc.readPdptes, S.cr3.get(f)).eqz(), () => {
+        f.store64(vmcb, SVM_EXIT_INVALID, Control.EXITCODE);
+        f.store64(vmcb, 0, Control.EXITINTINFO);
+        S.exits.set(f, S.exits.get(f).add(1));
+        f.call(loadHost);
+        f.return();
+      });
+    });
+
+    const event = f.load32(vmcb, Control.EVENTINJ);
+    f.if(event.shrU(31), () => {
+      const vector = event.and(0xff);
+      const type = event.and(EventFormat.TYPE);
+      // INT n, INT3 and INTO push the RIP behind them and are subject to the gate's DPL.
+      const trap = type.eq(EventFormat.EXCEPTION)
+        .and(vector.eq(Vector.BP).or(vector.eq(Vector.OF)));
+      const soft = type.eq(EventFormat.SOFTWARE).or(trap);
+      const checked = soft.select(i32(GATE_DPL_CHECKED), i32(0));
+      S.injection.set(f, event.and(0x8000_0fff).or(checked));
+      S.injectionError.set(f, f.load32(vmcb, Control.EVENTINJ + 4));
+      const rip = S.rip.get(f);
+      S.injectionRip.set(f, soft.select(f.load64(vmcb, Control.NRIP), rip));
+      S.events.or(f, Event.INJECT);
+    });
+  });
+
+  /** Copies the bytes of the instruction at hand to the VMCB, up to the end of its page. */
+  const reportBytes = (f: FunctionBuilder, vmcb: I32, uop: I32): void => {
+    const block = blockOf(f, uop);
+    const code = f.load32(block, BlockHeader.CODE).add(f.load16(uop, MicroOp.OFFSET));
+    const room = i32(0x1000).sub(code.and(0xfff));
+    const count = room.ltU(FETCHED_BYTES).select(room, i32(FETCHED_BYTES));
+    f.store64(vmcb, 0, Control.FETCHED);
+    f.store64(vmcb, 0, Control.FETCHED + 8);
+    f.copy(vmcb.add(Control.FETCHED + 1), code, count);
+    f.store8(vmcb, count, Control.FETCHED);
+  };
+
+  const leaveGuest = module.define(
+    "leaveGuest",
+    [I64T, I64T, I64T, I64T],
+    undefined,
+    (f, code, info1, info2, nextRip) => {
+      const vmcb = S.vmcb.get(f);
+      f.call(mc.settle);
+      storeWorld(f, vmcb);
+      storeGuestOnly(f, vmcb);
+      f.if(S.nestedPaging.get(f), () => f.store64(vmcb, S.pat.get(f), Save.G_PAT));
+      f.store64(vmcb, f.call(mc.readFlags), Save.RFLAGS);
+      f.store64(vmcb, S.rip.get(f), Save.RIP);
+      f.store8(vmcb, S.cpl.get(f), Save.CPL);
+      f.store32(vmcb, S.intControl.get(f), Control.INT_CONTROL);
+      f.store64(
+        vmcb,
+        S.events.has(f, Event.SHADOW | Event.SHADOW_NEW).extendU(),
+        Control.INT_STATE,
+      );
+      f.store64(vmcb, code, Control.EXITCODE);
+      f.store64(vmcb, info1, Control.EXITINFO1);
+      f.store64(vmcb, info2, Control.EXITINFO2);
+      f.store64(vmcb, nextRip, Control.NRIP);
+      // The event being delivered when the exit came, or 0.
+      const delivering = S.delivering.get(f);
+      const hasError = delivering.and(EventFormat.ERROR).ne(0);
+      const error = hasError.select(S.deliveringError.get(f), i32(0));
+      f.store32(vmcb, delivering, Control.EXITINTINFO);
+      f.store32(vmcb, error, Control.EXITINTINFO + 4);
+      // Whether silicon clears V in memory is not settled; clearing it is what software relies on least.
+      f.store32(vmcb, f.load32(vmcb, Control.EVENTINJ).and(0x7fff_ffff), Control.EVENTINJ);
+      S.exits.set(f, S.exits.get(f).add(1));
+      f.call(loadHost);
+    },
+  );
+
+  module.body(mc.vmexit, (f, code, info1, info2) => {
+    const uop = S.uop.get(f);
+    const vmcb = S.vmcb.get(f);
+    const withBytes = code.eq(SvmExit.NPF).or(code.eq(SvmExit.EXCEPTION + Vector.PF));
+    // Bytes are reported for faults on data, not on fetches.
+    f.if(withBytes.and(uop.ne(0)), () => reportBytes(f, vmcb, uop), () => {
+      f.store8(vmcb, 0, Control.FETCHED);
+    });
+    f.call(leaveGuest, code, info1, info2, 0);
+  });
+
+  module.body(mc.vmexitInstruction, (f, code, info1, info2) => {
+    const uop = S.uop.get(f);
+    f.store8(S.vmcb.get(f), 0, Control.FETCHED);
+    const next = ripOf(f, uop).add(f.load8(uop, MicroOp.LENGTH).extendU());
+    f.call(leaveGuest, code, info1, info2, next);
+  });
+
+  module.body(mc.nestedFault, (f, gpa, error, isTable) => {
+    // Bit 32: the final translation, bit 33: a guest page table (APM vol. 2, 15.25.6).
+    const where = isTable.select(i64(1n << 33n), i64(1n << 32n));
+    f.call(mc.vmexit, SvmExit.NPF, error.extendU().or(where), gpa);
+    f.call(mc.unwindTo, Unwind.VMEXIT);
+  });
+
+  // The program outside is the host. What it executes is a stub like any hypervisor's: the general
+  // registers that VMRUN does not switch, VMLOAD, VMRUN; behind the #VMEXIT, VMSAVE and the registers.
+  const physicalOf = (low: I32, high: I32): I64 => low.extendU().or(high.extendU().shl(32));
+  module.body(mc.enterGuest, (f, low, high, registers, budget) => {
+    const vmcb = physicalOf(low, high);
+    f.call(mc.vmload, vmcb);
+    for (const n of SWITCHED_BY_STUB) f.store64(0, f.load64(registers, 8 * n), registerAddress(n));
+    f.store64(0, vmcb, registerAddress(0));
+    f.call(mc.vmrun, vmcb, S.rip.get(f));
+    f.returnCall(mc.run, budget);
+  });
+
+  module.body(mc.leaveGuestStub, (f, low, high, registers) => {
+    f.call(mc.vmsave, physicalOf(low, high));
+    for (const n of SWITCHED_BY_STUB) f.store64(registers, f.load64(0, registerAddress(n)), 8 * n);
+  });
+
+  module.body(mc.forceExit, (f, code) => {
+    f.if(S.guestMode.get(f), () => f.call(mc.vmexit, code.extendU(), 0, 0));
+    S.events.clear(f, Event.EXIT | Event.SHUTDOWN);
+  });
+}
+
+/** General registers that VMRUN leaves to software: all but RAX and RSP. */
+const SWITCHED_BY_STUB: readonly number[] = [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];

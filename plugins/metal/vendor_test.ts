@@ -1,0 +1,208 @@
+import { assertEquals } from "@std/assert";
+import {
+  createVmSync,
+  eventRequest,
+  interruptControllerSlot,
+  type Plugin,
+  type Vm,
+} from "../../core/mod.ts";
+import { Control, cpu, Efer, IntControl, Misc1, Misc2, Msr, Save, SvmExit } from "../cpu/mod.ts";
+import { flat, type FlatEntry } from "../flat/mod.ts";
+import { metal } from "./mod.ts";
+
+const CODE = 0x1_0000;
+
+/** Port 80h does `action`, and port F4h ends the run with what is written to it. */
+function ports(action: (vm: Vm) => void): Plugin {
+  return {
+    name: "ports",
+    version: "1.0.0",
+    setup(ctx) {
+      ctx.registerPio({ name: "action", base: 0x80, length: 1, write: () => action(ctx.vm) });
+      ctx.registerPio({
+        name: "end",
+        base: 0xf4,
+        length: 1,
+        write: (_offset, _size, code) => ctx.vm.stop({ reason: "exit-code", code }),
+      });
+    },
+  };
+}
+
+function machine(
+  code: readonly number[],
+  entry: FlatEntry,
+  plugins: readonly Plugin[],
+  cpus = 1,
+): Vm {
+  const image = flat(new Uint8Array(code), { address: CODE, entry });
+  return createVmSync({
+    memory: 2 ** 21,
+    cpus,
+    plugins: [cpu(), metal(), ...plugins],
+    images: [image],
+  });
+}
+
+/** Runs to the end and gives the code that the guest wrote to port F4h, or why there is none. */
+function run(vm: Vm): number | string {
+  const end = vm.runSync({ instructions: 10_000 });
+  return end.reason === "exit-code" ? end.code : end.reason;
+}
+
+Deno.test("a device may look at another vCPU, or reset it, in the middle of an instruction", () => {
+  const seen: bigint[] = [];
+  const device = ports((vm) => {
+    const { current } = vm.vendor;
+    const other = vm.vcpus[1]!;
+    current.resetVcpu(other, true);
+    seen.push(current.getSystemState(other).cs.base, other.regs.rip, vm.vcpus[0]!.regs.rax);
+  });
+  const code = [
+    ...[0xb0, 0x2a], // mov al, 2Ah
+    ...[0xe6, 0x80], // out 80h, al
+    ...[0xfe, 0xc0], // inc al
+    ...[0xe6, 0xf4], // out F4h, al
+  ];
+  using vm = machine(code, { mode: "real", segment: CODE >> 4 }, [device], 2);
+  assertEquals(run(vm), 0x2b);
+  assertEquals(seen, [0xffff_0000n, 0xfff0n, 0x2an]);
+});
+
+// A host of a few instructions, and a guest behind it.
+const GUEST = CODE + 0x100;
+const VMCB = 0x2_0000;
+const HSAVE = 0x2_1000;
+const le32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);
+
+/** Sets `bits` of the MSR, runs the VMCB with interrupts on, and ends with code 1. */
+const HOST = [
+  ...[0xb9, ...le32(Msr.EFER), 0x0f, 0x32, 0x0d, ...le32(Efer.SVME), 0x0f, 0x30], // or EFER, SVME
+  ...[0xb9, ...le32(Msr.VM_HSAVE_PA), 0xb8, ...le32(HSAVE), 0x31, 0xd2, 0x0f, 0x30], // wrmsr
+  ...[0xb8, ...le32(VMCB), 0xfb, 0x0f, 0x01, 0xd8], // mov eax, VMCB; sti; vmrun
+  ...[0xfa, 0xb0, 0x01, 0xe6, 0xf4], // cli; mov al, 1; out F4h, al
+];
+
+/** Fills the VMCB: a guest in the host's own mode and page tables, that starts at {@linkcode GUEST}. */
+function prepareVmcb(vm: Vm, misc1: number, intControl = 0): void {
+  const { memory } = vm;
+  const state = vm.vendor.current.getSystemState(vm.vcpus[0]!);
+  const segments = [[Save.CS, state.cs], [Save.SS, state.ss], [Save.DS, state.ds]] as const;
+  for (const [offset, { selector, attributes, limit, base }] of segments) {
+    memory.writeU32(VMCB + offset, selector | (attributes << 16));
+    memory.writeU32(VMCB + offset + 4, limit);
+    memory.writeU64(VMCB + offset + 8, base);
+  }
+  memory.writeU32(VMCB + 0x0c, misc1);
+  memory.writeU32(VMCB + 0x10, Misc2.VMRUN | Misc2.VMMCALL);
+  memory.writeU32(VMCB + Control.ASID, 1);
+  memory.writeU32(VMCB + Control.INT_CONTROL, intControl);
+  memory.writeU64(VMCB + Save.EFER, state.efer | BigInt(Efer.SVME));
+  memory.writeU64(VMCB + Save.CR0, state.cr0);
+  memory.writeU64(VMCB + Save.CR3, state.cr3);
+  memory.writeU64(VMCB + Save.CR4, state.cr4);
+  memory.writeU64(VMCB + Save.RFLAGS, 2n);
+  memory.writeU64(VMCB + Save.RIP, BigInt(GUEST));
+}
+
+/** A host that runs `guest`, and the exit code and RIP that its VMCB ends with. */
+function runGuest(
+  guest: readonly number[],
+  misc1: number,
+  intControl: number,
+  plugins: readonly Plugin[],
+): [end: number | string, exit: number, offset: number] {
+  const code = [...HOST];
+  while (code.length < GUEST - CODE) code.push(0x90);
+  using vm = machine([...code, ...guest], { mode: "long64" }, plugins);
+  prepareVmcb(vm, misc1, intControl);
+  const end = run(vm);
+  const { memory } = vm;
+  const rip = memory.readU64(VMCB + Save.RIP);
+  return [end, memory.readU32(VMCB + Control.EXITCODE), Number(rip) - GUEST];
+}
+
+/** A controller with one interrupt from `raise` on, until it is acknowledged. */
+class Line {
+  asserted = false;
+  acknowledged = 0;
+  readonly plugin: Plugin = {
+    name: "line",
+    version: "1.0.0",
+    provides: [interruptControllerSlot],
+    setup: (ctx) => {
+      const timer = ctx.createTimer("line", () => this.raise(ctx.vm));
+      this.raiseAt = (ticks) => timer.arm(ticks);
+      ctx.provide(interruptControllerSlot, {
+        hasInterrupt: () => this.asserted,
+        acknowledge: () => {
+          this.acknowledged++;
+          this.asserted = false;
+          return 0x20;
+        },
+      });
+    },
+  };
+  raiseAt: (ticks: number) => void = () => {};
+
+  raise(vm: Vm): void {
+    this.asserted = true;
+    vm.requestAll(eventRequest);
+  }
+}
+
+const VMMCALL = [0x0f, 0x01, 0xd9];
+const OUT_80 = [0xe6, 0x80];
+const STI = [0xfb];
+const NOP = [0x90];
+const HLT = [0xf4];
+
+Deno.test("an NMI that the guest's VMCB intercepts makes a guest exit that runs on metal", () => {
+  const nmi = ports((vm) => vm.vcpus[0]!.events.queueNmi());
+  const guest = [...OUT_80, ...NOP, ...VMMCALL];
+  assertEquals(runGuest(guest, Misc1.NMI, 0, [nmi]), [1, SvmExit.NMI, 2]);
+});
+
+Deno.test("an intercepted interrupt is not acknowledged before the host takes it", () => {
+  const line = new Line();
+  const device = ports((vm) => line.raise(vm));
+  const guest = [...STI, ...OUT_80, ...NOP, ...VMMCALL];
+  const result = runGuest(guest, Misc1.INTR, 0, [line.plugin, device]);
+  assertEquals(result, [1, SvmExit.INTR, 3]);
+  assertEquals([line.acknowledged, line.asserted], [0, true]);
+});
+
+Deno.test("an interrupt that was withdrawn makes no guest exit", () => {
+  const line = new Line();
+  // The first access raises it, with IF clear in the guest; the second one withdraws it.
+  const device = ports((vm) => line.asserted ? line.asserted = false : line.raise(vm));
+  const guest = [...OUT_80, ...OUT_80, ...STI, ...NOP, ...VMMCALL];
+  const result = runGuest(guest, Misc1.INTR, 0, [line.plugin, device]);
+  assertEquals(result, [1, SvmExit.VMMCALL, 6]);
+});
+
+Deno.test("under V_INTR_MASKING an interrupt ends a halt of the guest though its own IF is clear", () => {
+  const line = new Line();
+  const device = ports(() => line.raiseAt(100_000));
+  const guest = [...OUT_80, ...HLT, ...VMMCALL];
+  const result = runGuest(guest, Misc1.INTR, IntControl.V_INTR_MASKING, [line.plugin, device]);
+  assertEquals(result, [1, SvmExit.INTR, 3]);
+});
+
+Deno.test("an interrupt ends a halt outside of guest mode if IF is set, and else does not", () => {
+  for (const enabled of [false, true]) {
+    const line = new Line();
+    const device = ports(() => line.raiseAt(100_000));
+    const code = [
+      ...[0xb8, 0x00, 0x00, 0x8e, 0xd8], // mov ax, 0; mov ds, ax
+      ...[0xc7, 0x06, 0x80, 0x00, 0x40, 0x00], // the offset of vector 20h is 40h,
+      ...[0xc7, 0x06, 0x82, 0x00, 0x00, 0x10], // its segment 1000h
+      ...[...OUT_80, enabled ? 0xfb : 0xfa, ...HLT],
+    ];
+    while (code.length < 0x40) code.push(0x90);
+    code.push(0xb0, 0x07, 0xe6, 0xf4); // mov al, 7; out F4h, al
+    using vm = machine(code, { mode: "real", segment: CODE >> 4 }, [line.plugin, device]);
+    assertEquals(run(vm), enabled ? 7 : "halted");
+    assertEquals(line.acknowledged, Number(enabled));
+  }
+});

@@ -1,0 +1,31 @@
+/**
+ * Loads bare-metal kernels and tests: multiboot 1 images, plain ELF executables and, by their magic,
+ * whatever {@linkcode loadImage} is given formats for.
+ *
+ * {@linkcode multiboot} takes what GRUB and `qemu -kernel` take, and hands over in the state that QEMU
+ * does. {@linkcode elf} takes executables without a multiboot header. {@linkcode loadImage} finds out
+ * what a file is. All of them check everything before they write anything, and say what is wrong with a
+ * file by field and offset.
+ *
+ * Limits: no video modes, no symbols, no APM or VBE tables, no drives and no boot device are reported.
+ * Compressed images are not unpacked. Multiboot 2 is not supported.
+ *
+ * @example A kernel with arguments and an initial file system
+ * ```ts ignore
+ * import { createVm } from "@trapline/trapline/core";
+ * import { multiboot } from "@trapline/trapline/multiboot";
+ *
+ * const image = multiboot(await Deno.readFile("kernel.elf"), {
+ *   name: "kernel.elf",
+ *   commandLine: "console=ttyS0",
+ *   modules: [{ bytes: await Deno.readFile("initrd"), text: "initrd" }],
+ * });
+ * using vm = await createVm({ memory: 128 * 2 ** 20, plugins, images: [image] });
+ * ```
+ *
+ * @module
+ */
+
+export { ImageError, type ImageLoader, type ImageModule, type ImageOptions } from "../flat/mod.ts";
+export { elfLoader, LOADERS, loadImage, type LoadImageOptions, multibootLoader } from "./load.ts";
+export { elf, multiboot } from "./multiboot.ts";

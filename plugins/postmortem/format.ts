@@ -1,0 +1,185 @@
+/**
+ * A report as text.
+ *
+ * @module
+ */
+
+import type { SystemState } from "../../core/mod.ts";
+import {
+  bitNames,
+  CR0_BITS,
+  CR4_BITS,
+  describeSegment,
+  EFER_BITS,
+  entryFlags,
+  flagNames,
+  XCR0_BITS,
+} from "./bits.ts";
+import type { ChainLink } from "./chain.ts";
+import { digits, exceptionName, hex } from "./hexadecimal.ts";
+import type { CodeBytes, NamedWalk, PostMortem, StackWords } from "./report.ts";
+
+/** The report as text. Lines end in a line feed. */
+export function formatPostMortem(report: PostMortem): string {
+  const { mode, cpl, system } = report;
+  const where = mode === undefined ? "" : `, ${mode}, CPL ${cpl}`;
+  const sections: [title: string, lines: string[]][] = [
+    [report.verdict, [...report.notes]],
+    [`vCPU ${report.vcpuId}${where}`, [
+      ...registerLines(report.registers),
+      ...(system === undefined ? [] : systemLines(system)),
+    ]],
+    ...(report.code === undefined ? [] : [codeSection(report.code)]),
+    ...(report.stack === undefined ? [] : [stackSection(report.stack)]),
+    ...report.walks.map(walkSection),
+    ...report.chain.filter(({ gate }) => gate.present).map(gateSection),
+    [
+      "seen most often",
+      report.hotSpots.slice(0, 8).map(({ rip, samples }) =>
+        `RIP ${hex(rip)}  ${samples} ${samples === 1 ? "sample" : "samples"}`
+      ),
+    ],
+    ["last exits", exitLines(report)],
+    ["not to be had", [...report.missing]],
+  ];
+  return sections.filter(([, lines], k) => k === 0 || lines.length > 0)
+    .map(([title, lines]) => [title, ...lines.map((line) => `  ${line}`.trimEnd())].join("\n"))
+    .join("\n\n") + "\n";
+}
+
+const ORDER = ["RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", "RSP"];
+
+function registerLines(registers: PostMortem["registers"]): string[] {
+  const names = Object.keys(registers).filter((name) => name !== "RIP" && name !== "RFLAGS");
+  const rest = names.filter((name) => !ORDER.includes(name));
+  const shown = [...ORDER.filter((name) => names.includes(name)), ...rest];
+  const cells = shown.map((name) => `${name.padEnd(3)} ${digits(registers[name] ?? 0n, 16)}`);
+  const lines: string[] = [];
+  for (let i = 0; i < cells.length; i += 4) lines.push(cells.slice(i, i + 4).join("  "));
+  const { RIP, RFLAGS } = registers;
+  if (RIP !== undefined && RFLAGS !== undefined) {
+    lines.push(`RIP ${digits(RIP, 16)}  RFLAGS ${digits(RFLAGS, 8)}  ${flagNames(RFLAGS)}`);
+  }
+  return lines;
+}
+
+const SEGMENTS = ["cs", "ss", "ds", "es", "fs", "gs", "tr", "ldt"] as const;
+
+function systemLines(system: SystemState): string[] {
+  const register = (name: string, value: bigint, names: string) =>
+    `${name.padEnd(4)} ${digits(value, 16)}  ${names}`;
+  const debug = [system.dr0, system.dr1, system.dr2, system.dr3].some((address) => address !== 0n)
+    ? [
+      `DR0–3 ${[system.dr0, system.dr1, system.dr2, system.dr3].map(hex).join(" ")}  ` +
+      `DR6 ${hex(system.dr6)}  DR7 ${hex(system.dr7)}`,
+    ]
+    : [];
+  const blocked = [
+    ...(system.interruptShadow ? ["in the shadow of STI or MOV SS"] : []),
+    ...(system.nmiMasked ? ["NMIs are blocked"] : []),
+  ];
+  return [
+    ...SEGMENTS.map((name) => `${name.toUpperCase().padEnd(4)} ${describeSegment(system[name])}`),
+    `GDTR base ${digits(system.gdt.base, 16)}  limit ${hex(system.gdt.limit)}`,
+    `IDTR base ${digits(system.idt.base, 16)}  limit ${hex(system.idt.limit)}`,
+    register("CR0", system.cr0, bitNames(system.cr0, CR0_BITS)),
+    register("CR2", system.cr2, ""),
+    register("CR3", system.cr3, ""),
+    register("CR4", system.cr4, bitNames(system.cr4, CR4_BITS)),
+    register("CR8", BigInt(system.cr8), ""),
+    register("EFER", system.efer, bitNames(system.efer, EFER_BITS)),
+    register("XCR0", system.xcr0, bitNames(system.xcr0, XCR0_BITS)),
+    ...debug,
+    ...blocked,
+  ];
+}
+
+/** Instructions worth naming: those that guests stop at, by their first bytes. */
+const MNEMONICS: readonly (readonly [bytes: readonly number[], name: string])[] = [
+  [[0x0f, 0x0b], "UD2"],
+  [[0xf4], "HLT"],
+  [[0xcc], "INT3"],
+  [[0xeb, 0xfe], "JMP to itself"],
+  [[0x0f, 0x01, 0xd9], "VMMCALL"],
+  [[0x0f, 0x01, 0xc1], "VMCALL"],
+  [[0x0f, 0x01, 0xd8], "VMRUN"],
+  [[0x0f, 0xa2], "CPUID"],
+  [[0x0f, 0x30], "WRMSR"],
+  [[0x0f, 0x32], "RDMSR"],
+];
+
+function codeSection({ linear, before, from, length }: CodeBytes): [string, string[]] {
+  const text = (byte: number | null) => byte === null ? "??" : digits(byte, 2);
+  const marked = from.map((byte, k) => {
+    const open = k === 0 ? "<" : "";
+    return `${open}${text(byte)}${k === Math.max(length, 1) - 1 ? ">" : ""}`;
+  });
+  const known = MNEMONICS.find(([bytes]) => bytes.every((byte, k) => from[k] === byte))?.[1];
+  return [`code at ${hex(linear)}${known === undefined ? "" : `: ${known}`}`, [
+    before.map(text).join(" "),
+    marked.join(" "),
+  ]];
+}
+
+function stackSection({ linear, width, words }: StackWords): [string, string[]] {
+  return [
+    `stack at ${hex(linear)}`,
+    words.map((word, k) => {
+      const at = digits(BigInt.asUintN(64, linear + BigInt(k * width)), width === 8 ? 16 : 8);
+      return `${at}  ${word === null ? "cannot be read" : digits(word, 2 * width)}`;
+    }),
+  ];
+}
+
+function walkSection({ of, linear, walk, problem }: NamedWalk): [string, string[]] {
+  const title = `page walk of ${of} ${hex(linear)}`;
+  if (walk === undefined) {
+    return [title, [problem ?? "paging is off: it is the physical address"]];
+  }
+  const lines = walk.steps.map(({ name, address, entry }) => {
+    const value = entry === undefined
+      ? "no memory here"
+      : `${digits(entry, 16)}  ${entryFlags(name, entry)}`;
+    return `${name.padEnd(5)} at ${hex(address).padEnd(10)} ${value}`;
+  });
+  if (problem !== undefined) lines.push(problem);
+  if (walk.address !== undefined) {
+    const rights = [
+      walk.writable ? "writable" : "read-only",
+      walk.user ? "user" : "supervisor",
+      ...(walk.noExecute ? ["no-execute"] : []),
+    ];
+    lines.push(`gpa ${hex(walk.address)}, ${pageSize(walk.pageBytes)} page, ${rights.join(", ")}`);
+  }
+  return [title, lines];
+}
+
+function pageSize(bytes: number): string {
+  if (bytes >= 2 ** 30) return `${bytes / 2 ** 30} GiB`;
+  return bytes >= 2 ** 20 ? `${bytes / 2 ** 20} MiB` : `${bytes / 1024} KiB`;
+}
+
+function gateSection({ gate }: ChainLink): [string, string[]] {
+  const title = `gate ${gate.vector}, ${exceptionName(gate.vector)}, at ${hex(gate.address)}`;
+  const handler = `handler ${hex(gate.selector)}:${hex(gate.offset)}`;
+  const fields = [
+    gate.type ?? "unknown",
+    `DPL ${gate.dpl}`,
+    ...(gate.ist === 0 ? [] : [`IST ${gate.ist}`]),
+    handler,
+  ];
+  return [title, [fields.join(", "), ...(gate.problem === undefined ? [] : [gate.problem])]];
+}
+
+function exitLines({ lastExits }: PostMortem): string[] {
+  const cells = lastExits.map((exit) => [
+    `#${exit.number}`,
+    `vCPU ${exit.vcpuId}`,
+    `after ${exit.instructions}`,
+    `RIP ${hex(exit.rip)}`,
+    exit.reason,
+    exit.detail,
+  ]);
+  const widths = [0, 1, 2, 3, 4].map((k) => Math.max(0, ...cells.map((row) => row[k]!.length)));
+  return cells.map((row) => row.map((cell, k) => cell.padEnd(widths[k] ?? 0)).join("  ").trimEnd());
+}

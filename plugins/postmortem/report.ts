@@ -1,0 +1,223 @@
+/**
+ * The report on a VM whose run has ended, as plain data.
+ *
+ * @module
+ */
+
+import {
+  MpState,
+  type RunEnd,
+  type SystemState,
+  UnhandledExitError,
+  type Vcpu,
+  type Vm,
+} from "../../core/mod.ts";
+import { type PageWalk, processorsSlot, type RecentEvent } from "../cpu/mod.ts";
+import { type ChainLink, undelivered } from "./chain.ts";
+import { type CpuMode, GuestView } from "./guest_view.ts";
+import type { ExitRecord, HotSpot, Recorder } from "./recorder.ts";
+import { judge } from "./verdict.ts";
+
+/** Version of the data that {@linkcode PostMortem} describes; raised when a field changes. */
+export const POST_MORTEM_VERSION = 1;
+
+/** Bytes of code around an instruction. */
+export interface CodeBytes {
+  /** Linear address of the instruction. */
+  readonly linear: bigint;
+  /** What lies before it; `null` for bytes that cannot be read. */
+  readonly before: readonly (number | null)[];
+  /** From its first byte on. */
+  readonly from: readonly (number | null)[];
+  /** How many of {@linkcode CodeBytes.from} belong to it; 0 if that is not known. */
+  readonly length: number;
+}
+
+/** A walk through the page tables. */
+export interface NamedWalk {
+  /** Of which register the linear address is: RIP, RSP or CR2. */
+  readonly of: "RIP" | "RSP" | "CR2";
+  /** The linear address. */
+  readonly linear: bigint;
+  /** The walk; `undefined` while paging is off. */
+  readonly walk: PageWalk | undefined;
+  /** Why the address cannot be reached; `undefined` if it can. */
+  readonly problem: string | undefined;
+}
+
+/** What lies on top of the stack. */
+export interface StackWords {
+  /** Linear address of the first word. */
+  readonly linear: bigint;
+  /** Bytes of a word. */
+  readonly width: 2 | 4 | 8;
+  /** The words; `null` for those that cannot be read. */
+  readonly words: readonly (bigint | null)[];
+}
+
+/** Why a VM's run ended, and the state that it left. */
+export interface PostMortem {
+  /** `"trapline-post-mortem"`. */
+  readonly schema: "trapline-post-mortem";
+  /** {@linkcode POST_MORTEM_VERSION}. */
+  readonly version: number;
+  /** How the run ended. */
+  readonly ending: RunEnd["reason"];
+  /** Why, in one line. */
+  readonly verdict: string;
+  /** What else is worth saying, a sentence each. */
+  readonly notes: readonly string[];
+  /** The vCPU that the rest is about. */
+  readonly vcpuId: number;
+  /** Instructions that the VM has retired. */
+  readonly instructions: number;
+  /** Exits that the VM has taken. */
+  readonly exits: number;
+  /** The vCPU's mode; `undefined` if its state could not be read. */
+  readonly mode: CpuMode | undefined;
+  /** Current privilege level. */
+  readonly cpl: number | undefined;
+  /** General registers, RIP and RFLAGS by name. R16 to R31 are there if any of them is not 0. */
+  readonly registers: Readonly<Record<string, bigint>>;
+  /** System registers. */
+  readonly system: SystemState | undefined;
+  /** The events that could not be delivered, in order. */
+  readonly chain: readonly ChainLink[];
+  /** The events before them, newest last, as far as the processor remembers. */
+  readonly events: readonly RecentEvent[];
+  /** The code at RIP. */
+  readonly code: CodeBytes | undefined;
+  /** How the addresses that matter are translated. */
+  readonly walks: readonly NamedWalk[];
+  /** The top of the stack. */
+  readonly stack: StackWords | undefined;
+  /** Where the vCPU was seen, most often first; samples are taken while it runs without exits. */
+  readonly hotSpots: readonly HotSpot[];
+  /** The VM's last exits, oldest first. */
+  readonly lastExits: readonly ExitRecord[];
+  /** Parts of the report that could not be made, and why. */
+  readonly missing: readonly string[];
+}
+
+/** Makes the report. Never throws: what cannot be told is in {@linkcode PostMortem.missing}. */
+export function makeReport(vm: Vm, end: RunEnd, recorder: Recorder | undefined): PostMortem {
+  const missing: string[] = [];
+  const attempt = <T>(what: string, make: () => T, otherwise: T): T => {
+    try {
+      return make();
+    } catch (error) {
+      missing.push(`${what}: ${error instanceof Error ? error.message : String(error)}`);
+      return otherwise;
+    }
+  };
+  const vcpu = concerned(vm, end);
+  const view = attempt("system registers", () => new GuestView(vcpu), undefined);
+  const seen = attempt("events", () => recentEvents(vcpu), []);
+  const chain = view === undefined || end.reason !== "shutdown"
+    ? []
+    : attempt("chain of exceptions", () => undelivered(view, seen), []);
+  const lastExits = attempt("last exits", () => recorder?.exits ?? [], []);
+  const hotSpots = attempt("samples", () => recorder?.hotSpots(vcpu.id) ?? [], []);
+  const { verdict, notes } = attempt(
+    "verdict",
+    () => judge({ end, vcpu, view, chain, exits: lastExits, hotSpots }),
+    { verdict: `the run ended: ${end.reason}`, notes: [] },
+  );
+  const inView = <T>(what: string, make: (view: GuestView) => T, otherwise: T): T =>
+    view === undefined ? otherwise : attempt(what, () => make(view), otherwise);
+  return {
+    schema: "trapline-post-mortem",
+    version: POST_MORTEM_VERSION,
+    ending: end.reason,
+    verdict,
+    notes,
+    vcpuId: vcpu.id,
+    instructions: vm.instructions,
+    exits: vm.exits,
+    mode: view?.mode,
+    cpl: view?.cpl,
+    registers: attempt("registers", () => registersOf(vcpu), {}),
+    system: view?.system,
+    chain,
+    events: seen,
+    code: inView("code", (view) => codeAt(view, end), undefined),
+    walks: inView("page walks", (view) => walksOf(view, seen), []),
+    stack: inView("stack", stackOf, undefined),
+    hotSpots,
+    lastExits,
+    missing,
+  };
+}
+
+/** The vCPU that an end is about; the first if it is about none. */
+function concerned(vm: Vm, end: RunEnd): Vcpu {
+  const id = "vcpuId" in end ? end.vcpuId : undefined;
+  const named = vm.vcpus.find((vcpu) => vcpu.id === id);
+  const state = end.reason === "halted" ? MpState.HALTED : MpState.RUNNABLE;
+  return named ?? vm.vcpus.find((vcpu) => vcpu.mpState === state) ?? vm.vcpus[0]!;
+}
+
+/** What the processor that the vCPU is on remembers; nothing where there is no such processor. */
+function recentEvents(vcpu: Vcpu): RecentEvent[] {
+  const { slots } = vcpu.vm;
+  if (!slots.filled(processorsSlot)) return [];
+  const processors = slots.ref(processorsSlot).current;
+  const index = vcpu.pcpu >= 0 ? vcpu.pcpu : Math.min(vcpu.index, processors.count - 1);
+  return processors.get(index).recentEvents();
+}
+
+const GPR_NAMES = ["RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI"] as const;
+
+function registersOf(vcpu: Vcpu): Record<string, bigint> {
+  const { regs } = vcpu;
+  const found: Record<string, bigint> = {};
+  for (let i = 0; i < 16; i++) found[GPR_NAMES[i] ?? `R${i}`] = regs.get(i);
+  found.RIP = regs.rip;
+  found.RFLAGS = regs.rflags;
+  const extended = Array.from({ length: 16 }, (_, i) => regs.get(16 + i));
+  if (extended.some((value) => value !== 0n)) {
+    for (const [i, value] of extended.entries()) found[`R${16 + i}`] = value;
+  }
+  return found;
+}
+
+const CODE_BYTES = 16;
+
+function codeAt(view: GuestView, end: RunEnd): CodeBytes {
+  const { exit } = view.vcpu;
+  // Only an exit that nobody handled is at the instruction at RIP.
+  const atExit = end.reason === "error" && end.error instanceof UnhandledExitError;
+  return {
+    linear: view.rip,
+    before: view.bytes(view.rip - BigInt(CODE_BYTES), CODE_BYTES),
+    from: view.bytes(view.rip, CODE_BYTES),
+    length: atExit ? exit.instructionLength : 0,
+  };
+}
+
+const PAGE_FAULT = 14;
+
+function walksOf(view: GuestView, events: readonly RecentEvent[]): NamedWalk[] {
+  const named = (of: NamedWalk["of"], linear: bigint): NamedWalk => ({
+    of,
+    linear,
+    walk: view.paging ? view.walk(linear) : undefined,
+    problem: view.problem(linear, { fetch: of === "RIP" }),
+  });
+  const walks = [named("RIP", view.rip), named("RSP", view.rsp)];
+  const { cr2 } = view.system;
+  const faulted = events.some((event) => event.vector === PAGE_FAULT);
+  if (view.paging && (faulted || cr2 !== 0n) && cr2 !== view.rip) walks.push(named("CR2", cr2));
+  return walks;
+}
+
+const STACK_WORDS = 8;
+
+function stackOf(view: GuestView): StackWords {
+  const { width, rsp: linear } = view;
+  const words = Array.from(
+    { length: STACK_WORDS },
+    (_, k) => view.read(BigInt.asUintN(64, linear + BigInt(k * width)), width) ?? null,
+  );
+  return { linear, width, words };
+}

@@ -1,0 +1,215 @@
+/**
+ * The instruction emulator: what a hypervisor needs for accesses to device memory and string I/O.
+ *
+ * A hypervisor's emulator is a processor in software, and there is one: an instruction is carried out on
+ * the spare processor, attached to guest physical memory, from a copy of the VMCB in which nothing is
+ * intercepted but exceptions. What it meets outside goes to the VM's buses.
+ *
+ * @module
+ */
+import {
+  ExitAction,
+  type HostMemory,
+  type MsrAccess,
+  UnimplementedError,
+  type Vcpu,
+  type Vm,
+} from "../../core/mod.ts";
+import {
+  Control,
+  IntControl,
+  InterceptWord,
+  Misc1,
+  Misc2,
+  type Outside,
+  type Processors,
+  SvmExit,
+  Vector,
+  VMCB_BYTES,
+} from "../cpu/mod.ts";
+import type { GuestCpu } from "./guest_cpu.ts";
+import { startHost } from "./host.ts";
+import { Clean, Vmcb } from "./vmcb.ts";
+
+/** The physical address space the spare processor is attached to: the guest's. */
+const GUEST_SPACE = 1;
+/** First byte of the save area. */
+const SAVE_AREA = 0x400;
+/** The emulator's ASID; its translations are dropped before every instruction. */
+const ASID = 1;
+/** TLB_CONTROL: flush everything. */
+const FLUSH_ALL = 1;
+
+/** Emulates instructions for all vCPUs of a VM. */
+export class Emulator implements Outside {
+  readonly #vm: Vm;
+  readonly #processors: Processors;
+  readonly #memory: HostMemory;
+  readonly #vmcb: Vmcb;
+  readonly #hsave: number;
+  #guest: GuestCpu | undefined;
+
+  constructor(vm: Vm, processors: Processors, memory: HostMemory) {
+    this.#vm = vm;
+    this.#processors = processors;
+    this.#memory = memory;
+    this.#vmcb = new Vmcb(memory, memory.alloc(VMCB_BYTES));
+    const { spare } = processors;
+    this.#hsave = startHost(spare, memory);
+    spare.attach(this, 0);
+    spare.setGuestSpace(GUEST_SPACE);
+    for (const { gpa, size, hpa } of vm.memory.slots) {
+      processors.mapAlias(GUEST_SPACE, gpa, size, hpa);
+    }
+  }
+
+  /** A memslot came or went. */
+  memslotChanged(gpa: number, size: number, hpa: number, added: boolean): void {
+    if (added) this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa);
+    else this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
+  }
+
+  get #vcpu(): Vcpu {
+    return this.#guest!.vcpu;
+  }
+
+  /** Carries out the instruction at the guest's RIP. */
+  step(guest: GuestCpu): ExitAction {
+    const { vmcb } = guest;
+    const scratch = this.#vmcb;
+    const { spare } = this.#processors;
+    guest.storeRegisters();
+    scratch.bytes.set(vmcb.bytes);
+    scratch.set32(InterceptWord.CR, 0);
+    scratch.set32(InterceptWord.DR, 0);
+    scratch.set32(InterceptWord.EXCEPTIONS, 0xffff_ffff);
+    scratch.set32(InterceptWord.MISC1, Misc1.SHUTDOWN | Misc1.INTR);
+    scratch.set32(InterceptWord.MISC2, Misc2.VMRUN);
+    scratch.set32(InterceptWord.MISC3, 0);
+    scratch.set32(Control.NESTED_CONTROL, 0);
+    scratch.set32(Control.ASID, ASID);
+    scratch.bytes[Control.TLB_CONTROL] = FLUSH_ALL;
+    scratch.set32(
+      Control.INT_CONTROL,
+      scratch.get32(Control.INT_CONTROL) & ~IntControl.V_IRQ,
+    );
+    scratch.set32(Control.EVENTINJ, 0);
+    this.#guest = guest;
+    spare.setTsc(this.#vm.clock.current.now());
+    spare.xsave = guest.xsave;
+    try {
+      spare.enterGuest(scratch.hpa, guest.registers, 1);
+    } finally {
+      this.#guest = undefined;
+    }
+    guest.xsave = spare.xsave;
+    guest.vcpu.instructions += spare.retired;
+    return this.#finish(guest);
+  }
+
+  #finish(guest: GuestCpu): ExitAction {
+    const { vmcb } = guest;
+    const scratch = this.#vmcb;
+    const code = scratch.get32(Control.EXITCODE);
+    vmcb.bytes.set(scratch.bytes.subarray(SAVE_AREA), SAVE_AREA);
+    vmcb.set32(Control.INT_STATE, scratch.get32(Control.INT_STATE));
+    const priority = scratch.get32(Control.INT_CONTROL) & IntControl.V_TPR;
+    const control = vmcb.get32(Control.INT_CONTROL) & ~IntControl.V_TPR;
+    vmcb.set32(Control.INT_CONTROL, control | priority);
+    vmcb.dirty(Clean.ALL);
+    guest.loadRegisters();
+    if (code === SvmExit.INTR) return ExitAction.RESUME;
+    if (code >= SvmExit.EXCEPTION && code < SvmExit.EXCEPTION + 32) {
+      this.#raise(guest, code - SvmExit.EXCEPTION);
+      return ExitAction.RESUME;
+    }
+    throw new UnimplementedError(
+      `vCPU ${guest.vcpu.id}: the emulated instruction ended with exit code ${code.toString(16)}h`,
+    );
+  }
+
+  /** The instruction ends in an exception of the guest's. */
+  #raise({ vcpu: { events } }: GuestCpu, vector: number): void {
+    const scratch = this.#vmcb;
+    const errorCode = scratch.get32(Control.EXITINFO1);
+    if (vector === Vector.PF) {
+      const lo = scratch.get32(Control.EXITINFO2);
+      events.queuePageFault(errorCode, lo, scratch.get32(Control.EXITINFO2 + 4));
+    } else if (vector === Vector.DB) events.queueDebug(scratch.get32(Control.EXITINFO1));
+    else events.queueException(vector, WITH_ERROR.has(vector) ? errorCode : undefined);
+  }
+
+  /** Gives everything back. */
+  free(): void {
+    this.#processors.spare.detach();
+    for (const { gpa, size } of this.#vm.memory.slots) {
+      this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
+    }
+    this.#memory.free(this.#vmcb.hpa);
+    this.#memory.free(this.#hsave);
+  }
+
+  // What the instruction meets outside. `complete` is implied: the processor goes on with the answer.
+
+  deviceRead(address: number, bytes: number): void {
+    const { mmio } = this.#vm;
+    const { exchange } = this.#processors.spare;
+    exchange[0] = mmio.read(address, bytes, this.#vcpu);
+    exchange[1] = bytes === 8 ? mmio.high : 0;
+  }
+
+  deviceWrite(address: number, bytes: number): void {
+    const { exchange } = this.#processors.spare;
+    const lo = exchange[0]! >>> 0;
+    this.#vm.mmio.write(address, bytes, lo, exchange[1]! >>> 0, this.#vcpu);
+  }
+
+  portRead(port: number, bytes: number): number {
+    return this.#vm.pio.read(port, bytes, this.#vcpu);
+  }
+
+  portWrite(port: number, bytes: number, value: number): void {
+    this.#vm.pio.write(port, bytes, value, this.#vcpu);
+  }
+
+  cpuid(leaf: number, subleaf: number): void {
+    const { exchange } = this.#processors.spare;
+    const { eax, ebx, ecx, edx } = this.#vm.cpuid(leaf, subleaf, this.#vcpu);
+    exchange[0] = eax;
+    exchange[1] = ebx;
+    exchange[2] = ecx;
+    exchange[3] = edx;
+  }
+
+  #msr(access: MsrAccess): boolean {
+    const { exchange } = this.#processors.spare;
+    if (!this.#vm.msrs.access(access, this.#vcpu)) return false;
+    exchange[0] = access.lo;
+    exchange[1] = access.hi;
+    return true;
+  }
+
+  msrRead(index: number): boolean {
+    return this.#msr(this.#vm.msrs.guestAccess(index, false, 0, 0));
+  }
+
+  msrWrite(index: number): boolean {
+    const { exchange } = this.#processors.spare;
+    const lo = exchange[0]! >>> 0;
+    return this.#msr(this.#vm.msrs.guestAccess(index, true, lo, exchange[1]! >>> 0));
+  }
+
+  acknowledge(): number {
+    return -1;
+  }
+}
+
+/** Exceptions that push an error code. */
+const WITH_ERROR: ReadonlySet<number> = new Set([
+  Vector.DF,
+  Vector.TS,
+  Vector.NP,
+  Vector.SS,
+  Vector.GP,
+  Vector.AC,
+]);

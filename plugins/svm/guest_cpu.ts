@@ -1,0 +1,170 @@
+/**
+ * What the hypervisor keeps for one vCPU: its VMCB, its registers, and what is in neither.
+ *
+ * @module
+ */
+import { Gpr, type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../../core/mod.ts";
+import { Control, Efer, IntControl, Save, VMCB_BYTES } from "../cpu/mod.ts";
+import { type InterceptState, recalculateIntercepts } from "./controls.ts";
+import type { NestedPageTables } from "./nested_paging.ts";
+import type { PermissionMaps } from "./permission_maps.ts";
+import { Clean, Vmcb } from "./vmcb.ts";
+
+/** Bytes of an XSAVE area with x87 and SSE state. */
+const XSAVE_BYTES = 576;
+
+const RAX = 2 * Gpr.RAX;
+const RSP = 2 * Gpr.RSP;
+const RIP = 2 * Gpr.RIP;
+const RFLAGS = 2 * Gpr.RFLAGS;
+const SAVE_RAX = Save.RAX / 4;
+const SAVE_RSP = Save.RSP / 4;
+const SAVE_RIP = Save.RIP / 4;
+const SAVE_RFLAGS = Save.RFLAGS / 4;
+
+/** One vCPU under this hypervisor. */
+export class GuestCpu implements InterceptState {
+  /** The vCPU. */
+  readonly vcpu: Vcpu;
+  /** Its VMCB. */
+  readonly vmcb: Vmcb;
+  /** Host physical address of its register storage. */
+  readonly registersHpa: number;
+  /** Its register storage, as words. */
+  readonly registers: Uint32Array;
+  /** ASID in use: one per vCPU, the same on every processor. */
+  readonly asid: number;
+  /** DR0–DR3 while it is not on a processor. */
+  readonly debugAddresses: bigint[] = [0n, 0n, 0n, 0n];
+  /** XCR0 while it is not on a processor. */
+  xcr0 = 1n;
+  /** TSC_AUX, 32 bits; loaded at every entry. */
+  tscAux = 0;
+  /** x87 and SSE state while it is not on a processor. */
+  xsave: Uint8Array = new Uint8Array(XSAVE_BYTES);
+  /** APIC base as the guest sees it. */
+  apicBase = 0xfee0_0800n;
+  /** Waiting until the guest can take an interrupt. */
+  interruptWindow = false;
+  /** Waiting for IRET to unmask NMIs. */
+  iretWindow = false;
+  /** An NMI was delivered, and IRET has not been executed since. */
+  nmiMasked = false;
+  /** Enter for one instruction only: the shadow that blocks an NMI lasts no longer. */
+  stepForNmi = false;
+  /** The processor it ran on last; −1 if none. */
+  lastProcessor = -1;
+  /** All translations of the guest have to be dropped at the next entry. */
+  flush = true;
+  readonly #memory: HostMemory;
+
+  constructor(
+    vcpu: Vcpu,
+    memory: HostMemory,
+    maps: PermissionMaps,
+    tables: NestedPageTables,
+  ) {
+    this.vcpu = vcpu;
+    this.#memory = memory;
+    this.asid = vcpu.index + 1;
+    this.vmcb = new Vmcb(memory, memory.alloc(VMCB_BYTES));
+    this.registersHpa = memory.alloc(0x1000);
+    const storage = memory.view(this.registersHpa, REGISTER_SLOTS * 8);
+    this.registers = new Uint32Array(storage.buffer, storage.byteOffset, REGISTER_WORDS);
+    this.#initialise(maps, tables);
+  }
+
+  /** What never changes, or starts from a value of its own (KVM's init_vmcb). */
+  #initialise(maps: PermissionMaps, tables: NestedPageTables): void {
+    const { vmcb } = this;
+    vmcb.setAddress(Control.IOPM_BASE_PA, maps.iopm);
+    vmcb.setAddress(Control.MSRPM_BASE_PA, maps.msrpm);
+    vmcb.set32(Control.ASID, this.asid);
+    vmcb.set32(Control.NESTED_CONTROL, 1);
+    vmcb.setAddress(Control.N_CR3, tables.root);
+    new DataView(this.xsave.buffer).setUint32(24, 0x1f80, true);
+    recalculateIntercepts(vmcb, this);
+  }
+
+  /** Puts the intercepts to what the state asks for. */
+  recalculate(): void {
+    recalculateIntercepts(this.vmcb, this);
+  }
+
+  /** Before VMRUN: what is in the VMCB of the general registers. */
+  storeRegisters(): void {
+    const { registers, vmcb: { words } } = this;
+    words[SAVE_RAX] = registers[RAX]!;
+    words[SAVE_RAX + 1] = registers[RAX + 1]!;
+    words[SAVE_RSP] = registers[RSP]!;
+    words[SAVE_RSP + 1] = registers[RSP + 1]!;
+    words[SAVE_RIP] = registers[RIP]!;
+    words[SAVE_RIP + 1] = registers[RIP + 1]!;
+    words[SAVE_RFLAGS] = registers[RFLAGS]!;
+    words[SAVE_RFLAGS + 1] = registers[RFLAGS + 1]!;
+  }
+
+  /** Behind #VMEXIT. */
+  loadRegisters(): void {
+    const { registers, vmcb: { words } } = this;
+    registers[RAX] = words[SAVE_RAX]!;
+    registers[RAX + 1] = words[SAVE_RAX + 1]!;
+    registers[RSP] = words[SAVE_RSP]!;
+    registers[RSP + 1] = words[SAVE_RSP + 1]!;
+    registers[RIP] = words[SAVE_RIP]!;
+    registers[RIP + 1] = words[SAVE_RIP + 1]!;
+    registers[RFLAGS] = words[SAVE_RFLAGS]!;
+    registers[RFLAGS + 1] = words[SAVE_RFLAGS + 1]!;
+  }
+
+  /** EFER as the guest sees it: the processor always has SVME set. */
+  get efer(): bigint {
+    return this.vmcb.get64(Save.EFER) & ~BigInt(Efer.SVME);
+  }
+
+  set efer(value: bigint) {
+    this.vmcb.set64(Save.EFER, value | BigInt(Efer.SVME));
+    this.vmcb.dirty(Clean.CONTROL_REGISTERS);
+  }
+
+  /** The task priority class: V_TPR. */
+  get cr8(): number {
+    return this.vmcb.get32(Control.INT_CONTROL) & 15;
+  }
+
+  set cr8(value: number) {
+    const rest = this.vmcb.get32(Control.INT_CONTROL) & ~IntControl.V_TPR;
+    this.vmcb.set32(Control.INT_CONTROL, rest | value);
+    this.vmcb.dirty(Clean.INTERRUPTS);
+  }
+
+  /** Whether the next instruction is in the shadow of STI or MOV SS. */
+  get interruptShadow(): boolean {
+    return (this.vmcb.get32(Control.INT_STATE) & 1) !== 0;
+  }
+
+  set interruptShadow(value: boolean) {
+    this.vmcb.set32(Control.INT_STATE, Number(value));
+  }
+
+  /** Whether an event waits to be injected. */
+  get injecting(): boolean {
+    return (this.vmcb.get32(Control.EVENTINJ) & 0x8000_0000) !== 0;
+  }
+
+  /** What is added to the processor's time-stamp counter. */
+  get tscOffset(): bigint {
+    return this.vmcb.get64(Control.TSC_OFFSET);
+  }
+
+  set tscOffset(value: bigint) {
+    this.vmcb.set64(Control.TSC_OFFSET, value);
+    this.vmcb.dirty(Clean.INTERCEPTS);
+  }
+
+  /** Gives its memory back. */
+  free(): void {
+    this.#memory.free(this.vmcb.hpa);
+    this.#memory.free(this.registersHpa);
+  }
+}

@@ -1,0 +1,413 @@
+/**
+ * The hypervisor: entry, exit, and what the core asks of a vendor in between.
+ *
+ * @module
+ */
+import {
+  eventRequest,
+  type ExitAction,
+  ExitReason,
+  Gpr,
+  type HostMemory,
+  type MsrAccess,
+  type PendingException,
+  resetSystemState,
+  type Saved,
+  type SystemState,
+  type Vcpu,
+  type Vendor,
+  type Vm,
+} from "../../core/mod.ts";
+import {
+  Attr,
+  Control,
+  Cr0,
+  Efer,
+  PROCESSOR_SIGNATURE,
+  type Processors,
+  Rflags,
+  Save,
+  walkPages,
+} from "../cpu/mod.ts";
+import { Emulator } from "./emulator.ts";
+import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "./events.ts";
+import { translateExit } from "./exits.ts";
+import { GuestCpu } from "./guest_cpu.ts";
+import { HostCpu } from "./host.ts";
+import { accessMsr } from "./msrs.ts";
+import { NestedPageTables } from "./nested_paging.ts";
+import { PermissionMaps } from "./permission_maps.ts";
+import { readSystemState, writeSystemState } from "./system_state.ts";
+
+/** TLB_CONTROL: flush the guest's ASID. */
+const FLUSH_GUEST = 3;
+
+/** What exists once for all vCPUs; made with the first. */
+interface Shared {
+  readonly maps: PermissionMaps;
+  readonly tables: NestedPageTables;
+}
+
+/** The vendor. */
+export class SvmVendor implements Vendor {
+  /** `"svm"`. */
+  readonly name = "svm";
+  readonly #vm: Vm;
+  readonly #processors: Processors;
+  readonly #memory: HostMemory;
+  readonly #guests: (GuestCpu | undefined)[] = [];
+  readonly #hosts: (HostCpu | undefined)[] = [];
+  #shared: Shared | undefined;
+  #emulator: Emulator | undefined;
+
+  constructor(vm: Vm, processors: Processors, memory: HostMemory) {
+    this.#vm = vm;
+    this.#processors = processors;
+    this.#memory = memory;
+  }
+
+  #of(vcpu: Vcpu): GuestCpu {
+    return this.#guests[vcpu.index]!;
+  }
+
+  /** The guest CPU with everything of it in memory, none left on a processor. */
+  #released(vcpu: Vcpu): GuestCpu {
+    const guest = this.#of(vcpu);
+    for (const host of this.#hosts) if (host?.owner === guest) host.release();
+    return guest;
+  }
+
+  /** See `Vendor.createVcpu`. */
+  createVcpu(vcpu: Vcpu): Uint32Array {
+    this.#shared ??= {
+      maps: new PermissionMaps(this.#memory),
+      tables: new NestedPageTables(this.#memory),
+    };
+    const { maps, tables } = this.#shared;
+    const guest = new GuestCpu(vcpu, this.#memory, maps, tables);
+    this.#guests[vcpu.index] = guest;
+    writeSystemState(guest, resetSystemState());
+    resetRegisters(guest.registers);
+    return guest.registers;
+  }
+
+  /** See `Vendor.destroyVcpu`. */
+  destroyVcpu(vcpu: Vcpu): void {
+    this.#released(vcpu).free();
+    this.#guests[vcpu.index] = undefined;
+    if (this.#guests.some((guest) => guest !== undefined)) return;
+    for (const host of this.#hosts.splice(0)) {
+      if (host === undefined) continue;
+      host.processor.detach();
+      host.processor.setHostOutside(false);
+      this.#memory.free(host.hsave);
+    }
+    this.#emulator?.free();
+    this.#emulator = undefined;
+    this.#shared?.maps.free();
+    this.#shared?.tables.free();
+    this.#shared = undefined;
+  }
+
+  /** See `Vendor.resetVcpu`. */
+  resetVcpu(vcpu: Vcpu, init: boolean): void {
+    const guest = this.#released(vcpu);
+    const before = readSystemState(guest);
+    const reset = resetSystemState();
+    // INIT keeps what it does not name: MSRs, XCR0, the time-stamp counter.
+    const kept = init ? keptByInit(before) : {};
+    writeSystemState(guest, { ...reset, ...kept });
+    resetRegisters(guest.registers);
+    guest.vmcb.set32(Control.EVENTINJ, 0);
+    guest.interruptWindow = false;
+    guest.recalculate();
+  }
+
+  /** A memslot came or went: nested translations are built anew. */
+  memslotChanged(gpa: number, size: number, hpa: number, added: boolean): void {
+    this.#emulator?.memslotChanged(gpa, size, hpa, added);
+    this.#shared?.tables.clear();
+    for (const guest of this.#guests) if (guest !== undefined) guest.flush = true;
+  }
+
+  /** Maps the page of a nested page fault, if it is the guest's memory. */
+  mapFault(vcpu: Vcpu): boolean {
+    const { gpa, errorCode } = vcpu.exit;
+    const slot = this.#vm.memory.lookup(gpa);
+    if (slot === undefined || (slot.readonly && (errorCode & 2) !== 0)) return false;
+    this.#shared!.tables.map(slot, gpa);
+    return true;
+  }
+
+  /** The IRET that an NMI handler ends with: carried out here, so that the moment is known exactly. */
+  finishNmi(vcpu: Vcpu): ExitAction {
+    const guest = this.#of(vcpu);
+    guest.iretWindow = false;
+    const action = this.emulate(vcpu);
+    guest.nmiMasked = false;
+    guest.recalculate();
+    // One that came in the meantime is due now.
+    if (vcpu.events.nmiPending > 0) vcpu.request(eventRequest);
+    return action;
+  }
+
+  #host(index: number): HostCpu {
+    return this.#hosts[index] ??= new HostCpu(this.#processors.get(index), this.#memory);
+  }
+
+  /** See `Vendor.enter`. */
+  enter(vcpu: Vcpu, budget: number): void {
+    const guest = this.#of(vcpu);
+    const { vmcb } = guest;
+    const index = Math.max(0, vcpu.pcpu);
+    const host = this.#host(index);
+    const { processor } = host;
+    host.adopt(guest);
+    if (guest.lastProcessor !== index || guest.flush) {
+      vmcb.bytes[Control.TLB_CONTROL] = FLUSH_GUEST;
+      guest.lastProcessor = index;
+      guest.flush = false;
+    }
+    processor.setTscAux(guest.tscAux);
+    processor.setTsc(this.#vm.clock.current.now());
+    guest.storeRegisters();
+    const step = guest.stepForNmi;
+    guest.stepForNmi = false;
+
+    try {
+      processor.enterGuest(vmcb.hpa, guest.registers, step ? 1 : budget);
+    } finally {
+      vcpu.instructions += processor.retired;
+      guest.loadRegisters();
+      vmcb.bytes[Control.TLB_CONTROL] = 0;
+      vmcb.markClean();
+    }
+    this.#leave(guest, step);
+  }
+
+  #leave(guest: GuestCpu, step: boolean): void {
+    const { vcpu, vmcb } = guest;
+    const { exit } = vcpu;
+    translateExit(exit, vmcb, vcpu.regs);
+    returnInterrupted(guest);
+    // An event that could not even be begun, because entry was refused, is not lost either.
+    vmcb.set32(Control.EVENTINJ, 0);
+    switch (exit.reason) {
+      case ExitReason.EXTERNAL_INTERRUPT:
+        // The host's own timer: the budget is used up.
+        exit.reason = step ? ExitReason.NMI_WINDOW : ExitReason.BUDGET;
+        break;
+      case ExitReason.INTERRUPT_WINDOW:
+        guest.interruptWindow = false;
+        guest.recalculate();
+        break;
+    }
+  }
+
+  /** See `Vendor.complete`. */
+  complete(vcpu: Vcpu): void {
+    const { exit, regs } = vcpu;
+    switch (exit.reason) {
+      case ExitReason.IO:
+        if (exit.write) break;
+        if (exit.size === 4) regs.setU32(Gpr.RAX, exit.lo);
+        else if (exit.size === 2) regs.setU16(Gpr.RAX, exit.lo);
+        else regs.setU8(Gpr.RAX, exit.lo);
+        break;
+      case ExitReason.CPUID:
+        regs.setU32(Gpr.RAX, exit.eax);
+        regs.setU32(Gpr.RBX, exit.ebx);
+        regs.setU32(Gpr.RCX, exit.ecx);
+        regs.setU32(Gpr.RDX, exit.edx);
+        break;
+      case ExitReason.RDTSCP:
+        regs.setU32(Gpr.RCX, exit.ecx);
+        regs.setU32(Gpr.RAX, exit.lo);
+        regs.setU32(Gpr.RDX, exit.hi);
+        break;
+      case ExitReason.RDMSR:
+      case ExitReason.RDTSC:
+      case ExitReason.RDPMC:
+        regs.setU32(Gpr.RAX, exit.lo);
+        regs.setU32(Gpr.RDX, exit.hi);
+        break;
+    }
+    this.#skip(vcpu);
+  }
+
+  /** Moves RIP past the instruction that exited. */
+  #skip(vcpu: Vcpu): void {
+    const guest = this.#of(vcpu);
+    const { vmcb } = guest;
+    const lo = vmcb.get32(Control.NRIP);
+    const hi = vmcb.get32(Control.NRIP + 4);
+    if ((lo | hi) === 0) return;
+    vcpu.regs.setPair(Gpr.RIP, lo, hi);
+    guest.interruptShadow = false;
+    vcpu.instructions++;
+  }
+
+  /** See `Vendor.fault`. */
+  fault(vcpu: Vcpu, vector: number, errorCode?: number): void {
+    vcpu.events.queueException(vector, errorCode);
+  }
+
+  /** See `Vendor.emulate`. */
+  emulate(vcpu: Vcpu): ExitAction {
+    this.#emulator ??= new Emulator(this.#vm, this.#processors, this.#memory);
+    return this.#emulator.step(this.#released(vcpu));
+  }
+
+  /** See `Vendor.interruptAllowed`. */
+  interruptAllowed(vcpu: Vcpu): boolean {
+    const guest = this.#of(vcpu);
+    const enabled = (vcpu.regs.lo(Gpr.RFLAGS) & Rflags.IF) !== 0;
+    return enabled && !guest.interruptShadow && !guest.injecting;
+  }
+
+  /** See `Vendor.nmiAllowed`. */
+  nmiAllowed(vcpu: Vcpu): boolean {
+    const guest = this.#of(vcpu);
+    return !guest.nmiMasked && !guest.interruptShadow && !guest.injecting;
+  }
+
+  /** See `Vendor.nmiMasked`. */
+  nmiMasked(vcpu: Vcpu): boolean {
+    return this.#of(vcpu).nmiMasked;
+  }
+
+  /** See `Vendor.injectException`. */
+  injectException(vcpu: Vcpu, exception: PendingException): void {
+    injectException(this.#of(vcpu), exception);
+  }
+
+  /** See `Vendor.injectInterrupt`. */
+  injectInterrupt(vcpu: Vcpu, vector: number, soft: boolean): void {
+    injectInterrupt(this.#of(vcpu), vector, soft);
+  }
+
+  /** See `Vendor.injectNmi`. */
+  injectNmi(vcpu: Vcpu): void {
+    const guest = this.#of(vcpu);
+    injectNmi(guest);
+    guest.recalculate();
+  }
+
+  /** See `Vendor.requestInterruptWindow`. */
+  requestInterruptWindow(vcpu: Vcpu): void {
+    const guest = this.#of(vcpu);
+    guest.interruptWindow = true;
+    guest.recalculate();
+  }
+
+  /** Masked NMIs wait for the IRET that is intercepted; a shadow is over after one instruction. */
+  requestNmiWindow(vcpu: Vcpu): void {
+    const guest = this.#of(vcpu);
+    if (guest.nmiMasked) guest.iretWindow = true;
+    else guest.stepForNmi = true;
+    guest.recalculate();
+  }
+
+  /** See `Vendor.cpl`. */
+  cpl(vcpu: Vcpu): number {
+    return this.#of(vcpu).vmcb.bytes[Save.CPL]! & 3;
+  }
+
+  /** See `Vendor.is64Bit`. */
+  is64Bit(vcpu: Vcpu): boolean {
+    const { vmcb } = this.#of(vcpu);
+    const attributes = (vmcb.get32(Save.CS) >>> 16) & 0xfff;
+    return (vmcb.get32(Save.EFER) & Efer.LMA) !== 0 && (attributes & Attr.L) !== 0;
+  }
+
+  /** See `Vendor.readMsr`. */
+  readMsr(vcpu: Vcpu, access: MsrAccess): boolean {
+    return accessMsr(this.#vm, this.#of(vcpu), access);
+  }
+
+  /** See `Vendor.writeMsr`. */
+  writeMsr(vcpu: Vcpu, access: MsrAccess): boolean {
+    return accessMsr(this.#vm, this.#of(vcpu), access);
+  }
+
+  /** See `Vendor.translate`. */
+  translate(vcpu: Vcpu, gva: bigint): number | undefined {
+    const { memory } = this.#vm;
+    const read = (gpa: number): bigint | undefined =>
+      memory.lookup(gpa) === undefined ? undefined : memory.readU64(gpa);
+    return walkPages(this.getSystemState(vcpu), gva, read).address;
+  }
+
+  /** See `Vendor.getSystemState`. */
+  getSystemState(vcpu: Vcpu): SystemState {
+    return readSystemState(this.#released(vcpu));
+  }
+
+  /** See `Vendor.setSystemState`. */
+  setSystemState(vcpu: Vcpu, state: SystemState): void {
+    const guest = this.#released(vcpu);
+    writeSystemState(guest, state);
+    const real = (state.cr0 & BigInt(Cr0.PE)) === 0n;
+    if (real) guest.vmcb.bytes[Save.CPL] = 0;
+  }
+
+  /** See `Vendor.getXsave`. */
+  getXsave(vcpu: Vcpu): Uint8Array {
+    return this.#released(vcpu).xsave.slice();
+  }
+
+  /** See `Vendor.setXsave`. */
+  setXsave(vcpu: Vcpu, area: Uint8Array): void {
+    this.#released(vcpu).xsave = area.slice();
+  }
+
+  /** Everything is in registers and system state. */
+  saveVcpu(): Saved {
+    return null;
+  }
+
+  /** See `Vendor.loadVcpu`. */
+  loadVcpu(): void {}
+}
+
+/** General registers after RESET and INIT: RIP FFF0h, RFLAGS 2, RDX the processor's signature. */
+function resetRegisters(registers: Uint32Array): void {
+  registers.fill(0);
+  registers[2 * Gpr.RIP] = 0xfff0;
+  registers[2 * Gpr.RFLAGS] = Rflags.ONE;
+  registers[2 * Gpr.RDX] = PROCESSOR_SIGNATURE;
+}
+
+/** What INIT leaves alone (APM vol. 2, table 14-1). */
+function keptByInit(state: SystemState): Partial<SystemState> {
+  const {
+    xcr0,
+    apicBase,
+    star,
+    lstar,
+    cstar,
+    sfmask,
+    kernelGsBase,
+    sysenterCs,
+    sysenterEsp,
+    sysenterEip,
+    pat,
+    tscAux,
+    tscOffset,
+  } = state;
+  return {
+    xcr0,
+    apicBase,
+    star,
+    lstar,
+    cstar,
+    sfmask,
+    kernelGsBase,
+    sysenterCs,
+    sysenterEsp,
+    sysenterEip,
+    pat,
+    tscAux,
+    tscOffset,
+  };
+}

@@ -1,0 +1,187 @@
+/**
+ * The same guest on the bare processor and under a hypervisor ends in the same state, and the same run
+ * twice is the same run, to the last exit.
+ */
+
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { createVm, observeExitHook, type Plugin, type RunResult, type Vm } from "../core/mod.ts";
+import { cpu } from "../plugins/cpu/mod.ts";
+import { debugExit } from "../plugins/debugexit/mod.ts";
+import { metal } from "../plugins/metal/mod.ts";
+import { loadImage } from "../plugins/multiboot/mod.ts";
+import { pic } from "../plugins/pic/mod.ts";
+import { profile } from "../plugins/profile/mod.ts";
+import { serial } from "../plugins/serial/mod.ts";
+import { svm } from "../plugins/svm/mod.ts";
+
+const MIB = 2 ** 20;
+const MEMORY = 16 * MIB;
+const VENDORS: readonly (readonly [name: string, make: () => Plugin])[] = [
+  ["metal", metal],
+  ["svm", svm],
+];
+
+interface Ended {
+  readonly vm: Vm;
+  readonly result: RunResult;
+  readonly printed: string;
+}
+
+interface GuestOptions {
+  readonly commandLine?: string;
+  readonly limit?: number;
+  readonly plugins?: readonly Plugin[];
+}
+
+async function runGuest(
+  vendor: () => Plugin,
+  name: string,
+  options: GuestOptions = {},
+): Promise<Ended> {
+  const bytes = await Deno.readFile(
+    new URL(`../examples/guests/${name}/${name}.elf`, import.meta.url),
+  );
+  const { commandLine = "", limit = 2e8, plugins = [] } = options;
+  let printed = "";
+  const decoder = new TextDecoder();
+  const output = (bytes: Uint8Array) => void (printed += decoder.decode(bytes, { stream: true }));
+  const vm = await createVm({
+    memory: MEMORY,
+    plugins: [cpu(), vendor(), pic(), debugExit(), serial({ output }), ...plugins],
+    images: [loadImage(bytes, { name: `${name}.elf`, commandLine })],
+  });
+  return { vm, result: await vm.run({ instructions: limit }), printed };
+}
+
+/** FNV-1a, 32 bits, of numbers taken as 32 bits each. */
+class Digest {
+  value: number = 0x811c_9dc5;
+  count = 0;
+
+  add(...words: readonly number[]): void {
+    for (const word of words) this.value = Math.imul(this.value ^ word, 0x0100_0193);
+    this.count++;
+  }
+}
+
+/** Everything a guest leaves behind that can be compared: registers and system registers. */
+function stateOf({ vm }: Ended): Record<string, unknown> {
+  const [vcpu] = vm.vcpus;
+  assert(vcpu !== undefined);
+  const registers = Array.from({ length: 34 }, (_, index) => vcpu.regs.get(index));
+  // The board has no local APIC: the vendors need not agree on where it is.
+  const { apicBase: _, ...system } = vm.vendor.current.getSystemState(vcpu);
+  return { registers, ...system };
+}
+
+function memoryOf({ vm }: Ended): Uint8Array {
+  const bytes = new Uint8Array(MEMORY);
+  vm.memory.read(0, bytes);
+  return bytes;
+}
+
+/** First address at which two memories differ, -1 if they do not. */
+function difference(a: Uint8Array, b: Uint8Array): number {
+  return a.findIndex((byte, address) => byte !== b[address]);
+}
+
+/** Lines that name the machine. */
+const MACHINE_LINES = /^(?:cpu|memory):.*\n/gm;
+
+const GUESTS: readonly (readonly [name: string, commandLine: string, end: string])[] = [
+  ["tour", "", "exit-code"],
+  ["loops", "", "exit-code"],
+  ["exits", "", "exit-code"],
+  ["triple", "", "shutdown"],
+  ["wildjump", "", "shutdown"],
+  ["hang", "", "halted"],
+  ["spin", "", "limit"],
+];
+
+for (const [name, commandLine, end] of GUESTS) {
+  Deno.test(`metal and svm agree on what the guest "${name}" leaves behind`, async () => {
+    const limit = name === "spin" ? 10_000_000 : 2e8;
+    const [a, b] = await Promise.all(
+      VENDORS.map(([, vendor]) => runGuest(vendor, name, { commandLine, limit })),
+    ) as [Ended, Ended];
+    using _a = a.vm;
+    using _b = b.vm;
+    assertEquals([a.result.reason, b.result.reason], [end, end]);
+    assertEquals(a.printed.replaceAll(MACHINE_LINES, ""), b.printed.replaceAll(MACHINE_LINES, ""));
+    assertEquals(/^cpu: excused/m.test(a.printed + b.printed), false);
+    assertEquals(stateOf(a), stateOf(b));
+    assertEquals(difference(memoryOf(a), memoryOf(b)), -1);
+    // The tour looks at CPUID, which tells the two apart, and prints more about a hypervisor.
+    if (name !== "tour") assertEquals(a.result.instructions, b.result.instructions);
+  });
+}
+
+/** Digests every exit: reason, place, time, and all that the exit record holds for its reason. */
+function exitDigest(digest: Digest): Plugin {
+  return {
+    name: "exit-digest",
+    version: "1.0.0",
+    setup(ctx) {
+      ctx.on(observeExitHook, ({ regs, vm, id }, exit) => {
+        digest.add(id, exit.reason, regs.lo(32), regs.hi(32), vm.instructions);
+        digest.add(
+          vm.clock.current.now(),
+          exit.port,
+          exit.size,
+          Number(exit.write),
+          exit.lo,
+          exit.hi,
+        );
+        digest.add(exit.leaf, exit.subleaf, exit.msr, exit.gpa, exit.vector, exit.errorCode);
+      });
+    },
+  };
+}
+
+for (const [vendorName, vendor] of VENDORS) {
+  Deno.test(`${vendorName}: two runs are identical to the last exit`, async () => {
+    const once = async (others: readonly Plugin[] = []) => {
+      const digest = new Digest();
+      const plugins = [exitDigest(digest), ...others];
+      using vm = (await runGuest(vendor, "tour", { plugins })).vm;
+      return {
+        digest: digest.value,
+        count: digest.count,
+        exits: vm.exits,
+        time: vm.clock.current.now(),
+      };
+    };
+    const first = await once();
+    assertEquals(first.count, 3 * first.exits);
+    assert(first.exits > 15_000);
+    assertEquals(await once(), first);
+    // Who watches changes nothing.
+    assertEquals(await once([profile()]), first);
+  });
+
+  Deno.test(`${vendorName}: how a run is sliced cannot be noticed`, async () => {
+    const whole = new Digest();
+    const pieces = new Digest();
+    const all = await runGuest(vendor, "exits", { plugins: [exitDigest(whole)] });
+    using _all = all.vm;
+    const part = await runGuest(vendor, "exits", { plugins: [exitDigest(pieces)], limit: 1 });
+    using vm = part.vm;
+    let result = part.result;
+    for (let step = 1; result.reason === "limit"; step = step * 7 % 997) {
+      result = vm.runSync({ instructions: step });
+    }
+    assertEquals(vm.instructions, all.vm.instructions);
+    assertEquals([pieces.value, pieces.count], [whole.value, whole.count]);
+    assertEquals(stateOf(part), stateOf(all));
+  });
+}
+
+Deno.test("the digest tells different runs apart", async () => {
+  const digestOf = async (commandLine: string) => {
+    const digest = new Digest();
+    const { vm } = await runGuest(svm, "exits", { commandLine, plugins: [exitDigest(digest)] });
+    vm.close();
+    return digest.value;
+  };
+  assertNotEquals(await digestOf("cpuid=5"), await digestOf("cpuid=6"));
+});
