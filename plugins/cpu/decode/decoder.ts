@@ -5,35 +5,8 @@
  */
 import { registerAddress, S, Seg } from "../state/cpu_state.ts";
 import { type Entry, OPCODES, type OperandSpec } from "./entries.ts";
-import type { AddressForm, Form, FormOperand } from "./form.ts";
-
-/** What of the processor's mode decides how bytes are read. */
-export interface DecodeMode {
-  /** Code size. */
-  readonly code: 16 | 32 | 64;
-  /** Width of the stack pointer. */
-  readonly stack: 16 | 32 | 64;
-  /** SS is flat and writable. */
-  readonly flatStack: boolean;
-  /** DS and ES are flat and writable. */
-  readonly flatData: boolean;
-}
-
-/** How decoding one instruction ended. */
-export const DecodeStatus = {
-  /** The instruction is complete. */
-  OK: 0,
-  /** The bytes end before the instruction does. */
-  TRUNCATED: 1,
-  /** #UD. */
-  UNDEFINED: 2,
-  /** More than 15 bytes: #GP. */
-  TOO_LONG: 3,
-  /** Defined, but not implemented here: `entry.name` says what. */
-  UNIMPLEMENTED: 4,
-} as const;
-/** One of {@linkcode DecodeStatus}. */
-export type DecodeStatus = typeof DecodeStatus[keyof typeof DecodeStatus];
+import type { AddressForm, Form, FormNeeds, FormOperand } from "./form.ts";
+import { type DecodeMode, DecodeStatus } from "./status.ts";
 
 /** Longest instruction (APM vol. 3, 1.1). */
 export const MAX_INSTRUCTION_BYTES = 15;
@@ -598,17 +571,3 @@ export class Decoder {
 const SIZE_CODE = { 16: 0, 32: 1, 64: 2 } as const;
 const WIDTH_CODE: Readonly<Record<number, number>> = { 8: 0, 16: 1, 32: 2, 64: 3, 128: 4 };
 const ADDRESS_CODE = { b64: 1, x64: 2, b32: 3, x32: 4, gen: 5 } as const;
-
-/** Which parts of a form an instruction's semantics look at. */
-export interface FormNeeds {
-  /** The operand-size attribute rather than the width of the first operand. */
-  readonly operandSize?: boolean;
-  /** The address size. */
-  readonly addressSize?: boolean;
-  /** The code size of the mode. */
-  readonly code?: boolean;
-  /** The width of the stack pointer. */
-  readonly stack?: boolean;
-  /** The repeat prefix. */
-  readonly rep?: boolean;
-}

@@ -60,3 +60,17 @@ export interface Form {
   /** Repeat prefix: 0 none, 1 REP/REPE, 2 REPNE. */
   readonly rep: 0 | 1 | 2;
 }
+
+/** Which parts of a form an instruction's semantics look at. */
+export interface FormNeeds {
+  /** The operand-size attribute rather than the width of the first operand. */
+  readonly operandSize?: boolean;
+  /** The address size. */
+  readonly addressSize?: boolean;
+  /** The code size of the mode. */
+  readonly code?: boolean;
+  /** The width of the stack pointer. */
+  readonly stack?: boolean;
+  /** The repeat prefix. */
+  readonly rep?: boolean;
+}

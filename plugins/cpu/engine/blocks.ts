@@ -6,7 +6,8 @@
  *
  * @module
  */
-import { type DecodeMode, Decoder, DecodeStatus } from "../decode/decoder.ts";
+import { Decoder } from "../decode/decoder.ts";
+import { type DecodeMode, DecodeStatus } from "../decode/status.ts";
 import type { Entry } from "../decode/entries.ts";
 import type { Form } from "../decode/form.ts";
 import { beyondLimit } from "../semantics/branch.ts";

@@ -3,7 +3,8 @@
  * and guest registers in WebAssembly locals, leaves the state the interpreter leaves.
  */
 import { assert, assertEquals } from "@std/assert";
-import { type DecodeMode, Decoder, DecodeStatus } from "../decode/decoder.ts";
+import { Decoder } from "../decode/decoder.ts";
+import { type DecodeMode, DecodeStatus } from "../decode/status.ts";
 import type { Form } from "../decode/form.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import type { FlagState } from "../semantics/flags.ts";

@@ -10,8 +10,7 @@
  *
  * @module
  */
-import type { Form } from "../decode/form.ts";
-import type { FormNeeds } from "../decode/decoder.ts";
+import type { Form, FormNeeds } from "../decode/form.ts";
 import { probe } from "../memory/access.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { Mode, S, Seg } from "../state/cpu_state.ts";

@@ -11,7 +11,7 @@ import { InterceptWord, Misc1, Misc2 } from "../svm/intercepts.ts";
 import { type I32, i32, type I64 } from "../wasm/mod.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { intercept } from "./intercept.ts";
-import { privileged, protectedOnly } from "./system.ts";
+import { privileged, protectedOnly } from "./privilege.ts";
 
 /** #UD unless EFER.SVME is set and the mode is protected; then #GP unless CPL is 0. */
 function checkSvm(i: Instruction): void {
