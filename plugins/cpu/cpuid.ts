@@ -4,12 +4,13 @@
  * @module
  */
 import type { CpuidResult, CpuidSource, Vcpu } from "../../core/mod.ts";
-import { PHYSICAL_ADDRESS_BITS, PROCESSOR_SIGNATURE } from "./engine/reset.ts";
+import { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
+import type { ProcessorModel } from "./models.ts";
 
 /** Register that a feature bit is in. */
 export type CpuidOutput = "eax" | "ebx" | "ecx" | "edx";
 
-/** Features by name: leaf, register, bit. */
+/** Features that every model has, by name: leaf, register, bit. */
 export const FEATURES: Readonly<Record<string, readonly [number, CpuidOutput, number]>> = {
   cx16: [1, "ecx", 13],
   movbe: [1, "ecx", 22],
@@ -84,58 +85,60 @@ for (const [leaf, output, bit] of Object.values(FEATURES)) {
   BITS.set(leaf, outputs);
 }
 
-/** The processor's CPUID. */
-export const PROCESSOR_CPUID: CpuidSource = {
-  read(result: CpuidResult, vcpu: Vcpu): void {
-    const { leaf, subleaf } = result;
-    switch (leaf) {
-      case 0:
-        fill(
-          result,
-          MAX_LEAF,
-          characters(VENDOR, 0),
-          characters(VENDOR, 8),
-          characters(VENDOR, 4),
-        );
-        return;
-      case 1:
-        fill(result, PROCESSOR_SIGNATURE, CLFLUSH_SIZE | (vcpu.id << 24));
-        break;
-      case 0x8000_0000:
-        fill(
-          result,
-          MAX_EXTENDED_LEAF,
-          characters(VENDOR, 0),
-          characters(VENDOR, 8),
-          characters(VENDOR, 4),
-        );
-        return;
-      case 0x8000_0001:
-        fill(result, PROCESSOR_SIGNATURE);
-        break;
-      case 0x8000_0002:
-      case 0x8000_0003:
-      case 0x8000_0004: {
-        const at = (leaf - 0x8000_0002) * 16;
-        const part = (k: number): number => characters(BRAND, at + 4 * k);
-        fill(result, part(0), part(1), part(2), part(3));
-        return;
-      }
-      case 0x8000_0008:
-        fill(result, PHYSICAL_ADDRESS_BITS | (LINEAR_ADDRESS_BITS << 8));
-        return;
-      case 0x8000_000a:
-        fill(result, 1, ASIDS);
-        break;
-      default:
-        fill(result, 0);
+/** CPUID of processors of `model`. */
+export function processorCpuid(model: ProcessorModel): CpuidSource {
+  return { read: (result, vcpu) => readCpuid(model, result, vcpu) };
+}
+
+function readCpuid(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void {
+  const { leaf, subleaf } = result;
+  switch (leaf) {
+    case 0:
+      fill(
+        result,
+        MAX_LEAF,
+        characters(VENDOR, 0),
+        characters(VENDOR, 8),
+        characters(VENDOR, 4),
+      );
+      return;
+    case 1:
+      fill(result, model.signature, CLFLUSH_SIZE | (vcpu.id << 24));
+      break;
+    case 0x8000_0000:
+      fill(
+        result,
+        MAX_EXTENDED_LEAF,
+        characters(VENDOR, 0),
+        characters(VENDOR, 8),
+        characters(VENDOR, 4),
+      );
+      return;
+    case 0x8000_0001:
+      fill(result, model.signature);
+      break;
+    case 0x8000_0002:
+    case 0x8000_0003:
+    case 0x8000_0004: {
+      const at = (leaf - 0x8000_0002) * 16;
+      const part = (k: number): number => characters(BRAND, at + 4 * k);
+      fill(result, part(0), part(1), part(2), part(3));
+      return;
     }
-    if (subleaf !== 0 && leaf === 7) return;
-    const bits = BITS.get(leaf);
-    if (bits === undefined) return;
-    result.eax = (result.eax | bits.eax) >>> 0;
-    result.ebx = (result.ebx | bits.ebx) >>> 0;
-    result.ecx = (result.ecx | bits.ecx) >>> 0;
-    result.edx = (result.edx | bits.edx) >>> 0;
-  },
-};
+    case 0x8000_0008:
+      fill(result, PHYSICAL_ADDRESS_BITS | (LINEAR_ADDRESS_BITS << 8));
+      return;
+    case 0x8000_000a:
+      fill(result, 1, ASIDS, model.svmFeatures2, model.svmFeatures);
+      break;
+    default:
+      fill(result, 0);
+  }
+  if (subleaf !== 0 && leaf === 7) return;
+  const bits = BITS.get(leaf);
+  if (bits === undefined) return;
+  result.eax = (result.eax | bits.eax) >>> 0;
+  result.ebx = (result.ebx | bits.ebx) >>> 0;
+  result.ecx = (result.ecx | bits.ecx) >>> 0;
+  result.edx = (result.edx | bits.edx) >>> 0;
+}

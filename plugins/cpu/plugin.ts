@@ -12,11 +12,17 @@ import {
   type Plugin,
   type Slot,
 } from "../../core/mod.ts";
-import { PROCESSOR_CPUID } from "./cpuid.ts";
+import { processorCpuid } from "./cpuid.ts";
 import type { BlockStatistics } from "./engine/blocks.ts";
 import { MachineMemory } from "./engine/host_memory.ts";
 import { Machine } from "./engine/machine.ts";
 import { Processor } from "./engine/processor.ts";
+import {
+  type CpuModel,
+  type ProcessorModel,
+  processorModel,
+  type SvmFeatureChoice,
+} from "./models.ts";
 import { MAX_CPUS, RAM } from "./state/layout.ts";
 
 const MIB = 1 << 20;
@@ -29,6 +35,8 @@ const MOST_MEMORY: number = Math.floor((2 ** 32 - RAM) / (2 * MIB)) * 2 * MIB - 
 export interface Processors {
   /** How many there are for vCPUs. */
   readonly count: number;
+  /** Family, model and stepping as CPUID 1 EAX reports them; RDX after RESET. */
+  readonly signature: number;
   /** Processor `index`, from 0 on. */
   get(index: number): Processor;
   /** One more processor, which no vCPU runs on: what a hypervisor emulates instructions with. */
@@ -65,17 +73,23 @@ export interface CpuOptions {
    * reserved when the first vCPU is made (a VM's RAM), and some more.
    */
   readonly memory?: number;
+  /** Which processor; `"zen4"` if not given. */
+  readonly model?: CpuModel;
+  /** Optional parts of SVM to switch on or off against what the model has. */
+  readonly features?: SvmFeatureChoice;
 }
 
 /**
  * The software processor: as many processors as the VM has been given, a spare one, and host physical
  * memory.
  *
- * Throws `ArgumentError` for an amount of memory that cannot be.
+ * Throws `ArgumentError` for an amount of memory, a model or a choice of features that cannot be, and
+ * `UnimplementedError` for a feature that is not implemented.
  */
 export function cpu(options: CpuOptions = {}): Plugin {
   const { memory } = options;
   checkMemory(memory);
+  const model = processorModel(options.model, options.features);
   return {
     name: "cpu",
     version: "0.1.0",
@@ -84,10 +98,10 @@ export function cpu(options: CpuOptions = {}): Plugin {
     setup(ctx) {
       const { processors } = ctx.vm;
       checkProcessors(processors);
-      const host = new LazyHost(processors, memory);
+      const host = new LazyHost(processors, memory, model);
       ctx.provide(hostMemorySlot, host.memory);
       ctx.provide(processorsSlot, host);
-      ctx.provide(cpuidSlot, PROCESSOR_CPUID);
+      ctx.provide(cpuidSlot, processorCpuid(model));
     },
   };
 }
@@ -109,13 +123,15 @@ export interface HostOptions extends CpuOptions {
 /**
  * Makes a host.
  *
- * @throws {ArgumentError} If there cannot be so many processors, or so much memory.
+ * @throws {ArgumentError} If there cannot be so many processors, so much memory, or such a model.
+ * @throws {UnimplementedError} If a feature is switched on that is not implemented.
  */
 export function createHost(options: HostOptions = {}): Host {
   const { processors = 1, memory } = options;
   checkMemory(memory);
   checkProcessors(processors);
-  const host = new LazyHost(processors, memory);
+  const model = processorModel(options.model, options.features);
+  const host = new LazyHost(processors, memory, model);
   return { processors: host, memory: host.memory };
 }
 
@@ -135,13 +151,17 @@ function checkProcessors(count: number): void {
 class LazyHost implements Processors {
   readonly memory: HostMemory;
   readonly count: number;
+  readonly signature: number;
+  readonly #model: ProcessorModel;
   readonly #reserved: MachineMemory;
   readonly #limit: number | undefined;
   #machine: Machine | undefined;
   #processors: Processor[] = [];
 
-  constructor(count: number, limit: number | undefined) {
+  constructor(count: number, limit: number | undefined, model: ProcessorModel) {
     this.count = count;
+    this.signature = model.signature;
+    this.#model = model;
     this.#limit = limit;
     this.#reserved = new MachineMemory(() => this.#made(), () => this.#machine);
     this.memory = this.#reserved;
@@ -150,7 +170,7 @@ class LazyHost implements Processors {
   #made(): Machine {
     if (this.#machine !== undefined) return this.#machine;
     const memoryBytes = this.#limit ?? sizeClass(this.#reserved.reserved + SLACK);
-    const machine = new Machine({ memoryBytes, cpus: this.count + 1 });
+    const machine = new Machine({ memoryBytes, cpus: this.count + 1, model: this.#model });
     this.#machine = machine;
     this.#reserved.backAll(machine);
     this.#processors = Array.from(

@@ -18,17 +18,7 @@ import {
   type Vendor,
   type Vm,
 } from "../../core/mod.ts";
-import {
-  Attr,
-  Control,
-  Cr0,
-  Efer,
-  PROCESSOR_SIGNATURE,
-  type Processors,
-  Rflags,
-  Save,
-  walkPages,
-} from "../cpu/mod.ts";
+import { Attr, Control, Cr0, Efer, type Processors, Rflags, Save, walkPages } from "../cpu/mod.ts";
 import { Emulator } from "./emulator.ts";
 import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "./events.ts";
 import { translateExit } from "./exits.ts";
@@ -87,7 +77,7 @@ export class SvmVendor implements Vendor {
     const guest = new GuestCpu(vcpu, this.#memory, maps, tables);
     this.#guests[vcpu.index] = guest;
     writeSystemState(guest, resetSystemState());
-    resetRegisters(guest.registers);
+    resetRegisters(guest.registers, this.#processors.signature);
     return guest.registers;
   }
 
@@ -117,7 +107,7 @@ export class SvmVendor implements Vendor {
     // INIT keeps what it does not name: MSRs, XCR0, the time-stamp counter.
     const kept = init ? keptByInit(before) : {};
     writeSystemState(guest, { ...reset, ...kept });
-    resetRegisters(guest.registers);
+    resetRegisters(guest.registers, this.#processors.signature);
     guest.vmcb.set32(Control.EVENTINJ, 0);
     guest.interruptWindow = false;
     guest.recalculate();
@@ -371,11 +361,11 @@ export class SvmVendor implements Vendor {
 }
 
 /** General registers after RESET and INIT: RIP FFF0h, RFLAGS 2, RDX the processor's signature. */
-function resetRegisters(registers: Uint32Array): void {
+function resetRegisters(registers: Uint32Array, signature: number): void {
   registers.fill(0);
   registers[2 * Gpr.RIP] = 0xfff0;
   registers[2 * Gpr.RFLAGS] = Rflags.ONE;
-  registers[2 * Gpr.RDX] = PROCESSOR_SIGNATURE;
+  registers[2 * Gpr.RDX] = signature;
 }
 
 /** What INIT leaves alone (APM vol. 2, table 14-1). */

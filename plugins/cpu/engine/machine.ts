@@ -28,6 +28,7 @@ import { BlockHeader, MICRO_OP_BYTES, MicroOp } from "./block_layout.ts";
 import { Blocks } from "./blocks.ts";
 import { MAX_INSTRUCTION_BYTES } from "../decode/decoder.ts";
 import { StateView } from "../state/view.ts";
+import type { ProcessorModel } from "../models.ts";
 import { resetProcessor } from "./reset.ts";
 import { Handlers, TABLE_SIZE } from "./handlers.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
@@ -47,6 +48,8 @@ export interface MachineOptions {
   readonly memoryBytes: number;
   /** Number of processors. */
   readonly cpus: number;
+  /** What kind they are. */
+  readonly model: ProcessorModel;
 }
 
 /** A machine. Most of it is for the parts of this plugin; users meet `Processor` and `HostMemory`. */
@@ -71,6 +74,8 @@ export class Machine {
   readonly exchange: Int32Array<ArrayBuffer>;
   /** Number of processors. */
   readonly cpus: number;
+  /** What kind they are. */
+  readonly model: ProcessorModel;
   readonly #poolEnd: number;
   #pool = RAM;
   #pageMaps = PAGE_MAPS;
@@ -84,7 +89,7 @@ export class Machine {
   #outside: Outside = NO_OUTSIDE;
 
   constructor(options: MachineOptions) {
-    const { memoryBytes, cpus } = options;
+    const { memoryBytes, cpus, model } = options;
     if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_CPUS) {
       throw new RangeError(`cpus: ${cpus} is not a number of processors from 1 to ${MAX_CPUS}`);
     }
@@ -97,6 +102,7 @@ export class Machine {
     }
     const pages = bytes / WASM_PAGE;
     this.cpus = cpus;
+    this.model = model;
     this.#owners = Array.from({ length: cpus }, () => NO_OUTSIDE);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     // The memory is not declared shared, so neither is its buffer.
@@ -410,7 +416,9 @@ export class Machine {
     for (const field of [S.physicalMap, S.hostMap, S.guestMap]) {
       this.words[field.address >> 2] = this.chunkMap(0);
     }
-    resetProcessor(this.state, false);
+    this.words[S.svmFeatures.address >> 2] = this.model.svmFeatures;
+    this.words[S.svmFeatures2.address >> 2] = this.model.svmFeatures2;
+    resetProcessor(this.state, false, this.model.signature);
     this.exports.selectContext!(0);
     this.refresh();
     this.bytes.copyWithin(this.#area(cpu), CPU_STATE, CPU_STATE_END);

@@ -110,7 +110,7 @@ export class Processor {
 
   /** RESET or INIT. */
   reset(init = false): void {
-    resetProcessor(this.state, init);
+    resetProcessor(this.state, init, this.#machine.model.signature);
     this.refresh();
   }
 

@@ -11,9 +11,6 @@ import type { StateView } from "../state/view.ts";
 /** Bits of a physical address; CPUID 8000_0008h reports the same. */
 export const PHYSICAL_ADDRESS_BITS = 48;
 
-/** RDX after RESET: family, model and stepping as CPUID 1 EAX reports them. */
-export const PROCESSOR_SIGNATURE = 0x00a1_0f11;
-
 const DATA = Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED;
 const CODE = DATA | Attr.CODE;
 const LDT = Attr.P | 2;
@@ -37,10 +34,13 @@ const KEPT_BY_INIT: readonly (readonly [Field64, bigint])[] = [
 /** Registers that are 0 after RESET and INIT alike. */
 const ZERO: readonly Field64[] = [S.cr2, S.cr3, S.cr4, S.cr8, S.efer, S.gdtBase, S.idtBase];
 
-/** Sets the loaded processor to the state after RESET or, with `init`, after INIT. */
-export function resetProcessor(state: StateView, init: boolean): void {
+/**
+ * Sets the loaded processor to the state after RESET or, with `init`, after INIT; RDX holds the
+ * `signature`.
+ */
+export function resetProcessor(state: StateView, init: boolean, signature: number): void {
   for (let n = 0; n < 16; n++) state.setRegister(n, 0n);
-  state.setRegister(2, BigInt(PROCESSOR_SIGNATURE));
+  state.setRegister(2, BigInt(signature));
   for (const field of ZERO) state.set(field, 0n);
   for (const [field, value] of VALUES) state.set(field, value);
   for (let n = 0; n < 4; n++) state.setAt(S.dr + 8 * n, 0n);

@@ -24,6 +24,7 @@ import {
 } from "../wasm/mod.ts";
 import { buildMicrocode, TABLE_SIZE } from "./handlers.ts";
 import { Machine } from "./machine.ts";
+import { processorModel } from "../models.ts";
 import { resetProcessor } from "./reset.ts";
 
 /** What the decoder says of an instruction, as constants. */
@@ -171,7 +172,7 @@ const PROGRAM: readonly number[] = [
 
 /** Long mode, supervisor, the first 2 MiB mapped one to one by a large page. */
 function makeMachine(): Machine {
-  const machine = new Machine({ memoryBytes: 4 << 20, cpus: 1 });
+  const machine = new Machine({ memoryBytes: 4 << 20, cpus: 1, model: processorModel() });
   machine.addMemory(0, 4 << 20);
   const { state, longs } = machine;
   const put = (pa: number, value: bigint): void => {
@@ -180,7 +181,7 @@ function makeMachine(): Machine {
   put(0x10_0000, 0x10_1003n);
   put(0x10_1000, 0x10_2003n);
   put(0x10_2000, 0xe3n);
-  resetProcessor(state, false);
+  resetProcessor(state, false, 0);
   state.set(S.cr0, 0x8000_0011n);
   state.set(S.cr3, 0x10_0000n);
   state.set(S.cr4, 0x20n);

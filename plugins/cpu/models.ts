@@ -1,0 +1,138 @@
+/**
+ * The processors there are to choose from, and the parts of SVM that tell them apart.
+ *
+ * @module
+ */
+import { ArgumentError, UnimplementedError } from "../../core/mod.ts";
+import { SvmFeature, SvmFeature2 } from "./svm/features.ts";
+
+/** A processor by its microarchitecture. */
+export type CpuModel = "zen2" | "zen3" | "zen4" | "zen5";
+
+/** An optional part of SVM, by a name after the one in CPUID 8000_000Ah (APM vol. 3, E.4.9). */
+export type SvmFeatureName =
+  | "lbr_virt"
+  | "pause_filter"
+  | "pause_filter_threshold"
+  | "avic"
+  | "v_vmsave_vmload"
+  | "vgif"
+  | "x2avic"
+  | "vnmi"
+  | "avic_extlvt"
+  | "bus_lock_threshold"
+  | "idle_hlt"
+  | "x2avic_ext";
+
+/** Parts of SVM to switch on or off against what the model has. */
+export type SvmFeatureChoice = { readonly [K in SvmFeatureName]?: boolean };
+
+/** Where a feature is reported, and what it cannot be without. */
+interface FeatureRow {
+  /** Bit of CPUID 8000_000Ah EDX. */
+  readonly edx?: number;
+  /** Bit of CPUID 8000_000Ah ECX. */
+  readonly ecx?: number;
+  /** The feature it extends. */
+  readonly extends?: SvmFeatureName;
+}
+
+const ROWS: Readonly<Record<SvmFeatureName, FeatureRow>> = {
+  lbr_virt: { edx: SvmFeature.LBR_VIRT },
+  pause_filter: { edx: SvmFeature.PAUSE_FILTER },
+  pause_filter_threshold: { edx: SvmFeature.PAUSE_FILTER_THRESHOLD, extends: "pause_filter" },
+  avic: { edx: SvmFeature.AVIC },
+  v_vmsave_vmload: { edx: SvmFeature.VIRTUAL_VMSAVE_VMLOAD },
+  vgif: { edx: SvmFeature.VGIF },
+  x2avic: { edx: SvmFeature.X2AVIC, extends: "avic" },
+  vnmi: { edx: SvmFeature.VNMI },
+  avic_extlvt: { edx: SvmFeature.EXTLVT_AVIC_ACCESS, extends: "avic" },
+  bus_lock_threshold: { edx: SvmFeature.BUS_LOCK_THRESHOLD },
+  idle_hlt: { edx: SvmFeature.IDLE_HLT },
+  x2avic_ext: { ecx: SvmFeature2.X2AVIC_EXT, extends: "x2avic" },
+};
+
+const NAMES: readonly SvmFeatureName[] = Object.keys(ROWS) as SvmFeatureName[];
+
+/**
+ * What the SVM unit implements. A model's other features are left out of what CPUID reports, so that
+ * software finds only what there is.
+ */
+const IMPLEMENTED: ReadonlySet<SvmFeatureName> = new Set<SvmFeatureName>([]);
+
+const ZEN2: readonly SvmFeatureName[] = [
+  "lbr_virt",
+  "pause_filter",
+  "pause_filter_threshold",
+  "avic",
+  "v_vmsave_vmload",
+  "vgif",
+];
+const ZEN4: readonly SvmFeatureName[] = [...ZEN2, "x2avic", "vnmi", "avic_extlvt"];
+const ZEN5: readonly SvmFeatureName[] = [...ZEN4, "bus_lock_threshold", "idle_hlt", "x2avic_ext"];
+
+/**
+ * Signatures are those of the server parts. Of the features, 8000_000Ah EDX of a Zen 4 reads 1EBF_BCFFh;
+ * the others follow the order in which Linux learned the bits and the PPRs of the families.
+ */
+const MODELS: Readonly<Record<CpuModel, readonly [number, readonly SvmFeatureName[]]>> = {
+  zen2: [0x0083_0f10, ZEN2],
+  zen3: [0x00a0_0f11, ZEN2],
+  zen4: [0x00a1_0f11, ZEN4],
+  zen5: [0x00b0_0f21, ZEN5],
+};
+
+/** What a processor tells about itself. */
+export interface ProcessorModel {
+  /** Family, model and stepping as CPUID 1 EAX reports them. */
+  readonly signature: number;
+  /** Optional bits of CPUID 8000_000Ah EDX. */
+  readonly svmFeatures: number;
+  /** Optional bits of CPUID 8000_000Ah ECX. */
+  readonly svmFeatures2: number;
+}
+
+/**
+ * A model with features switched on or off. What extends a feature that was switched off goes with it.
+ *
+ * @throws {ArgumentError} If there is no such model or feature, or a feature is switched on without the
+ *   one it extends.
+ * @throws {UnimplementedError} If a feature is switched on that is not implemented.
+ */
+export function processorModel(
+  model: CpuModel = "zen4",
+  choice: SvmFeatureChoice = {},
+): ProcessorModel {
+  const row = MODELS[model];
+  if (row === undefined) {
+    throw new ArgumentError(
+      `cpu: no model ${model}; there are ${Object.keys(MODELS).join(", ")}`,
+    );
+  }
+  const unknown = Object.keys(choice).find((name) => !(name in ROWS));
+  if (unknown !== undefined) {
+    throw new ArgumentError(`cpu: no feature ${unknown}; there are ${NAMES.join(", ")}`);
+  }
+  const [signature, own] = row;
+  const on = new Set<SvmFeatureName>();
+  for (const name of NAMES) {
+    const wanted = choice[name];
+    if (wanted === true && !IMPLEMENTED.has(name)) {
+      throw new UnimplementedError(`the processor does not implement ${name}`);
+    }
+    // A feature stands behind the one it extends in the table.
+    const base = ROWS[name].extends;
+    const based = base === undefined || on.has(base);
+    if (wanted === true && !based) {
+      throw new ArgumentError(`cpu: ${name} cannot be without ${base}`);
+    }
+    if ((wanted ?? own.includes(name)) && IMPLEMENTED.has(name) && based) on.add(name);
+  }
+  let svmFeatures = 0;
+  let svmFeatures2 = 0;
+  for (const name of on) {
+    svmFeatures |= ROWS[name].edx ?? 0;
+    svmFeatures2 |= ROWS[name].ecx ?? 0;
+  }
+  return { signature, svmFeatures, svmFeatures2 };
+}
