@@ -8,6 +8,7 @@ import type { Image, Plugin } from "../core/mod.ts";
 import { cpu } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
+import { fwCfg } from "../plugins/fwcfg/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
 import { elf, type ImageOptions, loadImage, multiboot } from "../plugins/multiboot/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
@@ -15,6 +16,7 @@ import { postMortem } from "../plugins/postmortem/mod.ts";
 import { profile } from "../plugins/profile/mod.ts";
 import { serial, type SerialOptions } from "../plugins/serial/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
+import { testDevice } from "../plugins/testdev/mod.ts";
 import { usageError } from "./errors.ts";
 
 /** The vendors, by the names that `--vendor` takes. */
@@ -28,6 +30,8 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["pic", pic],
   ["serial", serial],
   ["debugexit", debugExit],
+  ["fwcfg", fwCfg],
+  ["testdev", testDevice],
   ["profile", profile],
   ["postmortem", postMortem],
 ];
@@ -60,6 +64,8 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     vendor(),
     pic(),
     debugExit(),
+    fwCfg(),
+    testDevice(),
     serial(options.serial),
     postMortem({ exits: options.lastExits }),
     ...(options.profile ? [profile()] : []),
