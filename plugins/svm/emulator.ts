@@ -91,7 +91,8 @@ export class Emulator implements Outside {
     scratch.bytes[Control.TLB_CONTROL] = FLUSH_ALL;
     scratch.set32(
       Control.INT_CONTROL,
-      scratch.get32(Control.INT_CONTROL) & ~IntControl.V_IRQ,
+      scratch.get32(Control.INT_CONTROL) &
+        ~(IntControl.V_IRQ | IntControl.AVIC | IntControl.X2AVIC),
     );
     scratch.set32(Control.EVENTINJ, 0);
     this.#guest = guest;

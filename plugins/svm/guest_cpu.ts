@@ -7,7 +7,8 @@ import { Gpr, type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from 
 import { Control, Efer, IntControl, Save, VMCB_BYTES } from "../cpu/mod.ts";
 import { type InterceptState, recalculateIntercepts } from "./controls.ts";
 import type { NestedPageTables } from "./nested_paging.ts";
-import type { PermissionMaps } from "./permission_maps.ts";
+import { type IoPermissionMap, MsrPermissionMap } from "./permission_maps.ts";
+import type { SvmGuest } from "./svm_guest.ts";
 import { Clean, Vmcb } from "./vmcb.ts";
 
 /** Bytes of an XSAVE area with x87 and SSE state. */
@@ -23,11 +24,13 @@ const SAVE_RIP = Save.RIP / 4;
 const SAVE_RFLAGS = Save.RFLAGS / 4;
 
 /** One vCPU under this hypervisor. */
-export class GuestCpu implements InterceptState {
+export class GuestCpu implements InterceptState, SvmGuest {
   /** The vCPU. */
   readonly vcpu: Vcpu;
   /** Its VMCB. */
   readonly vmcb: Vmcb;
+  /** Its MSR permission map. */
+  readonly msrpm: MsrPermissionMap;
   /** Host physical address of its register storage. */
   readonly registersHpa: number;
   /** Its register storage, as words. */
@@ -61,24 +64,25 @@ export class GuestCpu implements InterceptState {
   constructor(
     vcpu: Vcpu,
     memory: HostMemory,
-    maps: PermissionMaps,
+    iopm: IoPermissionMap,
     tables: NestedPageTables,
   ) {
     this.vcpu = vcpu;
     this.#memory = memory;
     this.asid = vcpu.index + 1;
     this.vmcb = new Vmcb(memory, memory.alloc(VMCB_BYTES));
+    this.msrpm = new MsrPermissionMap(memory);
     this.registersHpa = memory.alloc(0x1000);
     const storage = memory.view(this.registersHpa, REGISTER_SLOTS * 8);
     this.registers = new Uint32Array(storage.buffer, storage.byteOffset, REGISTER_WORDS);
-    this.#initialise(maps, tables);
+    this.#initialise(iopm, tables);
   }
 
   /** What never changes, or starts from a value of its own (KVM's init_vmcb). */
-  #initialise(maps: PermissionMaps, tables: NestedPageTables): void {
+  #initialise(iopm: IoPermissionMap, tables: NestedPageTables): void {
     const { vmcb } = this;
-    vmcb.setAddress(Control.IOPM_BASE_PA, maps.iopm);
-    vmcb.setAddress(Control.MSRPM_BASE_PA, maps.msrpm);
+    vmcb.setAddress(Control.IOPM_BASE_PA, iopm.hpa);
+    vmcb.setAddress(Control.MSRPM_BASE_PA, this.msrpm.hpa);
     vmcb.set32(Control.ASID, this.asid);
     vmcb.set32(Control.NESTED_CONTROL, 1);
     vmcb.setAddress(Control.N_CR3, tables.root);
@@ -165,6 +169,7 @@ export class GuestCpu implements InterceptState {
   /** Gives its memory back. */
   free(): void {
     this.#memory.free(this.vmcb.hpa);
+    this.msrpm.free();
     this.#memory.free(this.registersHpa);
   }
 }

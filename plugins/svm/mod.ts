@@ -24,7 +24,18 @@ import {
   type VmExit,
 } from "../../core/mod.ts";
 import { processorsSlot, SvmExit, Vector } from "../cpu/mod.ts";
+import { svmSlot } from "./svm_guest.ts";
 import { SvmVendor } from "./vendor.ts";
+
+export { MsrPermissionMap, msrpmBit } from "./permission_maps.ts";
+export {
+  interruptWindowHook,
+  privatePageHook,
+  type Svm,
+  type SvmGuest,
+  svmSlot,
+} from "./svm_guest.ts";
+export { Clean, Vmcb } from "./vmcb.ts";
 
 /** CPUID 8000_0001h ECX bit 2. */
 const CPUID_SVM = 1 << 2;
@@ -50,11 +61,12 @@ export function svm(): Plugin {
     version: "0.1.0",
     description: "AMD SVM with nested paging",
     requires: ["cpu", processorsSlot, hostMemorySlot],
-    provides: [vendorSlot],
+    provides: [vendorSlot, svmSlot],
     setup(ctx) {
       const processors = ctx.use(processorsSlot).current;
       const vendor = new SvmVendor(ctx.vm, processors, ctx.use(hostMemorySlot).current);
       ctx.provide(vendorSlot, vendor);
+      ctx.provide(svmSlot, vendor);
       ctx.on(memslotHook, ({ gpa, size, hpa }, added) => {
         vendor.memslotChanged(gpa, size, hpa, added);
       });

@@ -42,6 +42,29 @@ export class NestedPageTables {
   /** Maps the page that `gpa` is in, which must lie in `slot`. */
   map(slot: Memslot, gpa: number): void {
     const large = this.#fitsLarge(slot, gpa);
+    const size = large ? LARGE_PAGE : PAGE;
+    const hpa = slot.hpa + (Math.floor(gpa / size) * size - slot.gpa);
+    this.#map(gpa, hpa, large, !slot.readonly);
+  }
+
+  /** Maps the page that `gpa` is in to the one at `hpa`, which is the hypervisor's own. */
+  mapPage(gpa: number, hpa: number, writable: boolean): void {
+    this.#map(gpa, hpa, false, writable);
+  }
+
+  /** Takes such a mapping away, if it is there. The TLB has to be flushed. */
+  unmapPage(gpa: number): void {
+    let table = this.root;
+    for (let level = LEVELS; level > 1; level--) {
+      const at = this.#slot(table, level, gpa);
+      const low = this.#memory.readU32(at);
+      if ((low & Entry.PRESENT) === 0 || (low & Entry.LARGE) !== 0) return;
+      table = this.#memory.readU32(at + 4) * 0x1_0000_0000 + ((low & ~(PAGE - 1)) >>> 0);
+    }
+    this.#write(this.#slot(table, 1, gpa), 0, 0);
+  }
+
+  #map(gpa: number, hpa: number, large: boolean, writable: boolean): void {
     const last = large ? 2 : 1;
     let table = this.root;
     for (let level = LEVELS; level > last; level--) {
@@ -57,10 +80,8 @@ export class NestedPageTables {
       this.#write(at, next, Entry.PRESENT | Entry.WRITABLE | Entry.USER);
       table = next;
     }
-    const size = large ? LARGE_PAGE : PAGE;
-    const hpa = slot.hpa + (Math.floor(gpa / size) * size - slot.gpa);
     const flags = Entry.PRESENT | Entry.USER | (large ? Entry.LARGE : 0) |
-      (slot.readonly ? 0 : Entry.WRITABLE);
+      (writable ? Entry.WRITABLE : 0);
     this.#write(this.#slot(table, last, gpa), hpa, flags);
   }
 

@@ -36,27 +36,56 @@ export function msrpmBit(index: number): number {
   return -1;
 }
 
-/** The maps of one VM: all ports are intercepted, and all MSRs but the direct ones. */
-export class PermissionMaps {
-  /** Host physical address of the I/O permission map. */
-  readonly iopm: number;
-  /** Host physical address of the MSR permission map. */
-  readonly msrpm: number;
+/** The I/O permission map of one VM: all ports are intercepted. */
+export class IoPermissionMap {
+  /** Host physical address. */
+  readonly hpa: number;
   readonly #memory: HostMemory;
 
   constructor(memory: HostMemory) {
     this.#memory = memory;
-    this.iopm = memory.alloc(IOPM_BYTES);
-    this.msrpm = memory.alloc(MSRPM_BYTES);
-    memory.fill(this.iopm, IOPM_BYTES, 0xff);
-    memory.fill(this.msrpm, MSRPM_BYTES, 0xff);
-    for (const index of DIRECT) this.setMsr(index, false, false);
+    this.hpa = memory.alloc(IOPM_BYTES);
+    memory.fill(this.hpa, IOPM_BYTES, 0xff);
   }
 
-  /** Says whether reads and writes of an MSR are intercepted. */
-  setMsr(index: number, read: boolean, write: boolean): void {
+  /** Gives the memory back. */
+  free(): void {
+    this.#memory.free(this.hpa);
+  }
+}
+
+/**
+ * The MSR permission map of one vCPU: all MSRs are intercepted but those that VMRUN, VMLOAD and VMSAVE
+ * switch. It is a vCPU's own, for which x2APIC MSRs pass depends on the mode of its APIC.
+ */
+export class MsrPermissionMap {
+  /** Host physical address. */
+  readonly hpa: number;
+  readonly #memory: HostMemory;
+
+  /** A map in memory of its own. */
+  constructor(memory: HostMemory) {
+    this.#memory = memory;
+    this.hpa = memory.alloc(MSRPM_BYTES);
+    memory.fill(this.hpa, MSRPM_BYTES, 0xff);
+    for (const index of DIRECT) this.set(index, false, false);
+  }
+
+  /** Whether reads, or with `write` writes, of an MSR are intercepted. */
+  intercepts(index: number, write: boolean): boolean {
     const bit = msrpmBit(index);
-    const at = this.msrpm + (bit >> 3);
+    if (bit < 0) return true;
+    return (this.#memory.readU8(this.hpa + (bit >> 3)) & (1 << ((bit & 7) + Number(write)))) !== 0;
+  }
+
+  /**
+   * Says whether reads and writes of an MSR are intercepted. The caller marks the VMCB's permission
+   * maps as changed. An MSR that the map has no place for stays intercepted.
+   */
+  set(index: number, read: boolean, write: boolean): void {
+    const bit = msrpmBit(index);
+    if (bit < 0) return;
+    const at = this.hpa + (bit >> 3);
     const mask = 3 << (bit & 7);
     const value = (Number(read) | (Number(write) << 1)) << (bit & 7);
     this.#memory.writeU8(at, (this.#memory.readU8(at) & ~mask) | value);
@@ -64,7 +93,6 @@ export class PermissionMaps {
 
   /** Gives the memory back. */
   free(): void {
-    this.#memory.free(this.iopm);
-    this.#memory.free(this.msrpm);
+    this.#memory.free(this.hpa);
   }
 }

@@ -11,6 +11,7 @@ import {
   type HostMemory,
   type MsrAccess,
   type PendingException,
+  type PointOf,
   resetSystemState,
   type Saved,
   type SystemState,
@@ -26,25 +27,33 @@ import { GuestCpu } from "./guest_cpu.ts";
 import { HostCpu } from "./host.ts";
 import { accessMsr } from "./msrs.ts";
 import { NestedPageTables } from "./nested_paging.ts";
-import { PermissionMaps } from "./permission_maps.ts";
+import { IoPermissionMap } from "./permission_maps.ts";
+import { interruptWindowHook, privatePageHook, type Svm } from "./svm_guest.ts";
 import { readSystemState, writeSystemState } from "./system_state.ts";
 
 /** TLB_CONTROL: flush the guest's ASID. */
 const FLUSH_GUEST = 3;
 
+/** The hooks that this hypervisor calls. */
+interface SvmHooks {
+  readonly interruptWindow: PointOf<typeof interruptWindowHook>;
+  readonly privatePage: PointOf<typeof privatePageHook>;
+}
+
 /** What exists once for all vCPUs; made with the first. */
 interface Shared {
-  readonly maps: PermissionMaps;
+  readonly iopm: IoPermissionMap;
   readonly tables: NestedPageTables;
 }
 
 /** The vendor. */
-export class SvmVendor implements Vendor {
+export class SvmVendor implements Vendor, Svm {
   /** `"svm"`. */
   readonly name = "svm";
   readonly #vm: Vm;
   readonly #processors: Processors;
   readonly #memory: HostMemory;
+  readonly #hooks: SvmHooks;
   readonly #guests: (GuestCpu | undefined)[] = [];
   readonly #hosts: (HostCpu | undefined)[] = [];
   #shared: Shared | undefined;
@@ -52,8 +61,17 @@ export class SvmVendor implements Vendor {
 
   constructor(vm: Vm, processors: Processors, memory: HostMemory) {
     this.#vm = vm;
+    this.#hooks = {
+      interruptWindow: vm.hooks.point(interruptWindowHook),
+      privatePage: vm.hooks.point(privatePageHook),
+    };
     this.#processors = processors;
     this.#memory = memory;
+  }
+
+  /** See `Svm.of`. */
+  of(vcpu: Vcpu): GuestCpu {
+    return this.#of(vcpu);
   }
 
   #of(vcpu: Vcpu): GuestCpu {
@@ -70,11 +88,11 @@ export class SvmVendor implements Vendor {
   /** See `Vendor.createVcpu`. */
   createVcpu(vcpu: Vcpu): Uint32Array {
     this.#shared ??= {
-      maps: new PermissionMaps(this.#memory),
+      iopm: new IoPermissionMap(this.#memory),
       tables: new NestedPageTables(this.#memory),
     };
-    const { maps, tables } = this.#shared;
-    const guest = new GuestCpu(vcpu, this.#memory, maps, tables);
+    const { iopm, tables } = this.#shared;
+    const guest = new GuestCpu(vcpu, this.#memory, iopm, tables);
     this.#guests[vcpu.index] = guest;
     writeSystemState(guest, resetSystemState());
     resetRegisters(guest.registers, this.#processors.signature);
@@ -94,7 +112,7 @@ export class SvmVendor implements Vendor {
     }
     this.#emulator?.free();
     this.#emulator = undefined;
-    this.#shared?.maps.free();
+    this.#shared?.iopm.free();
     this.#shared?.tables.free();
     this.#shared = undefined;
   }
@@ -109,24 +127,48 @@ export class SvmVendor implements Vendor {
     writeSystemState(guest, { ...reset, ...kept });
     resetRegisters(guest.registers, this.#processors.signature);
     guest.vmcb.set32(Control.EVENTINJ, 0);
-    guest.interruptWindow = false;
-    guest.recalculate();
+    this.#setInterruptWindow(guest, false);
   }
 
   /** A memslot came or went: nested translations are built anew. */
   memslotChanged(gpa: number, size: number, hpa: number, added: boolean): void {
     this.#emulator?.memslotChanged(gpa, size, hpa, added);
     this.#shared?.tables.clear();
-    for (const guest of this.#guests) if (guest !== undefined) guest.flush = true;
+    this.#flushAll();
   }
 
   /** Maps the page of a nested page fault, if it is the guest's memory. */
   mapFault(vcpu: Vcpu): boolean {
     const { gpa, errorCode } = vcpu.exit;
+    const { tables } = this.#shared!;
     const slot = this.#vm.memory.lookup(gpa);
-    if (slot === undefined || (slot.readonly && (errorCode & 2) !== 0)) return false;
-    this.#shared!.tables.map(slot, gpa);
+    if (slot === undefined) {
+      const hpa = this.#hooks.privatePage.call(vcpu, gpa);
+      if (hpa === undefined) return false;
+      tables.mapPage(gpa, hpa, true);
+      return true;
+    }
+    if (slot.readonly && (errorCode & 2) !== 0) return false;
+    tables.map(slot, gpa);
     return true;
+  }
+
+  /** See `Svm.dropPrivatePage`. */
+  dropPrivatePage(gpa: number): void {
+    this.#shared?.tables.unmapPage(gpa);
+    this.#flushAll();
+  }
+
+  #flushAll(): void {
+    for (const guest of this.#guests) if (guest !== undefined) guest.flush = true;
+  }
+
+  #setInterruptWindow(guest: GuestCpu, wanted: boolean): void {
+    if (guest.interruptWindow !== wanted) {
+      guest.interruptWindow = wanted;
+      this.#hooks.interruptWindow.call(guest.vcpu, wanted);
+    }
+    guest.recalculate();
   }
 
   /** The IRET that an NMI handler ends with: carried out here, so that the moment is known exactly. */
@@ -188,8 +230,7 @@ export class SvmVendor implements Vendor {
         exit.reason = step ? ExitReason.NMI_WINDOW : ExitReason.BUDGET;
         break;
       case ExitReason.INTERRUPT_WINDOW:
-        guest.interruptWindow = false;
-        guest.recalculate();
+        this.#setInterruptWindow(guest, false);
         break;
     }
   }
@@ -285,9 +326,7 @@ export class SvmVendor implements Vendor {
 
   /** See `Vendor.requestInterruptWindow`. */
   requestInterruptWindow(vcpu: Vcpu): void {
-    const guest = this.#of(vcpu);
-    guest.interruptWindow = true;
-    guest.recalculate();
+    this.#setInterruptWindow(this.#of(vcpu), true);
   }
 
   /** Masked NMIs wait for the IRET that is intercepted; a shadow is over after one instruction. */

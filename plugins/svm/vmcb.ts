@@ -28,8 +28,10 @@ export const Clean = {
   SEGMENTS: 0x100,
   /** CR2. */
   CR2: 0x200,
+  /** AVIC: APIC_BAR, backing page, logical and physical table. */
+  AVIC: 0x800,
   /** Everything this hypervisor uses. */
-  ALL: 0x3ff,
+  ALL: 0xbff,
 } as const;
 
 /** One VMCB. 64-bit fields are read and written as halves where an exit needs them. */
@@ -42,6 +44,7 @@ export class Vmcb {
   readonly words: Uint32Array;
   readonly #quads: BigUint64Array;
 
+  /** The VMCB at `hpa`, 4 KiB aligned. */
   constructor(memory: HostMemory, hpa: number) {
     this.hpa = hpa;
     this.bytes = memory.view(hpa, VMCB_BYTES);
