@@ -100,7 +100,19 @@ export const ExitReason = {
   OTHER: 39,
 } as const;
 
+/**
+ * What exits of one vendor's own reason are aimed at, for those who count and list exits. What goes
+ * into a target is what tells two exits of the reason apart: a register, a port, a direction.
+ */
+export interface ExitTargets {
+  /** The target as a number below 2^53. Called on the path of an exit: it must allocate nothing. */
+  of(exit: VmExit): number;
+  /** The target in words, and the name of what is there. Without it, and if the words are empty, the reason says it all. */
+  describe?(target: number): { readonly text: string; readonly name?: string };
+}
+
 const names: string[] = [];
+const targets: (ExitTargets | undefined)[] = [];
 for (const [name, reason] of Object.entries(ExitReason)) names[reason] = name;
 
 /** Name of an exit reason, for printing. */
@@ -113,18 +125,25 @@ export function exitReasons(): { name: string; reason: number }[] {
   return names.map((name, reason) => ({ name, reason }));
 }
 
+/** The targets of an exit reason, as given to {@linkcode defineExitReason}. */
+export function exitTargets(reason: number): ExitTargets | undefined {
+  return targets[reason];
+}
+
 /**
  * Adds an exit reason that one vendor has and others do not, and returns its number. A name that is
- * already defined keeps its number.
+ * already defined keeps its number and its targets.
  *
+ * @param of What exits of this reason are aimed at; the vendor's own exit code if not given.
  * @throws {ArgumentError} If there are {@linkcode MAX_EXIT_REASONS} already.
  */
-export function defineExitReason(name: string): number {
+export function defineExitReason(name: string, of?: ExitTargets): number {
   const known = names.indexOf(name);
   if (known >= 0) return known;
   if (names.length === MAX_EXIT_REASONS) {
     throw new ArgumentError(`exit reason "${name}": all ${MAX_EXIT_REASONS} numbers are taken`);
   }
+  targets[names.length] = of;
   return names.push(name) - 1;
 }
 

@@ -21,6 +21,7 @@ const ENDINGS: Readonly<Record<string, number | "reset" | "never">> = {
   hang: "never",
   loops: 1,
   spin: "never",
+  svm: 1,
   tour: 1,
   triple: "reset",
   wildjump: "reset",

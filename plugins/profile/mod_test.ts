@@ -176,6 +176,13 @@ Deno.test("each reason has its target", () => {
   assertEquals(words(PAUSE, {}), "");
   const own = defineExitReason("PROFILE_TEST");
   assertEquals(words(own, { vendorCodeLo: 7, vendorCodeHi: 0 }), "code 7h");
+  const lone = defineExitReason("PROFILE_TEST_LONE", { of: () => 0 });
+  assertEquals(words(lone, { vendorCodeLo: 7 }), "");
+  const told = defineExitReason("PROFILE_TEST_TOLD", {
+    of: (exit) => exit.info2Lo * 2 ** 32 + exit.info1Lo,
+    describe: (target) => ({ text: `register ${target.toString(16)}h`, name: "mine" }),
+  });
+  assertEquals(words(told, { info1Lo: 0xf000_00f0, info2Lo: 5 }), "register 5f00000f0h mine");
 });
 
 Deno.test("a hypercall's target is its number", () => {

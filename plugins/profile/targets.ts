@@ -5,7 +5,15 @@
  * @module
  */
 
-import { ExitReason, Gpr, PAGE_SIZE, type Vcpu, Vector, type VmExit } from "../../core/mod.ts";
+import {
+  ExitReason,
+  exitTargets,
+  Gpr,
+  PAGE_SIZE,
+  type Vcpu,
+  Vector,
+  type VmExit,
+} from "../../core/mod.ts";
 import { Key } from "./counts.ts";
 import { msrName } from "./msr_names.ts";
 
@@ -31,6 +39,8 @@ export type TargetKind =
   | "dr"
   /** The vendor's own exit code. */
   | "vendor-code"
+  /** Something of the vendor's own, in its own words. */
+  | "vendor"
   /** The reason says it all. */
   | "none";
 
@@ -168,7 +178,14 @@ export function findTarget(out: TargetWords, exit: VmExit, vcpu: Vcpu): void {
   out.flags = 0;
   out.lo = 0;
   out.hi = 0;
-  rowOf(exit.reason).find(out, exit, vcpu);
+  const own = exitTargets(exit.reason);
+  if (own === undefined) {
+    rowOf(exit.reason).find(out, exit, vcpu);
+    return;
+  }
+  const target = own.of(exit);
+  out.lo = target | 0;
+  out.hi = Math.floor(target / 2 ** 32);
 }
 
 /** A target as people and programs want it. */
@@ -210,7 +227,12 @@ export function describeTarget(
   hi: number,
   vcpu: Vcpu,
 ): Target {
-  const { kind } = rowOf(reason);
+  const own = exitTargets(reason);
+  const kind = own === undefined
+    ? rowOf(reason).kind
+    : own.describe === undefined
+    ? "none"
+    : "vendor";
   if ((flags & Key.ANY_TARGET) !== 0) return { kind, value: 0, text: "all others" };
   const value = hi * 2 ** 32 + lo;
   const way = (flags & Key.WRITE) !== 0 ? "write" : (flags & Key.FETCH) !== 0 ? "fetch" : "read";
@@ -249,6 +271,8 @@ export function describeTarget(
       return { kind, value, access: way, text: `${way} ${kind.toUpperCase()}${lo}` };
     case "vendor-code":
       return { kind, value, text: `code ${hex(value)}` };
+    case "vendor":
+      return { kind, value, ...own?.describe?.(value) ?? { text: "" } };
     case "none":
       return { kind, value, text: "" };
   }

@@ -13,6 +13,8 @@ export interface InterceptState {
   interruptWindow: boolean;
   /** Waiting for IRET to unmask NMIs. */
   iretWindow: boolean;
+  /** Which of VMLOAD, VMSAVE, STGI and CLGI exit: bits of `Misc2`, as the policy has it. */
+  instructionIntercepts: number;
 }
 
 /** CR4 and CR8 writes: CR4 decides on what the guest may use, and bit 16 + n is a write of CRn. */
@@ -23,9 +25,8 @@ const ALWAYS_1 = Misc1.INTR | Misc1.NMI | Misc1.SMI | Misc1.INIT | Misc1.CR0_SEL
   Misc1.RDPMC | Misc1.CPUID | Misc1.RSM | Misc1.INVD | Misc1.HLT | Misc1.INVLPGA | Misc1.IOIO |
   Misc1.MSR | Misc1.TASK_SWITCH | Misc1.SHUTDOWN;
 
-const ALWAYS_2 = Misc2.VMRUN | Misc2.VMMCALL | Misc2.VMLOAD | Misc2.VMSAVE | Misc2.STGI |
-  Misc2.CLGI | Misc2.SKINIT | Misc2.WBINVD | Misc2.MONITOR | Misc2.MWAIT | Misc2.XSETBV |
-  Misc2.RDPRU;
+const ALWAYS_2 = Misc2.VMRUN | Misc2.VMMCALL | Misc2.SKINIT | Misc2.WBINVD | Misc2.MONITOR |
+  Misc2.MWAIT | Misc2.XSETBV | Misc2.RDPRU;
 
 /** A virtual interrupt that is only there to exit with VINTR: highest priority, TPR ignored. */
 const WINDOW = IntControl.V_IRQ | IntControl.V_IGN_TPR |
@@ -41,7 +42,8 @@ export function recalculateIntercepts(vmcb: Vmcb, state: InterceptState): void {
   set(vmcb, InterceptWord.DR, 0, Clean.INTERCEPTS);
   set(vmcb, InterceptWord.EXCEPTIONS, 0, Clean.INTERCEPTS);
   set(vmcb, InterceptWord.MISC1, misc1, Clean.INTERCEPTS);
-  set(vmcb, InterceptWord.MISC2, ALWAYS_2, Clean.INTERCEPTS);
+  const misc2 = ALWAYS_2 | state.instructionIntercepts;
+  set(vmcb, InterceptWord.MISC2, misc2, Clean.INTERCEPTS);
   set(vmcb, InterceptWord.MISC3, 0, Clean.INTERCEPTS);
   const control = vmcb.get32(Control.INT_CONTROL) & ~WINDOW_MASK;
   const wanted = control | IntControl.V_INTR_MASKING | (state.interruptWindow ? WINDOW : 0);

@@ -5,6 +5,7 @@
  */
 import { ExitReason, Gpr, type Registers, type VmExit } from "../../core/mod.ts";
 import { Control, IoioInfo, SvmExit } from "../cpu/mod.ts";
+import { SvmReason } from "./exit_reasons.ts";
 import type { Vmcb } from "./vmcb.ts";
 
 /** Fills in what goes with one exit code. */
@@ -144,6 +145,14 @@ const SINGLE: readonly (readonly [number, Translator])[] = [
   [SvmExit.MWAIT_CONDITIONAL, plain(ExitReason.MWAIT)],
   [SvmExit.XSETBV, xsetbv],
   [SvmExit.NPF, nestedPageFault],
+  [SvmExit.VMRUN, plain(SvmReason.VMRUN)],
+  [SvmExit.VMLOAD, plain(SvmReason.VMLOAD)],
+  [SvmExit.VMSAVE, plain(SvmReason.VMSAVE)],
+  [SvmExit.STGI, plain(SvmReason.STGI)],
+  [SvmExit.CLGI, plain(SvmReason.CLGI)],
+  [SvmExit.SKINIT, plain(SvmReason.SKINIT)],
+  [SvmExit.INVLPGA, plain(SvmReason.INVLPGA)],
+  [SvmExit.RSM, plain(SvmReason.RSM)],
 ];
 for (const [code, translator] of SINGLE) TRANSLATORS[code] = translator;
 

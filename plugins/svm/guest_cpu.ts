@@ -6,6 +6,7 @@
 import { Gpr, type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../../core/mod.ts";
 import { Control, Efer, IntControl, Save, VMCB_BYTES } from "../cpu/mod.ts";
 import { type InterceptState, recalculateIntercepts } from "./controls.ts";
+import { type SvmSettings, VirtualSvm } from "./virtual_svm.ts";
 import type { NestedPageTables } from "./nested_paging.ts";
 import { type IoPermissionMap, MsrPermissionMap } from "./permission_maps.ts";
 import type { SvmGuest } from "./svm_guest.ts";
@@ -55,6 +56,8 @@ export class GuestCpu implements InterceptState, SvmGuest {
   nmiMasked = false;
   /** Enter for one instruction only: the shadow that blocks an NMI lasts no longer. */
   stepForNmi = false;
+  /** What of SVM the guest has for itself. */
+  readonly svm: VirtualSvm;
   /** The processor it ran on last; −1 if none. */
   lastProcessor = -1;
   /** All translations of the guest have to be dropped at the next entry. */
@@ -66,6 +69,7 @@ export class GuestCpu implements InterceptState, SvmGuest {
     memory: HostMemory,
     iopm: IoPermissionMap,
     tables: NestedPageTables,
+    settings: SvmSettings,
   ) {
     this.vcpu = vcpu;
     this.#memory = memory;
@@ -75,7 +79,13 @@ export class GuestCpu implements InterceptState, SvmGuest {
     this.registersHpa = memory.alloc(0x1000);
     const storage = memory.view(this.registersHpa, REGISTER_SLOTS * 8);
     this.registers = new Uint32Array(storage.buffer, storage.byteOffset, REGISTER_WORDS);
+    this.svm = new VirtualSvm(vcpu, this.vmcb, settings);
     this.#initialise(iopm, tables);
+  }
+
+  /** See {@linkcode InterceptState}. */
+  get instructionIntercepts(): number {
+    return this.svm.intercepts;
   }
 
   /** What never changes, or starts from a value of its own (KVM's init_vmcb). */
@@ -123,10 +133,12 @@ export class GuestCpu implements InterceptState, SvmGuest {
 
   /** EFER as the guest sees it: the processor always has SVME set. */
   get efer(): bigint {
-    return this.vmcb.get64(Save.EFER) & ~BigInt(Efer.SVME);
+    const efer = this.vmcb.get64(Save.EFER);
+    return this.svm.svme ? efer : efer & ~BigInt(Efer.SVME);
   }
 
   set efer(value: bigint) {
+    this.svm.svme = this.svm.settings.nested && (value & BigInt(Efer.SVME)) !== 0n;
     this.vmcb.set64(Save.EFER, value | BigInt(Efer.SVME));
     this.vmcb.dirty(Clean.CONTROL_REGISTERS);
   }

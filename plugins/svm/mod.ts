@@ -5,8 +5,12 @@
  * executes VMRUN on a processor, and reads back what hardware wrote. What hardware does not switch, it
  * switches.
  *
- * Limits: no AVIC, no nested virtualization (a guest's own SVM instructions are #UD, and CPUID hides
- * SVM), no virtual NMI, no LBR virtualization.
+ * A guest may have SVM of its own ({@linkcode SvmOptions.nested}). Which of its SVM instructions exit
+ * and what INVLPGA checks are policies, slots that a plugin can provide: {@linkcode
+ * instructionInterceptSlot}, {@linkcode invlpgaSlot}.
+ *
+ * Limits: no AVIC, no guests of guests (VMRUN of a guest stops it with an error), no virtual NMI, no
+ * LBR virtualization. A guest that is told it has an Intel processor gets no 64-bit SYSENTER.
  *
  * @module
  */
@@ -19,14 +23,39 @@ import {
   hostMemorySlot,
   memslotHook,
   type Plugin,
-  type Vcpu,
+  requestHook,
   vendorSlot,
-  type VmExit,
 } from "../../core/mod.ts";
-import { processorsSlot, SvmExit, Vector } from "../cpu/mod.ts";
+import { processorsSlot } from "../cpu/mod.ts";
+import { SvmReason } from "./exit_reasons.ts";
+import type { GuestCpu } from "./guest_cpu.ts";
+import { interceptsRequest } from "./virtual_svm.ts";
+import {
+  clgi,
+  invlpga,
+  recalculateInstructions,
+  stgi,
+  undefinedInstruction,
+  vmloadVmsave,
+  vmrun,
+} from "./instructions.ts";
+import { instructionInterceptSlot } from "./policy/instruction_intercepts.ts";
+import { invlpgaSlot } from "./policy/invlpga.ts";
 import { svmSlot } from "./svm_guest.ts";
 import { SvmVendor } from "./vendor.ts";
 
+export { SvmReason } from "./exit_reasons.ts";
+export { interceptsRequest } from "./virtual_svm.ts";
+export {
+  type InstructionInterceptInput,
+  type InstructionInterceptPolicy,
+  instructionInterceptSlot,
+  POLICY_INTERCEPTS,
+  recalculatedOnSvmeToggle,
+  STGI_CLGI,
+  VMLOAD_VMSAVE,
+} from "./policy/instruction_intercepts.ts";
+export { invlpgaChecked, type InvlpgaPolicy, invlpgaSlot } from "./policy/invlpga.ts";
 export { MsrPermissionMap, msrpmBit } from "./permission_maps.ts";
 export {
   interruptWindowHook,
@@ -42,20 +71,22 @@ const CPUID_SVM = 1 << 2;
 /** CPUID 1 ECX bit 31: a hypervisor is there. */
 const CPUID_HYPERVISOR = 1 << 31;
 
-/** SVM instructions of the guest, which has no SVM. */
-const SVM_INSTRUCTIONS: ReadonlySet<number> = new Set([
-  SvmExit.VMRUN,
-  SvmExit.VMLOAD,
-  SvmExit.VMSAVE,
-  SvmExit.STGI,
-  SvmExit.CLGI,
-  SvmExit.SKINIT,
-  SvmExit.INVLPGA,
-  SvmExit.RSM,
-]);
+/** SVM revision and number of ASIDs that a guest's CPUID 8000_000Ah shows. */
+const NESTED_REVISION = 1;
+const NESTED_ASIDS = 8;
+
+/** Options of {@linkcode svm}. */
+export interface SvmOptions {
+  /**
+   * Whether guests have SVM: CPUID shows it and EFER.SVME can be set; false if not given. All SVM
+   * instructions but VMRUN work; VMRUN stops the vCPU with an `UnimplementedError`.
+   */
+  readonly nested?: boolean;
+}
 
 /** Runs the guest under SVM. */
-export function svm(): Plugin {
+export function svm(options: SvmOptions = {}): Plugin {
+  const { nested = false } = options;
   return {
     name: "svm",
     version: "0.1.0",
@@ -64,7 +95,11 @@ export function svm(): Plugin {
     provides: [vendorSlot, svmSlot],
     setup(ctx) {
       const processors = ctx.use(processorsSlot).current;
-      const vendor = new SvmVendor(ctx.vm, processors, ctx.use(hostMemorySlot).current);
+      const memory = ctx.use(hostMemorySlot).current;
+      const instructions = ctx.use(instructionInterceptSlot, () => {
+        vendor.instructionPolicyChanged();
+      });
+      const vendor = new SvmVendor(ctx.vm, processors, memory, { nested, instructions });
       ctx.provide(vendorSlot, vendor);
       ctx.provide(svmSlot, vendor);
       ctx.on(memslotHook, ({ gpa, size, hpa }, added) => {
@@ -76,30 +111,36 @@ export function svm(): Plugin {
         (vcpu) => vendor.mapFault(vcpu) ? Action.RESUME : undefined,
       );
       ctx.on(exitHook, ExitReason.IRET, (vcpu) => vendor.finishNmi(vcpu));
-      ctx.on(exitHook, ExitReason.OTHER, refuseSvm);
+      ctx.on(requestHook, interceptsRequest.id, (vcpu) => {
+        recalculateInstructions(vendor.of(vcpu), ctx.vm);
+      });
+      const invlpgaPolicy = ctx.use(invlpgaSlot);
+      const instruction = (reason: number, handle: (guest: GuestCpu) => ExitAction): void => {
+        ctx.on(exitHook, reason, (vcpu) => handle(vendor.of(vcpu)));
+      };
+      instruction(SvmReason.VMRUN, vmrun);
+      instruction(SvmReason.VMLOAD, (guest) => vmloadVmsave(guest, memory, true));
+      instruction(SvmReason.VMSAVE, (guest) => vmloadVmsave(guest, memory, false));
+      instruction(SvmReason.STGI, (guest) => stgi(guest, vendor));
+      instruction(SvmReason.CLGI, (guest) => clgi(guest, vendor));
+      instruction(SvmReason.INVLPGA, (guest) => invlpga(guest, invlpgaPolicy));
+      ctx.on(exitHook, SvmReason.SKINIT, undefinedInstruction);
+      ctx.on(exitHook, SvmReason.RSM, undefinedInstruction);
       ctx.on(cpuidHook, 1, (result) => {
         result.ecx = (result.ecx | CPUID_HYPERVISOR) >>> 0;
         return result;
       });
       ctx.on(cpuidHook, 0x8000_0001, (result) => {
-        result.ecx &= ~CPUID_SVM;
+        if (!nested) result.ecx &= ~CPUID_SVM;
         return result;
       });
       ctx.on(cpuidHook, 0x8000_000a, (result) => {
-        result.eax =
-          result.ebx =
-          result.ecx =
-          result.edx =
-            0;
+        // None of the optional features, all of which are for guests of the guest.
+        result.eax = nested ? NESTED_REVISION : 0;
+        result.ebx = nested ? NESTED_ASIDS : 0;
+        result.ecx = result.edx = 0;
         return result;
       });
     },
   };
-}
-
-/** EFER.SVME cannot be set by the guest, so its SVM instructions are undefined. */
-function refuseSvm(vcpu: Vcpu, exit: VmExit): ExitAction | undefined {
-  if (!SVM_INSTRUCTIONS.has(exit.vendorCodeLo)) return undefined;
-  vcpu.fault(Vector.UD);
-  return Action.RESUME;
 }

@@ -5,7 +5,7 @@
  * @module
  */
 import type { MsrAccess, Vm } from "../../core/mod.ts";
-import { Control, Cr0, Efer, Msr, Save } from "../cpu/mod.ts";
+import { Control, Cr0, Efer, Msr, PHYSICAL_ADDRESS_BITS, Save } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
 import { Clean } from "./vmcb.ts";
 
@@ -19,12 +19,15 @@ const FIELDS: ReadonlyMap<number, readonly [number, boolean]> = new Map([
   [Msr.GS_BASE, [Save.GS + 8, true]],
   [Msr.KERNEL_GS_BASE, [Save.KERNEL_GS_BASE, true]],
   [Msr.SYSENTER_CS, [Save.SYSENTER_CS, false]],
-  [Msr.SYSENTER_ESP, [Save.SYSENTER_ESP, true]],
-  [Msr.SYSENTER_EIP, [Save.SYSENTER_EIP, true]],
 ]);
 
 /** EFER bits the guest may set. */
 const EFER_GUEST: number = Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE | Efer.FFXSR | Efer.TCE;
+
+/** VM_CR bits (APM vol. 2, 15.30.1), of which software can set SVMDIS and LOCK among others. */
+const VM_CR_BITS = 0x1f;
+const VM_CR_LOCK = 0x8;
+const VM_CR_SVMDIS = 0x10;
 
 const TWO_32 = 0x1_0000_0000;
 
@@ -50,12 +53,20 @@ function answer(access: MsrAccess, lo: number, hi: number): boolean {
 }
 
 function read(vm: Vm, guest: GuestCpu, access: MsrAccess): boolean {
-  const { vmcb } = guest;
+  const { svm, vmcb } = guest;
   const field = FIELDS.get(access.index);
   if (field !== undefined) return answer(access, vmcb.get32(field[0]), vmcb.get32(field[0] + 4));
   switch (access.index) {
     case Msr.EFER:
-      return answer(access, vmcb.get32(Save.EFER) & ~Efer.SVME, 0);
+      return answer(access, vmcb.get32(Save.EFER) & (svm.svme ? -1 : ~Efer.SVME), 0);
+    case Msr.SYSENTER_ESP:
+      return answer(access, vmcb.get32(Save.SYSENTER_ESP), svm.sysenterHi(Save.SYSENTER_ESP));
+    case Msr.SYSENTER_EIP:
+      return answer(access, vmcb.get32(Save.SYSENTER_EIP), svm.sysenterHi(Save.SYSENTER_EIP));
+    case Msr.VM_CR:
+      return svm.settings.nested && answer(access, svm.vmCr, 0);
+    case Msr.VM_HSAVE_PA:
+      return svm.settings.nested && answer(access, svm.hsaveLo, svm.hsaveHi);
     case Msr.PAT:
       return answer(access, vmcb.get32(Save.G_PAT), vmcb.get32(Save.G_PAT + 4));
     case Msr.TSC: {
@@ -72,7 +83,7 @@ function read(vm: Vm, guest: GuestCpu, access: MsrAccess): boolean {
 }
 
 function write(vm: Vm, guest: GuestCpu, { index, lo, hi }: MsrAccess): boolean {
-  const { vmcb } = guest;
+  const { svm, vmcb } = guest;
   const field = FIELDS.get(index);
   if (field !== undefined) {
     if (field[1] && !canonical(hi)) return false;
@@ -83,6 +94,20 @@ function write(vm: Vm, guest: GuestCpu, { index, lo, hi }: MsrAccess): boolean {
   switch (index) {
     case Msr.EFER:
       return hi === 0 && writeEfer(guest, lo);
+    case Msr.SYSENTER_ESP:
+    case Msr.SYSENTER_EIP:
+      if (!canonical(hi)) return false;
+      svm.setSysenter(index === Msr.SYSENTER_ESP ? Save.SYSENTER_ESP : Save.SYSENTER_EIP, lo, hi);
+      return true;
+    case Msr.VM_CR:
+      return svm.settings.nested && hi === 0 && writeVmCr(guest, lo);
+    case Msr.VM_HSAVE_PA:
+      if (!svm.settings.nested || (lo & 0xfff) !== 0 || hi >>> (PHYSICAL_ADDRESS_BITS - 32) !== 0) {
+        return false;
+      }
+      svm.hsaveLo = lo;
+      svm.hsaveHi = hi;
+      return true;
     case Msr.PAT:
       if (!validPat(lo) || !validPat(hi)) return false;
       vmcb.set32(Save.G_PAT, lo);
@@ -108,15 +133,27 @@ function write(vm: Vm, guest: GuestCpu, { index, lo, hi }: MsrAccess): boolean {
 }
 
 function writeEfer(guest: GuestCpu, value: number): boolean {
-  const { vmcb } = guest;
-  if ((value & ~EFER_GUEST) !== 0) return false;
+  const { svm, vmcb } = guest;
+  const svme = (value & Efer.SVME) !== 0;
+  if (svme && (!svm.settings.nested || (svm.vmCr & VM_CR_SVMDIS) !== 0)) return false;
+  if ((value & ~(EFER_GUEST | Efer.SVME)) !== 0) return false;
   const old = vmcb.get32(Save.EFER);
   const paging = (vmcb.get32(Save.CR0) & Cr0.PG) !== 0;
   if (paging && ((old ^ value) & Efer.LME) !== 0) return false;
   // LMA is not software's to write; the processor needs SVME whatever the guest thinks.
   vmcb.set32(Save.EFER, (value & ~Efer.LMA) | (old & Efer.LMA) | Efer.SVME);
   vmcb.dirty(Clean.CONTROL_REGISTERS);
+  svm.svme = svme;
   if (((old ^ value) & Efer.NXE) !== 0) guest.flush = true;
+  return true;
+}
+
+/** SVMDIS cannot be set while EFER.SVME is; LOCK holds both until RESET (APM vol. 2, 15.30.1). */
+function writeVmCr({ svm }: GuestCpu, value: number): boolean {
+  if ((value & ~VM_CR_BITS) !== 0) return false;
+  if ((value & VM_CR_SVMDIS) !== 0 && svm.svme) return false;
+  const fixed = (svm.vmCr & VM_CR_LOCK) !== 0 ? VM_CR_LOCK | VM_CR_SVMDIS : 0;
+  svm.vmCr = (value & ~fixed) | (svm.vmCr & fixed);
   return true;
 }
 

@@ -33,8 +33,6 @@ const FIELDS = {
   sfmask: Save.SFMASK,
   kernelGsBase: Save.KERNEL_GS_BASE,
   sysenterCs: Save.SYSENTER_CS,
-  sysenterEsp: Save.SYSENTER_ESP,
-  sysenterEip: Save.SYSENTER_EIP,
   pat: Save.G_PAT,
 } as const;
 
@@ -57,6 +55,8 @@ export function readSystemState(guest: GuestCpu): SystemState {
     gdt: { base: vmcb.get64(Save.GDTR + 8), limit: vmcb.get32(Save.GDTR + 4) & 0xffff },
     idt: { base: vmcb.get64(Save.IDTR + 8), limit: vmcb.get32(Save.IDTR + 4) & 0xffff },
     efer: guest.efer,
+    sysenterEsp: sysenter(guest, Save.SYSENTER_ESP),
+    sysenterEip: sysenter(guest, Save.SYSENTER_EIP),
     cr8: guest.cr8,
     xcr0: guest.xcr0,
     apicBase: guest.apicBase,
@@ -71,6 +71,14 @@ export function readSystemState(guest: GuestCpu): SystemState {
   };
 }
 
+function sysenter({ vmcb, svm }: GuestCpu, field: number): bigint {
+  return (BigInt(svm.sysenterHi(field)) << 32n) | BigInt(vmcb.get32(field));
+}
+
+function setSysenter({ svm }: GuestCpu, field: number, value: bigint): void {
+  svm.setSysenter(field, Number(value & 0xffff_ffffn), Number(value >> 32n));
+}
+
 /** Writes the system registers. */
 export function writeSystemState(guest: GuestCpu, state: SystemState): void {
   const { vmcb } = guest;
@@ -83,6 +91,8 @@ export function writeSystemState(guest: GuestCpu, state: SystemState): void {
   // In protected mode the CPL is SS's DPL; VMRUN forces it in the other modes.
   vmcb.bytes[Save.CPL] = (state.ss.attributes >> 5) & 3;
   guest.efer = state.efer;
+  setSysenter(guest, Save.SYSENTER_ESP, state.sysenterEsp);
+  setSysenter(guest, Save.SYSENTER_EIP, state.sysenterEip);
   guest.cr8 = state.cr8;
   guest.xcr0 = state.xcr0;
   guest.apicBase = state.apicBase;

@@ -19,11 +19,22 @@ import {
   type Vendor,
   type Vm,
 } from "../../core/mod.ts";
-import { Attr, Control, Cr0, Efer, type Processors, Rflags, Save, walkPages } from "../cpu/mod.ts";
+import {
+  Attr,
+  Control,
+  Cr0,
+  Efer,
+  Misc2,
+  type Processors,
+  Rflags,
+  Save,
+  walkPages,
+} from "../cpu/mod.ts";
 import { Emulator } from "./emulator.ts";
 import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "./events.ts";
 import { translateExit } from "./exits.ts";
 import { GuestCpu } from "./guest_cpu.ts";
+import type { SvmSettings } from "./virtual_svm.ts";
 import { HostCpu } from "./host.ts";
 import { accessMsr } from "./msrs.ts";
 import { NestedPageTables } from "./nested_paging.ts";
@@ -54,12 +65,14 @@ export class SvmVendor implements Vendor, Svm {
   readonly #processors: Processors;
   readonly #memory: HostMemory;
   readonly #hooks: SvmHooks;
+  readonly #settings: SvmSettings;
   readonly #guests: (GuestCpu | undefined)[] = [];
   readonly #hosts: (HostCpu | undefined)[] = [];
   #shared: Shared | undefined;
   #emulator: Emulator | undefined;
 
-  constructor(vm: Vm, processors: Processors, memory: HostMemory) {
+  constructor(vm: Vm, processors: Processors, memory: HostMemory, settings: SvmSettings) {
+    this.#settings = settings;
     this.#vm = vm;
     this.#hooks = {
       interruptWindow: vm.hooks.point(interruptWindowHook),
@@ -71,16 +84,17 @@ export class SvmVendor implements Vendor, Svm {
 
   /** See `Svm.of`. */
   of(vcpu: Vcpu): GuestCpu {
-    return this.#of(vcpu);
+    return this.#guests[vcpu.index]!;
   }
 
-  #of(vcpu: Vcpu): GuestCpu {
-    return this.#guests[vcpu.index]!;
+  /** The policy on instruction intercepts is another one: all vCPUs start anew with it. */
+  instructionPolicyChanged(): void {
+    for (const guest of this.#guests) guest?.svm.restart();
   }
 
   /** The guest CPU with everything of it in memory, none left on a processor. */
   #released(vcpu: Vcpu): GuestCpu {
-    const guest = this.#of(vcpu);
+    const guest = this.of(vcpu);
     for (const host of this.#hosts) if (host?.owner === guest) host.release();
     return guest;
   }
@@ -92,7 +106,7 @@ export class SvmVendor implements Vendor, Svm {
       tables: new NestedPageTables(this.#memory),
     };
     const { iopm, tables } = this.#shared;
-    const guest = new GuestCpu(vcpu, this.#memory, iopm, tables);
+    const guest = new GuestCpu(vcpu, this.#memory, iopm, tables, this.#settings);
     this.#guests[vcpu.index] = guest;
     writeSystemState(guest, resetSystemState());
     resetRegisters(guest.registers, this.#processors.signature);
@@ -124,10 +138,11 @@ export class SvmVendor implements Vendor, Svm {
     const reset = resetSystemState();
     // INIT keeps what it does not name: MSRs, XCR0, the time-stamp counter.
     const kept = init ? keptByInit(before) : {};
+    guest.svm.reset(init);
     writeSystemState(guest, { ...reset, ...kept });
     resetRegisters(guest.registers, this.#processors.signature);
     guest.vmcb.set32(Control.EVENTINJ, 0);
-    this.#setInterruptWindow(guest, false);
+    this.setInterruptWindow(guest, false);
   }
 
   /** A memslot came or went: nested translations are built anew. */
@@ -163,7 +178,8 @@ export class SvmVendor implements Vendor, Svm {
     for (const guest of this.#guests) if (guest !== undefined) guest.flush = true;
   }
 
-  #setInterruptWindow(guest: GuestCpu, wanted: boolean): void {
+  /** Asks for an exit as soon as the guest can take an interrupt, or no longer. */
+  setInterruptWindow(guest: GuestCpu, wanted: boolean): void {
     if (guest.interruptWindow !== wanted) {
       guest.interruptWindow = wanted;
       this.#hooks.interruptWindow.call(guest.vcpu, wanted);
@@ -173,7 +189,7 @@ export class SvmVendor implements Vendor, Svm {
 
   /** The IRET that an NMI handler ends with: carried out here, so that the moment is known exactly. */
   finishNmi(vcpu: Vcpu): ExitAction {
-    const guest = this.#of(vcpu);
+    const guest = this.of(vcpu);
     guest.iretWindow = false;
     const action = this.emulate(vcpu);
     guest.nmiMasked = false;
@@ -189,7 +205,7 @@ export class SvmVendor implements Vendor, Svm {
 
   /** See `Vendor.enter`. */
   enter(vcpu: Vcpu, budget: number): void {
-    const guest = this.#of(vcpu);
+    const guest = this.of(vcpu);
     const { vmcb } = guest;
     const index = Math.max(0, vcpu.pcpu);
     const host = this.#host(index);
@@ -230,7 +246,7 @@ export class SvmVendor implements Vendor, Svm {
         exit.reason = step ? ExitReason.NMI_WINDOW : ExitReason.BUDGET;
         break;
       case ExitReason.INTERRUPT_WINDOW:
-        this.#setInterruptWindow(guest, false);
+        this.setInterruptWindow(guest, false);
         break;
     }
   }
@@ -268,7 +284,7 @@ export class SvmVendor implements Vendor, Svm {
 
   /** Moves RIP past the instruction that exited. */
   #skip(vcpu: Vcpu): void {
-    const guest = this.#of(vcpu);
+    const guest = this.of(vcpu);
     const { vmcb } = guest;
     const lo = vmcb.get32(Control.NRIP);
     const hi = vmcb.get32(Control.NRIP + 4);
@@ -291,72 +307,79 @@ export class SvmVendor implements Vendor, Svm {
 
   /** See `Vendor.interruptAllowed`. */
   interruptAllowed(vcpu: Vcpu): boolean {
-    const guest = this.#of(vcpu);
+    const guest = this.of(vcpu);
     const enabled = (vcpu.regs.lo(Gpr.RFLAGS) & Rflags.IF) !== 0;
-    return enabled && !guest.interruptShadow && !guest.injecting;
+    return enabled && guest.svm.gif && !guest.interruptShadow && !guest.injecting;
   }
 
   /** See `Vendor.nmiAllowed`. */
   nmiAllowed(vcpu: Vcpu): boolean {
-    const guest = this.#of(vcpu);
-    return !guest.nmiMasked && !guest.interruptShadow && !guest.injecting;
+    const guest = this.of(vcpu);
+    return !guest.nmiMasked && guest.svm.gif && !guest.interruptShadow && !guest.injecting;
   }
 
   /** See `Vendor.nmiMasked`. */
   nmiMasked(vcpu: Vcpu): boolean {
-    return this.#of(vcpu).nmiMasked;
+    return this.of(vcpu).nmiMasked;
   }
 
   /** See `Vendor.injectException`. */
   injectException(vcpu: Vcpu, exception: PendingException): void {
-    injectException(this.#of(vcpu), exception);
+    injectException(this.of(vcpu), exception);
   }
 
   /** See `Vendor.injectInterrupt`. */
   injectInterrupt(vcpu: Vcpu, vector: number, soft: boolean): void {
-    injectInterrupt(this.#of(vcpu), vector, soft);
+    injectInterrupt(this.of(vcpu), vector, soft);
   }
 
   /** See `Vendor.injectNmi`. */
   injectNmi(vcpu: Vcpu): void {
-    const guest = this.#of(vcpu);
+    const guest = this.of(vcpu);
     injectNmi(guest);
     guest.recalculate();
   }
 
   /** See `Vendor.requestInterruptWindow`. */
   requestInterruptWindow(vcpu: Vcpu): void {
-    this.#setInterruptWindow(this.#of(vcpu), true);
+    const guest = this.of(vcpu);
+    // Without a GIF of the guest's own, nothing holds V_IRQ back; STGI exits and looks again.
+    if (!guest.svm.gif && !guest.svm.virtualGif) return;
+    this.setInterruptWindow(guest, true);
   }
 
-  /** Masked NMIs wait for the IRET that is intercepted; a shadow is over after one instruction. */
+  /**
+   * Masked NMIs wait for the IRET that is intercepted, those that GIF holds back for the STGI; a shadow
+   * is over after one instruction.
+   */
   requestNmiWindow(vcpu: Vcpu): void {
-    const guest = this.#of(vcpu);
+    const guest = this.of(vcpu);
     if (guest.nmiMasked) guest.iretWindow = true;
+    else if (!guest.svm.gif) guest.svm.intercepts |= Misc2.STGI;
     else guest.stepForNmi = true;
     guest.recalculate();
   }
 
   /** See `Vendor.cpl`. */
   cpl(vcpu: Vcpu): number {
-    return this.#of(vcpu).vmcb.bytes[Save.CPL]! & 3;
+    return this.of(vcpu).vmcb.bytes[Save.CPL]! & 3;
   }
 
   /** See `Vendor.is64Bit`. */
   is64Bit(vcpu: Vcpu): boolean {
-    const { vmcb } = this.#of(vcpu);
+    const { vmcb } = this.of(vcpu);
     const attributes = (vmcb.get32(Save.CS) >>> 16) & 0xfff;
     return (vmcb.get32(Save.EFER) & Efer.LMA) !== 0 && (attributes & Attr.L) !== 0;
   }
 
   /** See `Vendor.readMsr`. */
   readMsr(vcpu: Vcpu, access: MsrAccess): boolean {
-    return accessMsr(this.#vm, this.#of(vcpu), access);
+    return accessMsr(this.#vm, this.of(vcpu), access);
   }
 
   /** See `Vendor.writeMsr`. */
   writeMsr(vcpu: Vcpu, access: MsrAccess): boolean {
-    return accessMsr(this.#vm, this.#of(vcpu), access);
+    return accessMsr(this.#vm, this.of(vcpu), access);
   }
 
   /** See `Vendor.translate`. */
