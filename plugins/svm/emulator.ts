@@ -23,12 +23,13 @@ import {
   Misc2,
   type Outside,
   type Processors,
+  Save,
   SvmExit,
   Vector,
   VMCB_BYTES,
 } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
-import { startHost } from "./host.ts";
+import { HostCpu } from "./host.ts";
 import { Clean, Vmcb } from "./vmcb.ts";
 
 /** The physical address space the spare processor is attached to: the guest's. */
@@ -37,6 +38,8 @@ const GUEST_SPACE = 1;
 const SAVE_AREA = 0x400;
 /** The emulator's ASID; its translations are dropped before every instruction. */
 const ASID = 1;
+/** DR6.B0 to B3: the breakpoints that were met. */
+const DR6_BREAKPOINTS = 0xf;
 /** TLB_CONTROL: flush everything. */
 const FLUSH_ALL = 1;
 
@@ -46,7 +49,7 @@ export class Emulator implements Outside {
   readonly #processors: Processors;
   readonly #memory: HostMemory;
   readonly #vmcb: Vmcb;
-  readonly #hsave: number;
+  readonly #host: HostCpu;
   #guest: GuestCpu | undefined;
 
   constructor(vm: Vm, processors: Processors, memory: HostMemory) {
@@ -55,7 +58,7 @@ export class Emulator implements Outside {
     this.#memory = memory;
     this.#vmcb = new Vmcb(memory, memory.alloc(VMCB_BYTES));
     const { spare } = processors;
-    this.#hsave = startHost(spare, memory);
+    this.#host = new HostCpu(spare, memory);
     spare.attach(this, 0);
     spare.setGuestSpace(GUEST_SPACE);
     for (const { gpa, size, hpa } of vm.memory.slots) {
@@ -97,13 +100,14 @@ export class Emulator implements Outside {
     scratch.set32(Control.EVENTINJ, 0);
     this.#guest = guest;
     spare.setTsc(this.#vm.clock.current.now());
-    spare.xsave = guest.xsave;
+    spare.setTscAux(guest.tscAux);
+    this.#host.adopt(guest);
     try {
       spare.enterGuest(scratch.hpa, guest.registers, 1);
     } finally {
+      this.#host.release();
       this.#guest = undefined;
     }
-    guest.xsave = spare.xsave;
     guest.vcpu.instructions += spare.retired;
     return this.#finish(guest);
   }
@@ -136,8 +140,10 @@ export class Emulator implements Outside {
     if (vector === Vector.PF) {
       const lo = scratch.get32(Control.EXITINFO2);
       events.queuePageFault(errorCode, lo, scratch.get32(Control.EXITINFO2 + 4));
-    } else if (vector === Vector.DB) events.queueDebug(scratch.get32(Control.EXITINFO1));
-    else events.queueException(vector, WITH_ERROR.has(vector) ? errorCode : undefined);
+    } else if (vector === Vector.DB) {
+      // DR6 is already what the handler is to see (APM vol. 2, 15.12.2); injection sets B0–B3 anew.
+      events.queueDebug(scratch.get32(Save.DR6) & DR6_BREAKPOINTS);
+    } else events.queueException(vector, WITH_ERROR.has(vector) ? errorCode : undefined);
   }
 
   /** Gives everything back. */
@@ -147,7 +153,7 @@ export class Emulator implements Outside {
       this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
     }
     this.#memory.free(this.#vmcb.hpa);
-    this.#memory.free(this.#hsave);
+    this.#memory.free(this.#host.hsave);
   }
 
   // What the instruction meets outside. `complete` is implied: the processor goes on with the answer.

@@ -20,7 +20,7 @@ const NOBODY = {
 };
 
 /** Brings a processor to where a 64-bit kernel has it before it enables SVM, and enables SVM. */
-export function startHost(processor: Processor, memory: HostMemory): number {
+function startHost(processor: Processor, memory: HostMemory): number {
   processor.attach(NOBODY, 0);
   processor.reset();
   const { state } = processor;

@@ -51,6 +51,9 @@ interface SvmHooks {
   readonly privatePage: PointOf<typeof privatePageHook>;
 }
 
+/** DR6.BS: a single step. */
+const DR6_BS = 0x4000;
+
 /** What exists once for all vCPUs; made with the first. */
 interface Shared {
   readonly iopm: IoPermissionMap;
@@ -292,6 +295,16 @@ export class SvmVendor implements Vendor, Svm {
     vcpu.regs.setPair(Gpr.RIP, lo, hi);
     guest.interruptShadow = false;
     vcpu.instructions++;
+    this.#trap(vcpu);
+  }
+
+  /** What the processor does behind an instruction: RF is over, and TF asks for a debug trap. */
+  #trap(vcpu: Vcpu): void {
+    const { regs } = vcpu;
+    const flags = regs.lo(Gpr.RFLAGS);
+    if ((flags & (Rflags.RF | Rflags.TF)) === 0) return;
+    regs.setPair(Gpr.RFLAGS, flags & ~Rflags.RF, regs.hi(Gpr.RFLAGS));
+    if ((flags & Rflags.TF) !== 0) vcpu.events.queueDebug(DR6_BS);
   }
 
   /** See `Vendor.fault`. */
