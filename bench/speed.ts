@@ -2,9 +2,9 @@
  * How fast guests run and how long an exit takes: `deno task bench`.
  *
  * Each figure is the median of several runs in one process, after one that is not counted, with the
- * slowest and fastest behind it. Exits are measured as the difference between two runs that differ in
- * nothing but their number, so that boot and console drop out; the guest's loop around the exit, a few
- * instructions, is in.
+ * least and the most behind it; what is compared is run in turns. Exits are measured as the difference
+ * between two runs that differ in nothing but their number, so that boot and console drop out; the
+ * guest's loop around the exit, a few instructions, is in.
  *
  * @module
  */
@@ -74,47 +74,67 @@ async function time(
   return { ms, instructions: result.instructions, exits: result.exits };
 }
 
-/** Takes samples and returns them in ascending order. */
-async function sample(measure: () => Promise<number>): Promise<number[]> {
-  await measure();
-  const found: number[] = [];
-  for (let i = 0; i < SAMPLES; i++) found.push(await measure());
-  return found.sort((a, b) => a - b);
+/** One line of the output: what is measured, and how to take one sample of it. */
+interface Row {
+  readonly what: string;
+  readonly measure: () => Promise<number>;
 }
 
-function print(what: string, sorted: readonly number[], digits: number): void {
-  const text = (value: number) => value.toFixed(digits).padStart(8);
-  const middle = sorted[sorted.length >> 1] as number;
-  const ends = `${text(sorted[0] as number)} –${text(sorted.at(-1) as number)}`;
-  console.log(`${what.padEnd(54)}${text(middle)}  ${ends}`);
+/**
+ * Samples all rows in turns, so that whatever else the machine does falls on all of them alike, and
+ * prints their medians.
+ */
+async function table(title: string, rows: readonly Row[]): Promise<void> {
+  const samples = rows.map((): number[] => []);
+  for (const { measure } of rows) await measure();
+  for (let i = 0; i < SAMPLES; i++) {
+    for (const [k, { measure }] of rows.entries()) samples[k]!.push(await measure());
+  }
+  console.log(`${title.padEnd(WIDTH)}  median     least – most`);
+  for (const [k, { what }] of rows.entries()) print(what, samples[k]!.sort((a, b) => a - b));
 }
 
-/** Rounds of each loop, for about half a second. */
+const WIDTH = 54;
+
+function print(what: string, sorted: readonly number[]): void {
+  const text = (value: number | undefined) => value!.toFixed(0).padStart(8);
+  const ends = `${text(sorted[0])} –${text(sorted.at(-1))}`;
+  console.log(`${what.padEnd(WIDTH)}${text(sorted[sorted.length >> 1])}  ${ends}`);
+}
+
+/** Rounds of each loop, for about a quarter of a second. */
 const LOOPS: readonly (readonly [name: string, rounds: number])[] = [
-  ["sieve", 120],
-  ["sha256", 40],
-  ["sort", 20],
+  ["sieve", 80],
+  ["sha256", 25],
+  ["sort", 12],
 ];
 
-console.log("millions of instructions per second                     median      least – most");
-for (const vendor of VENDORS) {
-  for (const [loop, rounds] of LOOPS) {
-    const mips = await sample(async () => {
-      const { ms, instructions } = await time(vendor, "loops", `${loop}=${rounds}`);
-      return instructions / ms / 1000;
-    });
-    print(`${vendor.name}, ${loop}`, mips, 0);
-  }
-}
+await table(
+  "millions of instructions per second",
+  LOOPS.flatMap(([loop, rounds]) =>
+    VENDORS.map((vendor): Row => ({
+      what: `${loop}, ${vendor.name}`,
+      async measure() {
+        const { ms, instructions } = await time(vendor, "loops", `${loop}=${rounds}`);
+        return instructions / ms / 1000;
+      },
+    }))
+  ),
+);
 
 /** The two numbers of exits whose runs are compared. */
 const FEW = 20_000;
 const MANY = 220_000;
-const EXITS: readonly (readonly [name: string, key: string])[] = [
-  ["OUT to a device", "out"],
-  ["IN from a device", "in"],
-  ["CPUID", "cpuid"],
-];
+
+/** What exits, under which vendors, and the argument of the exits guest that makes it. */
+const EXITS: readonly (readonly [what: string, key: string, vendors: readonly (() => Plugin)[]])[] =
+  [
+    ["OUT to a device", "out", VENDORS],
+    ["IN from a device", "in", VENDORS],
+    ["CPUID", "cpuid", VENDORS],
+    // The bare processor has its MSRs to itself.
+    ["RDMSR", "rdmsr", [svm]],
+  ];
 
 /** Who watches. */
 const WATCHERS: readonly (readonly [name: string, make: () => Plugin[]])[] = [
@@ -122,19 +142,22 @@ const WATCHERS: readonly (readonly [name: string, make: () => Plugin[]])[] = [
   [", with profile and postmortem", () => [profile(), postMortem()]],
 ];
 
-console.log("\nnanoseconds per exit, there and back                    median      least – most");
-for (const vendor of VENDORS) {
-  for (const [watched, watchers] of WATCHERS) {
-    for (const [name, key] of EXITS) {
-      const run = (count: number) =>
-        time(vendor, "exits", `${key}=${count} port=${PORT}`, watchers());
-      const ns = await sample(async () => {
-        const few = await run(FEW);
-        const many = await run(MANY);
-        if (many.exits - few.exits < MANY - FEW) throw new Error(`${key}: too few exits`);
-        return (many.ms - few.ms) * 1e6 / (MANY - FEW);
-      });
-      print(`${vendor.name}, ${name}${watched}`, ns, 0);
-    }
-  }
-}
+console.log();
+await table(
+  "nanoseconds per exit, there and back",
+  EXITS.flatMap(([what, key, vendors]) =>
+    vendors.flatMap((vendor) =>
+      WATCHERS.map(([watched, watchers]): Row => ({
+        what: `${what}, ${vendor.name}${watched}`,
+        async measure() {
+          const run = (count: number) =>
+            time(vendor, "exits", `${key}=${count} port=${PORT}`, watchers());
+          const few = await run(FEW);
+          const many = await run(MANY);
+          if (many.exits - few.exits < MANY - FEW) throw new Error(`${key}: too few exits`);
+          return (many.ms - few.ms) * 1e6 / (MANY - FEW);
+        },
+      }))
+    )
+  ),
+);
