@@ -103,7 +103,7 @@ function checkImport(
   const test = isTest(path);
   if (!specifier.startsWith(".")) {
     if (/^@std\//.test(specifier)) return top !== "core" || test ? undefined : "is outside core/";
-    if (USERS.includes(top) && /^@trapline\/trapline\//.test(specifier)) return undefined;
+    if (USERS.includes(top) && /^@trapline\/trapline(?:\/|$)/.test(specifier)) return undefined;
     return "is outside the tree";
   }
   const target = resolve(path, specifier);
