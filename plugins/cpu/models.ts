@@ -58,7 +58,12 @@ const NAMES: readonly SvmFeatureName[] = Object.keys(ROWS) as SvmFeatureName[];
  * What the SVM unit implements. A model's other features are left out of what CPUID reports, so that
  * software finds only what there is.
  */
-const IMPLEMENTED: ReadonlySet<SvmFeatureName> = new Set<SvmFeatureName>([]);
+const IMPLEMENTED: ReadonlySet<SvmFeatureName> = new Set<SvmFeatureName>([
+  "avic",
+  "x2avic",
+  "avic_extlvt",
+  "x2avic_ext",
+]);
 
 const ZEN2: readonly SvmFeatureName[] = [
   "lbr_virt",

@@ -24,6 +24,8 @@ export const BlockHeader = {
   CODE2: 28,
   /** u32: limit of CS; 0 where none is checked (64-bit mode and flat code). */
   CS_LIMIT: 32,
+  /** u32: 1 if the dispatcher looks at events behind the last instruction, whatever that did. */
+  SERVICED: 36,
   /** Bytes of the header. */
   BYTES: 40,
 } as const;

@@ -195,6 +195,7 @@ export class Blocks {
     let second = 0;
     let record = block + BlockHeader.BYTES;
     let ended = false;
+    let boundary = false;
     while (count < most && !ended && second === 0) {
       const at = code + offset;
       const ripLow = (frame.ripLow + offset) | 0;
@@ -222,13 +223,15 @@ export class Blocks {
       count++;
       offset += length;
       record += MICRO_OP_BYTES;
-      if (!ended && (this.#isolated.has(at) || code + offset >= pageEnd)) break;
+      boundary = !ended && this.#isolated.has(at);
+      if (boundary || (!ended && code + offset >= pageEnd)) break;
     }
+    this.#setWord(block + BlockHeader.SERVICED, Number(ended || boundary || alone));
     if (ended && count > 1) this.#fuse(record - MICRO_OP_BYTES);
     this.#halves[(block + BlockHeader.COUNT) >> 1] = count;
     this.#halves[(block + BlockHeader.LENGTH) >> 1] = offset;
     const linkable = frame.linkable && second === 0;
-    if (!ended) record = this.#terminator(record, frame, offset, count, linkable);
+    if (!ended) record = this.#terminator(record, frame, offset, count, linkable, boundary);
     else this.#fixLinks(record - MICRO_OP_BYTES, frame, offset, linkable);
     this.#next = record;
     return second;
@@ -342,10 +345,13 @@ export class Blocks {
     offset: number,
     count: number,
     linkable: boolean,
+    boundary: boolean,
   ): number {
     const low = (frame.ripLow + offset) | 0;
     const high = frame.ripHigh + ((frame.ripLow >>> 0) + offset > 0xffff_ffff ? 1 : 0);
-    this.#halves[(record + MicroOp.HANDLER) >> 1] = this.#handlers.indexOf(pseudoForm(Pseudo.END));
+    // What the isolated instruction has done must be visible to the next one: no way around the dispatcher.
+    const form = pseudoForm(boundary ? Pseudo.BOUNDARY : Pseudo.END);
+    this.#halves[(record + MicroOp.HANDLER) >> 1] = this.#handlers.indexOf(form);
     this.#halves[(record + MicroOp.OFFSET) >> 1] = offset;
     this.#bytes[record + MicroOp.LENGTH] = 0;
     this.#bytes[record + MicroOp.ORDINAL] = count;

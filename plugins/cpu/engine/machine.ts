@@ -27,12 +27,16 @@ import { INDEX_BYTES } from "../state/tlb_layout.ts";
 import { BlockHeader, MICRO_OP_BYTES, MicroOp } from "./block_layout.ts";
 import { Blocks } from "./blocks.ts";
 import { MAX_INSTRUCTION_BYTES } from "../decode/decoder.ts";
+import { fillAvicTables } from "../svm/avic/access_table.ts";
+import { SvmFeature } from "../svm/features.ts";
 import { StateView } from "../state/view.ts";
 import type { ProcessorModel } from "../models.ts";
 import { resetProcessor } from "./reset.ts";
 import { Handlers, TABLE_SIZE } from "./handlers.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
 
+/** An address that none equals. */
+const NOWHERE = 0xffff_ffff_ffff_ffffn;
 const CHUNK = 1 << CHUNK_SHIFT;
 const PAGE = 0x1000;
 const WASM_PAGE = 0x1_0000;
@@ -118,6 +122,7 @@ export class Machine {
     this.blocks = new Blocks(buffer, this.handlers, cpus);
     this.state = new StateView(this.words, this.longs);
     this.bytes.fill(0xff, TLB_NEVER, TLB_NEVER + INDEX_BYTES);
+    fillAvicTables(this.bytes, (model.svmFeatures & SvmFeature.EXTLVT_AVIC_ACCESS) !== 0);
     for (let cpu = 0; cpu < cpus; cpu++) this.#reset(cpu);
     this.#load(0);
   }
@@ -413,6 +418,10 @@ export class Machine {
   #reset(cpu: number): void {
     this.bytes.fill(0, CPU_STATE, CPU_STATE_END);
     this.words[S.cpuIndex.address >> 2] = cpu;
+    this.words[S.cpuCount.address >> 2] = this.cpus;
+    this.words[S.apicId.address >> 2] = cpu;
+    this.longs[S.avicBar.address >> 3] = NOWHERE;
+    this.longs[S.avicTlbPage.address >> 3] = NOWHERE;
     for (const field of [S.physicalMap, S.hostMap, S.guestMap]) {
       this.words[field.address >> 2] = this.chunkMap(0);
     }

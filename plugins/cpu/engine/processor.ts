@@ -194,6 +194,15 @@ export class Processor {
     this.state.setHalves(S.tscAux, value, 0);
   }
 
+  /** Physical APIC ID, 32 bits: where doorbells for it are rung. Its index unless it is set. */
+  get apicId(): number {
+    return this.state.get32(S.apicId);
+  }
+
+  set apicId(id: number) {
+    this.state.set32(S.apicId, id);
+  }
+
   /** Level of the INTR pin. */
   get interruptLine(): boolean {
     return (this.state.get32(S.events) & Event.INTR) !== 0;

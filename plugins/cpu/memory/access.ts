@@ -12,7 +12,7 @@ import { TLB_NEVER } from "../state/layout.ts";
 import { MmuIndex, WRITE_OFFSET } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { holdsCode, pageHoldsCode } from "./physical.ts";
-import { tlbSlot } from "./tlb.ts";
+import { APIC_MARK, tlbSlot } from "./tlb.ts";
 import { Access } from "./walk.ts";
 
 /** A hit in the TLB: a condition, and the memory address if it holds. */
@@ -141,6 +141,7 @@ export function defineAccess(mc: Microcode): void {
       address.ne(0),
       () => f.load64(address).and(maskOf(bytes.shl(3))),
       () => {
+        f.if(pa.has(APIC_MARK), () => f.return(f.call(mc.avicLoad, pa.wrap(), bytes)));
         f.call(mc.needAlone);
         f.store64(S.exchange, -1);
         f.call(mc.beforeOutside);
@@ -157,6 +158,10 @@ export function defineAccess(mc: Microcode): void {
     f.if(
       address.eqz(),
       () => {
+        f.if(pa.has(APIC_MARK), () => {
+          f.call(mc.avicStore, pa.wrap(), bytes, value);
+          f.return();
+        });
         f.call(mc.needAlone);
         f.store64(S.exchange, value.and(maskOf(bytes.shl(3))));
         f.call(mc.beforeOutside);

@@ -80,6 +80,49 @@ export function fillFetch(f: FunctionBuilder, linear: I64, address: I32, user: I
   logFill(f, context, entry);
 }
 
+// Pages of the local APIC under AVIC (APM vol. 2, 15.29.4.1). A translation to one leads to the backing
+// page instead of where the nested tables lead, and is marked as such; like any other it may outlive
+// what it was made from, until the TLB is flushed. One such translation is remembered: a guest has one
+// such page. Its accesses all take the slow path, so it stands apart from the arrays.
+
+/** Set in what `translate` yields for the APIC page; bits 31:0 are a memory address, not a physical one. */
+export const APIC_MARK: bigint = 1n << 60n;
+/** In `S.avicTlbTarget`: writes are allowed. */
+const APIC_WRITABLE = 1;
+
+const marked = (page: I32, linear: I64): I64 =>
+  page.and(~0xfff).or(linear.wrap().and(0xfff)).extendU().or(APIC_MARK);
+
+/** Returns the translation of an APIC page that is cached. */
+export function findApic(f: FunctionBuilder, linear: I64, access: I32, user: I32): void {
+  f.if(
+    pageOf(linear).eq(S.avicTlbPage.get(f)),
+    () => {
+      const target = S.avicTlbTarget.get(f);
+      const allowed = access.eqz().or(access.eq(1).and(target.and(APIC_WRITABLE)));
+      const here = S.avicTlbContext.get(f).eq(S.tlbContext.get(f));
+      f.if(here.and(allowed).and(user.eqz()), () => f.return(marked(target, linear)));
+    },
+    undefined,
+    "unlikely",
+  );
+}
+
+/** Remembers that `linear` leads to the guest's APIC page, and yields the translation. */
+export function fillApic(f: FunctionBuilder, linear: I64, user: I32, write: I32): I64 {
+  const page = S.avicPage.get(f);
+  f.if(user.eqz(), () => {
+    S.avicTlbPage.set(f, pageOf(linear));
+    S.avicTlbContext.set(f, S.tlbContext.get(f));
+    S.avicTlbTarget.set(f, page.or(write.select(i32(APIC_WRITABLE), i32(0))));
+  });
+  return marked(page, linear);
+}
+
+function dropApic(f: FunctionBuilder, context: I32): void {
+  f.if(S.avicTlbContext.get(f).eq(context), () => S.avicTlbPage.set(f, -1));
+}
+
 /** Gives the TLB functions their bodies. */
 export function defineTlb(mc: Microcode): void {
   const { module } = mc;
@@ -111,6 +154,7 @@ export function defineTlb(mc: Microcode): void {
     }, () => f.fill(context.add(Context.DATA), 0xff, Context.LOG - Context.DATA));
     f.store32(context, 0, Context.FILLED);
     f.store32(context, 0, Context.LARGE);
+    dropApic(f, context);
   });
 
   module.body(mc.flushJumps, (f) => {
@@ -125,6 +169,7 @@ export function defineTlb(mc: Microcode): void {
       f.return();
     });
     const page = pageOf(linear);
+    f.if(S.avicTlbPage.get(f).eq(page), () => dropApic(f, context));
     const drop = (entry: I32): void => {
       f.if(f.load64(entry).eq(page), () => f.store64(entry, -1));
     };

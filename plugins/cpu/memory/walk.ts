@@ -22,7 +22,7 @@ import {
   type Label,
   type Variable,
 } from "../wasm/mod.ts";
-import { fillData, fillFetch } from "./tlb.ts";
+import { fillApic, fillData, fillFetch, findApic } from "./tlb.ts";
 
 /** What an access is, as `translate` takes it. */
 export const Access = { READ: 0, WRITE: 1, FETCH: 2 } as const;
@@ -258,6 +258,7 @@ export function defineWalk(mc: Microcode): void {
     const isWrite = access.eq(Access.WRITE);
     const isUser = mmu.eq(MmuIndex.USER);
     const nested = S.nestedPaging.get(f);
+    findApic(f, linear, access, isUser);
 
     const pa = f.variable(I64T, 0);
     const large = f.variable(I32T, 0);
@@ -316,7 +317,12 @@ export function defineWalk(mc: Microcode): void {
       large.set(result.shift.get().ne(12));
     }, () => pa.set(linear.and(0xffff_ffff)));
 
-    f.if(nested, () => pa.set(f.call(mc.nestedTranslate, pa.get(), access)));
+    f.if(nested, () => {
+      const gpa = pa.get();
+      pa.set(f.call(mc.nestedTranslate, gpa, access));
+      const isApic = gpa.and(~0xfff).eq(S.avicBar.get(f)).and(isFetch.eqz());
+      f.if(isApic, () => f.return(fillApic(f, linear, isUser, isWrite)), undefined, "unlikely");
+    });
     const address = f.call(mc.physical, pa.get());
     f.if(large.get(), () => f.store32(S.tlbContext.get(f), 1, Context.LARGE));
     f.if(address.ne(0), () => {

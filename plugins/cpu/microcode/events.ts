@@ -141,7 +141,20 @@ export function defineEvents(mc: Microcode): void {
       S.exceptionError.set(f, 0);
       S.exceptionAddress.set(f, S.trapBits.get(f).extendU());
       S.trapBits.set(f, 0);
-      f.return(f.call(exception));
+      const over = f.call(exception);
+      f.if(over.or(S.events.has(f, Event.VMEXIT_TRAP).eqz()), () => f.return(over));
+    });
+    // Behind a debug trap of the same instruction, which an exit would lose; the exit loses nothing.
+    f.if(S.events.has(f, Event.VMEXIT_TRAP), () => {
+      S.events.clear(f, Event.VMEXIT_TRAP);
+      const code = S.trapCode.get(f).extendU();
+      f.call(mc.vmexit, code, S.trapInfo1.get(f), S.trapInfo2.get(f));
+      f.return(0);
+    });
+    f.if(S.events.has(f, Event.DOORBELL), () => {
+      // To a processor in host mode a doorbell is nothing; VMRUN looks at IRR anyway.
+      S.events.clear(f, Event.DOORBELL);
+      f.call(mc.avicEvaluate);
     });
     const open = S.gif.get(f).and(S.events.has(f, Event.SHADOW).eqz());
     const enabled = S.rflags.has(f, Rflags.IF);
@@ -168,6 +181,11 @@ export function defineEvents(mc: Microcode): void {
           f.return(0);
         });
       });
+    });
+    f.if(S.events.has(f, Event.AVIC).and(open).and(enabled), () => {
+      const vector = f.call(mc.avicTake);
+      f.call(mc.deliver, vector.or(EventFormat.VALID), 0, S.rip.get(f));
+      f.return(0);
     });
     f.if(S.events.has(f, Event.VINTR).and(open).and(enabled), () => {
       const control = S.intControl.get(f);

@@ -156,6 +156,33 @@ export interface Routines {
   /** `(code, info1, info2)`: #VMEXIT of the instruction at hand, with nRIP behind it. */
   readonly vmexitInstruction: Fn<[L, L, L]>;
 
+  // AVIC (svm/avic/*.ts). The guest's backing page is S.avicPage.
+
+  /** `(page, offset)`: highest vector set in the eight registers at `offset`; −1 for none. */
+  readonly avicHighest: Fn<[I, I], I>;
+  /** `()`: works out PPR, and whether an interrupt is to be delivered. */
+  readonly avicEvaluate: Fn<[]>;
+  /** `()`: takes the winning interrupt into service: its vector. */
+  readonly avicTake: Fn<[], I>;
+  /** `()`: carries out what stands in ICR. */
+  readonly avicSend: Fn<[]>;
+  /** `(vector)`: requests an interrupt of the guest's own. */
+  readonly avicSelf: Fn<[I]>;
+  /** `(vector)`: a write of SELF_IPI. */
+  readonly avicSelfIpi: Fn<[I]>;
+  /** `(priority)`: a write of TPR; bits 7:0. */
+  readonly avicWriteTpr: Fn<[I]>;
+  /** `(address, bytes)`: load from the APIC page, its backing page standing at memory address. */
+  readonly avicLoad: Fn<[I, I], L>;
+  /** `(address, bytes, value)`: store to the APIC page. */
+  readonly avicStore: Fn<[I, I, L]>;
+  /** `(index)`: RDMSR of 800h–8FFh in x2AVIC mode: 1 and `S.exchange`, or 0 for #GP. */
+  readonly avicReadMsr: Fn<[I], I>;
+  /** `(index)`: WRMSR of `S.exchange` in x2AVIC mode: 1, or 0 for #GP. */
+  readonly avicWriteMsr: Fn<[I], I>;
+  /** `(apicId)`: rings the doorbell of the processor with that physical APIC ID, if there is one. */
+  readonly ringDoorbell: Fn<[I]>;
+
   // Segments and far transfers (microcode/segments.ts, microcode/far.ts).
 
   /** `(segment, selector)`: loads ES, SS, DS, FS or GS as MOV and POP do. */
@@ -329,6 +356,18 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   vmsave: [[I64T], undefined],
   vmexit: [[I64T, I64T, I64T], undefined],
   vmexitInstruction: [[I64T, I64T, I64T], undefined],
+  avicHighest: [[I32T, I32T], I32T],
+  avicEvaluate: [[], undefined],
+  avicTake: [[], I32T],
+  avicSend: [[], undefined],
+  avicSelf: [[I32T], undefined],
+  avicSelfIpi: [[I32T], undefined],
+  avicWriteTpr: [[I32T], undefined],
+  avicLoad: [[I32T, I32T], I64T],
+  avicStore: [[I32T, I32T, I64T], undefined],
+  avicReadMsr: [[I32T], I32T],
+  avicWriteMsr: [[I32T], I32T],
+  ringDoorbell: [[I32T], undefined],
   loadSegment: [[I32T, I32T], undefined],
   loadRealSegment: [[I32T, I32T], undefined],
   setSegment: [[I32T, I32T, I64T], undefined],

@@ -6,6 +6,8 @@
 import type { Field64 } from "../state/field.ts";
 import { S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
+import { x2avic } from "../svm/avic/registers.ts";
+import { SvmFeature } from "../svm/features.ts";
 import type { Microcode } from "./microcode.ts";
 import { Cr0, Efer } from "./registers.ts";
 
@@ -28,6 +30,7 @@ export const Msr = {
   TSC_AUX: 0xc000_0103,
   VM_CR: 0xc001_0114,
   VM_HSAVE_PA: 0xc001_0117,
+  AVIC_DOORBELL: 0xc001_011b,
 } as const;
 
 /** EFER bits that are implemented; writing another raises #GP. */
@@ -42,6 +45,9 @@ export const VmCr = {
   LOCK: 0x8,
   SVMDIS: 0x10,
 } as const;
+
+/** 256 MSRs from here on are the x2APIC's. */
+const X2APIC_MSRS = 0x800;
 
 /** What a write of an MSR has to satisfy. */
 type Check = "any" | "canonical" | "low32";
@@ -92,6 +98,8 @@ export function defineMsr(mc: Microcode): void {
       f.store64(0, value, S.exchange);
       f.return(1);
     };
+    const apic = index.and(~0xff).eq(X2APIC_MSRS).and(x2avic(f));
+    f.if(apic, () => f.return(f.call(mc.avicReadMsr, index)), undefined, "unlikely");
     for (const [number, field] of SIMPLE) f.if(index.eq(number), () => give(field.get(f)));
     for (const [number, address] of BASES) f.if(index.eq(number), () => give(f.load64(0, address)));
     f.if(index.eq(Msr.EFER), () => give(S.efer.get(f)));
@@ -99,6 +107,7 @@ export function defineMsr(mc: Microcode): void {
     f.if(index.eq(Msr.TSC), () => give(f.call(mc.readTsc)));
     f.if(index.eq(Msr.VM_CR), () => give(S.vmCr.get(f)));
     f.if(index.eq(Msr.VM_HSAVE_PA), () => give(S.hsavePa.get(f)));
+    f.if(index.eq(Msr.AVIC_DOORBELL), () => f.return(0));
     f.call(mc.beforeOutside);
     const exists = f.call(mc.msrRead, index);
     f.call(mc.afterOutside);
@@ -119,6 +128,8 @@ export function defineMsr(mc: Microcode): void {
 
   module.body(mc.writeMsr, (f, index) => {
     const value = f.variable(I64T, f.load64(0, S.exchange)).get();
+    const apic = index.and(~0xff).eq(X2APIC_MSRS).and(x2avic(f));
+    f.if(apic, () => f.return(f.call(mc.avicWriteMsr, index)), undefined, "unlikely");
     for (const [number, field, check] of SIMPLE) {
       f.if(index.eq(number), () => {
         if (check === "canonical") f.if(canonical(value).eqz(), () => f.return(0));
@@ -153,6 +164,12 @@ export function defineMsr(mc: Microcode): void {
       // Once locked, LOCK and SVMDIS stay as they are.
       const fixed = old.has(VmCr.LOCK).select(i64(VmCr.LOCK | VmCr.SVMDIS), i64(0));
       S.vmCr.set(f, value.and(fixed.xor(-1)).or(old.and(fixed)));
+      f.return(1);
+    });
+    // The APM has an ID of 8 bits here, Linux writes 12, the PPR of family 1Ah has 32: 63:32 must be 0.
+    f.if(index.eq(Msr.AVIC_DOORBELL), () => {
+      f.if(value.shrU(32).ne(0).or(S.svmFeatures.has(f, SvmFeature.AVIC).eqz()), () => f.return(0));
+      f.call(mc.ringDoorbell, value.wrap());
       f.return(1);
     });
     f.if(index.eq(Msr.VM_HSAVE_PA), () => {

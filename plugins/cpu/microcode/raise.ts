@@ -107,13 +107,14 @@ export function defineRaise(mc: Microcode, tag: Tag): void {
   });
 
   // What a device or a write into code does must be visible to the very next instruction, so an
-  // instruction that does either has to be the last of its block. If it is not, nothing has happened
-  // yet: it is run again alone, and the decoder will end blocks behind it from now on.
+  // instruction that does either has to be the last of its block, with the dispatcher behind it. If it is
+  // not, nothing has happened yet: it is run again alone, and the decoder will end blocks there from now on.
   module.body(mc.needAlone, (f) => {
     const uop = S.uop.get(f);
     f.if(uop.ne(0), () => {
-      const count = f.load16(blockOf(f, uop), BlockHeader.COUNT);
-      f.if(f.load8(uop, MicroOp.ORDINAL).add(1).ne(count), () => {
+      const block = blockOf(f, uop);
+      const last = f.load8(uop, MicroOp.ORDINAL).add(1).eq(f.load16(block, BlockHeader.COUNT));
+      f.if(last.and(f.load32(block, BlockHeader.SERVICED)).eqz(), () => {
         f.call(mc.isolate, uop);
         f.call(mc.unwindTo, Unwind.RESTART);
       });

@@ -54,8 +54,9 @@ const movFromCr = ended((i) => {
   const value = f.variable(I64T, 0);
   for (const [number, field] of CRS) f.if(n.eq(number), () => value.set(field.get(f)));
   f.if(n.eq(8), () => {
-    // With V_INTR_MASKING CR8 is the virtual TPR (APM vol. 2, 15.21.1).
-    const masking = S.guestMode.get(f).and(S.intControl.has(f, V_INTR_MASKING));
+    // With V_INTR_MASKING, and under AVIC, CR8 is the virtual TPR (APM vol. 2, 15.21.1).
+    const virtual = S.intControl.has(f, V_INTR_MASKING).or(S.avicPage.get(f).ne(0));
+    const masking = S.guestMode.get(f).and(virtual);
     value.set(masking.select(S.intControl.get(f).and(15).extendU(), S.cr8.get(f)));
   });
   i.write(0, value.get());
@@ -87,11 +88,13 @@ const movToCr = ended((i) => {
   f.if(n.eq(8), () => {
     i.faultIf(value.has(~0xf), Vector.GP, 0);
     const masking = S.guestMode.get(f).and(S.intControl.has(f, V_INTR_MASKING));
-    f.if(
-      masking,
-      () => S.intControl.set(f, S.intControl.get(f).and(~0xff).or(value.wrap())),
-      () => S.cr8.set(f, value),
-    );
+    f.if(S.avicPage.get(f).ne(0), () => f.call(mc.avicWriteTpr, value.wrap().shl(4)), () => {
+      f.if(
+        masking,
+        () => S.intControl.set(f, S.intControl.get(f).and(~0xff).or(value.wrap())),
+        () => S.cr8.set(f, value),
+      );
+    });
   });
 });
 

@@ -10,6 +10,8 @@ import type { Semantics } from "./instruction.ts";
 export const Pseudo = {
   /** Goes on behind a block that ended without a transfer of control. */
   END: ".end",
+  /** The same behind an instruction that the dispatcher has to look at events after. */
+  BOUNDARY: ".boundary",
   /** Bytes that are no instruction: #UD. */
   UNDEFINED: ".undefined",
   /** More than 15 bytes, or bytes beyond the limit of CS: #GP(0). */
@@ -21,6 +23,7 @@ export const Pseudo = {
 /** Pseudo micro-ops by name. */
 export const PSEUDO: Readonly<Record<string, Semantics>> = {
   [Pseudo.END]: { ends: true, emit: (i) => i.branchTaken() },
+  [Pseudo.BOUNDARY]: { ends: true, emit: (i) => i.leave() },
   [Pseudo.UNDEFINED]: { ends: true, emit: (i) => i.raise(Vector.UD) },
   [Pseudo.TOO_LONG]: { ends: true, emit: (i) => i.raiseError(Vector.GP, 0) },
   [Pseudo.UNIMPLEMENTED]: {

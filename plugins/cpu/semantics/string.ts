@@ -87,7 +87,9 @@ const string = (round: Round, compares = false, ends = false): Semantics => ({
         }
         f.branchIf(count.eqz(), done);
         left.set(left.get().sub(1));
-        f.branchIf(left.get().ne(0), again, "likely");
+        // An exit behind the access of this round comes before the next one.
+        const goesOn = left.get().ne(0).and(S.events.has(f, Event.VMEXIT_TRAP).eqz());
+        f.branchIf(goesOn, again, "likely");
         // Not finished: the same instruction again, after the dispatcher has looked at events.
         // An event in between pushes RFLAGS with RF set, so that the rest meets no breakpoint again.
         i.flags = { kind: kind.get(), a: a.get(), b: b.get() };
@@ -102,8 +104,11 @@ const string = (round: Round, compares = false, ends = false): Semantics => ({
 });
 
 function finish(i: Instruction, ends: boolean): void {
-  if (ends) i.leave();
-  else i.branchNotTaken();
+  if (!ends) {
+    // What a store has done must be visible to the next instruction.
+    i.f.if(S.events.get(i.f).eqz(), () => i.branchNotTaken(), undefined, "likely");
+  }
+  i.leave();
 }
 
 const source = (i: Instruction): I64 => {

@@ -388,6 +388,8 @@ export class CpuState {
   readonly trapInfo1: Field64 = at.i64();
   /** SVM: its EXITINFO2. */
   readonly trapInfo2: Field64 = at.i64();
+  /** Number of processors in the machine. */
+  readonly cpuCount: Field32 = at.i32();
   /** This processor's physical APIC ID, by which doorbells find it. */
   readonly apicId: Field32 = at.i32();
   /** AVIC: memory address of the backing page; 0 while AVIC is off. */

@@ -4,11 +4,14 @@
  * @module
  */
 import { CR4_IMPLEMENTED } from "../microcode/control.ts";
+import type { Microcode } from "../microcode/microcode.ts";
 import { EFER_IMPLEMENTED, validPat } from "../microcode/msr.ts";
 import { EventFormat } from "../microcode/raise.ts";
 import { Cr0, Cr4, Efer } from "../microcode/registers.ts";
 import { Attr, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
+import { AVIC_PHYSICAL_MAX_INDEX, AvicMaxId } from "./avic/layout.ts";
+import { SvmFeature, SvmFeature2 } from "./features.ts";
 import { InterceptWord, Misc2 } from "./intercepts.ts";
 import { Control, IntControl, Save, SaveSegment } from "./vmcb.ts";
 
@@ -21,7 +24,7 @@ const NOT_EXCEPTIONS = (1 << 2) | (1 << 9) | (1 << 15) | (1 << 20) | (1 << 22) |
   (1 << 24) | (1 << 25) | (1 << 26) | (1 << 27) | (1 << 31);
 
 /** 1 if the VMCB at memory address `vmcb` is illegal. */
-export function illegalVmcb(f: FunctionBuilder, vmcb: I32): I32 {
+export function illegalVmcb(mc: Microcode, f: FunctionBuilder, vmcb: I32): I32 {
   const get = (offset: number): I64 => f.load64(vmcb, offset);
   const efer = get(Save.EFER);
   const cr0 = get(Save.CR0);
@@ -59,8 +62,7 @@ export function illegalVmcb(f: FunctionBuilder, vmcb: I32): I32 {
     nested.and(get(Control.N_CR3).shrU(physicalBits).ne(0)),
     nested.and(validPat(get(Save.G_PAT)).eqz()),
   );
-  // AVIC is not there yet (CPUID says so); asking for it is as illegal as any reserved mode.
-  checks.push(f.load32(vmcb, Control.INT_CONTROL).and(IntControl.AVIC | IntControl.X2AVIC).ne(0));
+  checks.push(illegalAvic(mc, f, vmcb, nested.ne(0)));
   return checks.reduce((any, check) => any.or(check));
 }
 
@@ -72,4 +74,37 @@ function illegalEvent(event: I32): I32 {
   const exception = type.eq(EventFormat.EXCEPTION);
   const noVector = vector.gtU(31).or(i32(NOT_EXCEPTIONS).shrU(vector).and(1));
   return event.shrU(31).and(reserved.or(exception.and(noVector)));
+}
+
+/**
+ * 1 if AVIC is asked for in a way that cannot be (APM vol. 2, 15.29.2–15.29.5). The manual names no exit
+ * code for these, so they are taken to be among the illegal states. It also says that AVIC needs nested
+ * paging and not what happens without; that is refused as well, and so is a backing page in no memory.
+ */
+function illegalAvic(mc: Microcode, f: FunctionBuilder, vmcb: I32, nested: I32): I32 {
+  const control = f.load32(vmcb, Control.INT_CONTROL);
+  const has = (bit: number): I32 => S.svmFeatures.has(f, bit);
+  const avic = control.and(IntControl.AVIC).ne(0);
+  const x2 = control.and(IntControl.X2AVIC).ne(0);
+  const extended = S.svmFeatures2.has(f, SvmFeature2.X2AVIC_EXT);
+  const get = (offset: number): I64 => f.load64(vmcb, offset);
+  const pointer = (address: I64): I32 =>
+    address.and(0xfff).ne(0).or(address.shrU(S.physicalBits.get(f).extendU()).ne(0));
+  const table = get(Control.AVIC_PHYSICAL_TABLE);
+  const index = table.wrap().and(AVIC_PHYSICAL_MAX_INDEX);
+  const highest = x2.select(
+    extended.select(i32(AvicMaxId.X2AVIC_EXTENDED), i32(AvicMaxId.X2AVIC)),
+    // 255 is not a guest's, but may be the last index: its entry is reserved.
+    i32(AvicMaxId.XAVIC + 1),
+  );
+  const xavicPointers = pointer(get(Control.AVIC_LOGICAL_TABLE))
+    .or(pointer(get(Control.AVIC_APIC_BAR)));
+  const wrong = has(SvmFeature.AVIC).eqz()
+    .or(nested.eqz())
+    .or(index.gtU(highest))
+    .or(pointer(get(Control.AVIC_BACKING_PAGE)))
+    .or(pointer(table.and(~0xfffn)))
+    .or(x2.eqz().and(xavicPointers))
+    .or(f.call(mc.physical, get(Control.AVIC_BACKING_PAGE)).eqz());
+  return avic.select(wrong.or(x2.and(has(SvmFeature.X2AVIC).eqz())), x2);
 }

@@ -14,6 +14,7 @@ import { Cr0, Cr4, Efer, Rflags } from "../microcode/registers.ts";
 import { FlagsKind } from "../semantics/flags.ts";
 import { DR6_BS, Event, registerAddress, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, type I64, i64, I64T } from "../wasm/mod.ts";
+import { AVIC_PHYSICAL_MAX_INDEX, AVIC_POINTER } from "./avic/layout.ts";
 import { illegalVmcb } from "./checks.ts";
 import { SVM_EXIT_INVALID, SvmExit } from "./exit_codes.ts";
 import { Control, IntControl, Save } from "./vmcb.ts";
@@ -69,8 +70,10 @@ export function defineSvm(mc: Microcode): void {
     for (let word = 0; word < 6; word++) f.store32(0, 0, S.intercepts + 4 * word);
     const gone = Event.SHADOW | Event.SHADOW_NEW | Event.SHADOW_SS | Event.SINGLE_STEP |
       Event.TRAP | Event.HALTED | Event.VINTR | Event.INJECT | Event.EXCEPTION | Event.ALONE |
-      Event.RESUME | Event.RESUME_NEW;
+      Event.RESUME | Event.RESUME_NEW | Event.AVIC | Event.DOORBELL | Event.VMEXIT_TRAP;
     S.events.clear(f, gone);
+    S.avicPage.set(f, 0);
+    S.avicBar.set(f, -1);
     S.trapBits.set(f, 0);
     S.breakpointHits.set(f, 0);
     f.if(S.hostOutside.get(f), () => S.events.or(f, Event.EXIT));
@@ -110,7 +113,7 @@ export function defineSvm(mc: Microcode): void {
     S.stepping.set(f, 0);
     S.breakpointHits.set(f, 0);
 
-    f.if(illegalVmcb(f, vmcb), () => {
+    f.if(illegalVmcb(mc, f, vmcb), () => {
       f.store64(vmcb, SVM_EXIT_INVALID, Control.EXITCODE);
       f.store64(vmcb, 0, Control.EXITINTINFO);
       S.exits.set(f, S.exits.get(f).add(1));
@@ -153,7 +156,9 @@ export function defineSvm(mc: Microcode): void {
     S.physicalMap.set(f, S.guestMap.get(f));
     S.gif.set(f, 1);
     const shadow = f.load32(vmcb, Control.INT_STATE).and(1).select(i32(Event.SHADOW_NEW), i32(0));
-    const pending = control.and(IntControl.V_IRQ).ne(0).select(i32(Event.VINTR), i32(0));
+    // Under AVIC V_IRQ and what belongs to it mean nothing.
+    const requested = control.and(IntControl.V_IRQ | IntControl.AVIC).eq(IntControl.V_IRQ);
+    const pending = requested.select(i32(Event.VINTR), i32(0));
     const resume = guestFlags.has(Rflags.RF).select(i32(Event.RESUME_NEW), i32(0));
     S.events.or(f, shadow.or(pending).or(resume));
 
@@ -174,6 +179,18 @@ export function defineSvm(mc: Microcode): void {
         f.call(loadHost);
         f.return();
       });
+    });
+
+    f.if(control.and(IntControl.AVIC).ne(0), () => {
+      const x2 = control.and(IntControl.X2AVIC).ne(0);
+      const table = f.load64(vmcb, Control.AVIC_PHYSICAL_TABLE);
+      const bar = f.load64(vmcb, Control.AVIC_APIC_BAR).and(AVIC_POINTER);
+      S.avicPage.set(f, f.call(mc.physical, f.load64(vmcb, Control.AVIC_BACKING_PAGE)));
+      S.avicBar.set(f, x2.select(i64(-1), bar));
+      S.avicLogicalTable.set(f, f.load64(vmcb, Control.AVIC_LOGICAL_TABLE).and(AVIC_POINTER));
+      S.avicPhysicalTable.set(f, table.and(AVIC_POINTER));
+      S.avicMaxIndex.set(f, table.wrap().and(AVIC_PHYSICAL_MAX_INDEX));
+      f.call(mc.avicEvaluate);
     });
 
     const event = f.load32(vmcb, Control.EVENTINJ);
@@ -284,7 +301,15 @@ export function defineSvm(mc: Microcode): void {
   });
 
   module.body(mc.forceExit, (f, code) => {
-    f.if(S.guestMode.get(f), () => f.call(mc.vmexit, code.extendU(), 0, 0));
+    f.if(S.guestMode.get(f), () => {
+      // An exit behind the last instruction comes before any other.
+      f.if(
+        S.events.has(f, Event.VMEXIT_TRAP),
+        () =>
+          f.call(mc.vmexit, S.trapCode.get(f).extendU(), S.trapInfo1.get(f), S.trapInfo2.get(f)),
+        () => f.call(mc.vmexit, code.extendU(), 0, 0),
+      );
+    });
     S.events.clear(f, Event.EXIT | Event.SHUTDOWN);
   });
 }
