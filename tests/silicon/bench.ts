@@ -11,6 +11,7 @@
 import type { HostMemory } from "../../core/mod.ts";
 import {
   Attr,
+  type CpuModel,
   Cr0,
   Cr4,
   createHost,
@@ -23,6 +24,7 @@ import {
   Seg,
   type StateView,
   Stop,
+  type SvmFeatureChoice,
 } from "../../plugins/cpu/mod.ts";
 import { refuseOutside } from "./lab.ts";
 
@@ -94,6 +96,9 @@ export interface BenchOptions {
   /** Bytes of memory from physical address 0 on. */
   readonly memory?: number;
   readonly outside?: Outside;
+  /** Which processor, and what of SVM it has. */
+  readonly model?: CpuModel;
+  readonly features?: SvmFeatureChoice;
 }
 
 /** The address space that maps the bench's memory at 0. */
@@ -110,9 +115,9 @@ export class Bench {
   #current: Processor;
 
   constructor(
-    { processors = 1, memory = 0x80_0000, outside = refuseOutside() }: BenchOptions = {},
+    { processors = 1, memory = 0x80_0000, outside = refuseOutside(), ...kind }: BenchOptions = {},
   ) {
-    const host = createHost({ processors });
+    const host = createHost({ processors, ...kind });
     this.processors = host.processors;
     this.memory = host.memory;
     this.base = host.memory.alloc(memory, 0x20_0000);

@@ -13,8 +13,6 @@ import type { Microcode } from "./microcode.ts";
 import { EventFormat, Vector } from "./raise.ts";
 import { Cr4 } from "./registers.ts";
 
-/** DR7 bits 7:0: the local and the global enable of the four breakpoints. */
-export const DR7_ENABLES = 0xff;
 /** Bit of DR7.R/W that data breakpoints have, of writes (01b) and of reads and writes (11b). */
 const DATA = 1;
 /** R/Wn of a breakpoint for reads and writes; otherwise 00b is execution, 01b writes, 10b I/O. */

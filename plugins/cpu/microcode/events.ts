@@ -11,7 +11,7 @@ import { SvmExit } from "../svm/exit_codes.ts";
 import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
 import type { Microcode } from "./microcode.ts";
 import { EventFormat, Vector } from "./raise.ts";
-import { Cr0, Rflags } from "./registers.ts";
+import { Cr0, Dr7, Rflags } from "./registers.ts";
 
 /** Exceptions that make a double fault of another of them: #DE, #TS, #NP, #SS, #GP. */
 const CONTRIBUTORY = (1 << Vector.DE) | (1 << Vector.TS) | (1 << Vector.NP) | (1 << Vector.SS) |
@@ -54,10 +54,11 @@ export function defineEvents(mc: Microcode): void {
     // Real mode pushes no error codes; an intercept is still told one (15.12.15).
     f.if(S.cr0.has(f, Cr0.PE).eqz(), () => event.set(event.get().and(~EventFormat.ERROR)));
     const vector = event.get().and(0xff);
-    // DR6 and DR7 change before the intercept is looked at (APM vol. 2, 15.12.2).
+    // DR6 and DR7 change before the intercept is looked at (APM vol. 2, 15.12.2). GD is cleared so that
+    // the handler can use the debug registers.
     f.if(vector.eq(Vector.DB), () => {
       S.dr6.set(f, S.dr6.get(f).and(~0xf).or(S.exceptionAddress.get(f)));
-      S.dr7.set(f, S.dr7.get(f).and(~DR7_GD));
+      S.dr7.set(f, S.dr7.get(f).and(~Dr7.GD));
     });
     // The intercept of the exception itself counts before it is combined with the one at hand.
     const bit = i32(1).shl(vector);
@@ -209,8 +210,6 @@ export function defineEvents(mc: Microcode): void {
   });
 }
 
-/** General detect enable in DR7: cleared so that the handler can use the debug registers. */
-const DR7_GD = 0x2000;
 /** V_IRQ in VMCB 060h. */
 const V_IRQ = 0x100;
 /** V_IGN_TPR. */

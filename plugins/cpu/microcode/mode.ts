@@ -16,9 +16,9 @@ import {
 import { TLB_NEVER } from "../state/layout.ts";
 import { Context, FETCH_BYTES, INDEX_BYTES, MmuIndex } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T } from "../wasm/mod.ts";
-import { DR7_ENABLES, watchesData } from "./breakpoints.ts";
+import { watchesData } from "./breakpoints.ts";
 import type { Microcode } from "./microcode.ts";
-import { Cr0, Cr4, Efer, Rflags } from "./registers.ts";
+import { Cr0, Cr4, Dr7, Efer, Rflags } from "./registers.ts";
 
 const at = (segment: number, field: number): number => segmentAddress(segment) + field;
 
@@ -82,7 +82,7 @@ export function defineMode(mc: Microcode): void {
     const data = context.add(index.mul(INDEX_BYTES)).add(Context.DATA);
     // Alignment checks and breakpoints for data are the slow path's.
     const slow = f.variable(I32T, user.and(cr0.has(Cr0.AM)).and(flags.has(Rflags.AC)));
-    const breakpoints = S.dr7.has(f, DR7_ENABLES);
+    const breakpoints = S.dr7.has(f, Dr7.ENABLES);
     f.if(breakpoints, () => slow.set(slow.get().or(watchesData(f))), undefined, "unlikely");
     S.tlbRead.set(f, slow.get().select(i32(TLB_NEVER), data));
     S.tlbFetch.set(f, context.add(Context.FETCH).add(user.select(i32(0), i32(FETCH_BYTES))));

@@ -69,6 +69,26 @@ export const Cr4 = {
   PKE: 0x40_0000,
 } as const;
 
+/** DR6 */
+export const Dr6 = {
+  /** Breakpoints 3:0 met, BD, BS, BT. */
+  WRITABLE: 0xe00f,
+  /** Bits that read as ones. */
+  FIXED: 0xffff_0ff0,
+} as const;
+
+/** DR7 */
+export const Dr7 = {
+  /** The local and the global enable of the four breakpoints. */
+  ENABLES: 0xff,
+  /** General detect: any access to a debug register is a #DB. */
+  GD: 0x2000,
+  /** Bits that can be written. */
+  WRITABLE: 0xffff_2bff,
+  /** The bit that reads as one. */
+  FIXED: 0x400,
+} as const;
+
 /** EFER */
 export const Efer = {
   SCE: 0x1,

@@ -4,7 +4,7 @@
  * @module
  */
 import { Vector } from "../microcode/raise.ts";
-import { Cr0, Cr4 } from "../microcode/registers.ts";
+import { Cr0, Cr4, Dr6, Dr7 } from "../microcode/registers.ts";
 import { S } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
@@ -115,7 +115,7 @@ function debugRegister(i: Instruction): I32 {
 function generalDetect(i: Instruction): void {
   const { f } = i;
   f.if(
-    S.dr7.has(f, 0x2000),
+    S.dr7.has(f, Dr7.GD),
     () => {
       S.exceptionAddress.set(f, 0x2000);
       i.raise(Vector.DB);
@@ -149,19 +149,14 @@ const movToDr = ended((i) => {
     i.faultIf(value.shrU(32).ne(0), Vector.GP, 0);
     f.if(
       n.eq(6),
-      () => S.dr6.set(f, value.and(0xe00f).or(DR6_FIXED)),
+      () => S.dr6.set(f, value.and(Dr6.WRITABLE).or(Dr6.FIXED)),
       () => {
-        S.dr7.set(f, value.and(0xffff_2bff).or(DR7_FIXED));
+        S.dr7.set(f, value.and(Dr7.WRITABLE).or(Dr7.FIXED));
         f.call(mc.updateMode);
       },
     );
   });
 });
-
-/** Bits of DR6 that read as ones. */
-const DR6_FIXED = 0xffff_0ff0;
-/** Bit of DR7 that reads as one. */
-const DR7_FIXED = 0x400;
 
 const clts = ended((i) => {
   const { f } = i;

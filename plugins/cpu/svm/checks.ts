@@ -6,7 +6,7 @@
 import { CR4_IMPLEMENTED } from "../microcode/control.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { EFER_IMPLEMENTED, validPat } from "../microcode/msr.ts";
-import { EventFormat } from "../microcode/raise.ts";
+import { EventFormat, Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Efer } from "../microcode/registers.ts";
 import { Attr, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
@@ -19,9 +19,12 @@ import { Control, IntControl, Save, SaveSegment } from "./vmcb.ts";
 const IOPM_BYTES = 0x3000;
 const MSRPM_BYTES = 0x2000;
 
-/** Exceptions that exist: vector 3 types other than these cannot be injected. */
-const NOT_EXCEPTIONS = (1 << 2) | (1 << 9) | (1 << 15) | (1 << 20) | (1 << 22) | (1 << 23) |
-  (1 << 24) | (1 << 25) | (1 << 26) | (1 << 27) | (1 << 31);
+/**
+ * Vectors below 32 that are no exception of this processor, so that type 3 cannot inject them: 2 is the
+ * NMI's, 21 (#CP) and 29 (#VC) belong to shadow stacks and SEV-ES, which it does not have.
+ */
+const NOT_EXCEPTIONS: number = [2, 9, 15, 20, 21, 22, 23, 24, 25, 26, 27, 29, 31]
+  .reduce((set, vector) => set | (1 << vector), 0);
 
 /** 1 if the VMCB at memory address `vmcb` is illegal. */
 export function illegalVmcb(mc: Microcode, f: FunctionBuilder, vmcb: I32): I32 {
@@ -54,7 +57,10 @@ export function illegalVmcb(mc: Microcode, f: FunctionBuilder, vmcb: I32): I32 {
     f.load32(vmcb, Control.ASID).eqz(),
     beyond(get(Control.IOPM_BASE_PA), IOPM_BYTES),
     beyond(get(Control.MSRPM_BASE_PA), MSRPM_BYTES),
-    illegalEvent(f.load32(vmcb, Control.EVENTINJ)),
+    illegalEvent(
+      f.load32(vmcb, Control.EVENTINJ),
+      longEnabled.and(csAttributes.and(Attr.L).ne(0)),
+    ),
   ];
   const nested = f.load32(vmcb, Control.NESTED_CONTROL).and(1);
   checks.push(
@@ -66,14 +72,19 @@ export function illegalVmcb(mc: Microcode, f: FunctionBuilder, vmcb: I32): I32 {
   return checks.reduce((any, check) => any.or(check));
 }
 
-/** 1 if EVENTINJ asks for an event that cannot be (APM vol. 2, 15.20). */
-function illegalEvent(event: I32): I32 {
+/**
+ * 1 if EVENTINJ asks for an event that cannot be (APM vol. 2, 15.20). Of those impossible in a mode the
+ * manual names #BR in 64-bit mode (`long`), where BOUND does not exist; nor does INTO, so #OF is refused
+ * alike.
+ */
+function illegalEvent(event: I32, long: I32): I32 {
   const vector = event.and(0xff);
   const type = event.and(EventFormat.TYPE);
   const reserved = type.eq(0x100).or(type.geU(0x500));
   const exception = type.eq(EventFormat.EXCEPTION);
   const noVector = vector.gtU(31).or(i32(NOT_EXCEPTIONS).shrU(vector).and(1));
-  return event.shrU(31).and(reserved.or(exception.and(noVector)));
+  const noInstruction = long.and(vector.eq(Vector.OF).or(vector.eq(Vector.BR)));
+  return event.shrU(31).and(reserved.or(exception.and(noVector.or(noInstruction))));
 }
 
 /**

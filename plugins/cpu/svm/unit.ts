@@ -10,7 +10,7 @@ import { BlockHeader, MicroOp } from "../engine/block_layout.ts";
 import { GATE_DPL_CHECKED } from "../microcode/interrupt.ts";
 import { type Microcode, Unwind } from "../microcode/microcode.ts";
 import { blockOf, EventFormat, ripOf, Vector } from "../microcode/raise.ts";
-import { Cr0, Cr4, Efer, Rflags } from "../microcode/registers.ts";
+import { Cr0, Cr4, Dr7, Efer, Rflags } from "../microcode/registers.ts";
 import { FlagsKind } from "../semantics/flags.ts";
 import { DR6_BS, Event, registerAddress, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, type I64, i64, I64T } from "../wasm/mod.ts";
@@ -35,6 +35,11 @@ function setFlags(f: FunctionBuilder, value: I64): void {
   S.flagsKind.set(f, FlagsKind.VALUE);
   S.flagsA.set(f, value.and(Rflags.ARITHMETIC));
   S.rflags.set(f, value.and(Rflags.ALL & ~Rflags.ARITHMETIC).or(Rflags.ONE));
+}
+
+/** 1 in PAE paging that is not long mode's. */
+function usesPdptes(f: FunctionBuilder): I32 {
+  return S.efer.has(f, Efer.LMA).eqz().and(S.cr4.has(f, Cr4.PAE)).and(S.cr0.has(f, Cr0.PG));
 }
 
 /** Gives the SVM functions their bodies. */
@@ -84,10 +89,14 @@ export function defineSvm(mc: Microcode): void {
     setFlags(f, f.load64(area, Save.RFLAGS).and(~Rflags.VM));
     S.rip.set(f, f.load64(area, Save.RIP));
     S.pat.set(f, f.load64(area, Save.G_PAT));
-    S.dr7.set(f, 0x400);
+    S.dr7.set(f, Dr7.FIXED);
     S.cpl.set(f, 0);
     f.call(mc.selectContext, 0);
     f.call(mc.updateMode);
+    // A host in PAE mode gets its page-directory pointers from memory again; bad ones shut it down.
+    f.if(usesPdptes(f), () => {
+      f.if(f.call(mc.readPdptes, S.cr3.get(f)).eqz(), () => S.events.or(f, Event.SHUTDOWN));
+    });
     // With TF set VMRUN traps when it is over (APM vol. 2, 15.5.1).
     f.if(S.rflags.has(f, Rflags.TF), () => {
       S.trapBits.set(f, DR6_BS);
@@ -170,8 +179,7 @@ export function defineSvm(mc: Microcode): void {
     f.call(mc.updateMode);
 
     // Without nested paging the PAE entries are read now, and bad ones are illegal state.
-    const pae = S.efer.has(f, Efer.LMA).eqz().and(S.cr4.has(f, Cr4.PAE)).and(guestCr0.has(Cr0.PG));
-    f.if(pae.and(S.nestedPaging.get(f).eqz()), () => {
+    f.if(usesPdptes(f).and(S.nestedPaging.get(f).eqz()), () => {
       f.if(f.call(mc.readPdptes, S.cr3.get(f)).eqz(), () => {
         f.store64(vmcb, SVM_EXIT_INVALID, Control.EXITCODE);
         f.store64(vmcb, 0, Control.EXITINTINFO);

@@ -15,8 +15,9 @@ import {
   SegmentUse,
 } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
+import { Dr6, Dr7 } from "../microcode/registers.ts";
 import { useOf } from "../microcode/segments.ts";
-import { type FunctionBuilder, type I32, i32 } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
 import { Save, SaveSegment } from "./vmcb.ts";
 
 /** Segments that VMRUN and #VMEXIT switch. */
@@ -69,6 +70,9 @@ const move = (f: FunctionBuilder, to: I32, toOffset: number, from: I32, fromOffs
 
 const state = i32(0);
 
+/** Bases are sign-extended from bit 47, not checked (APM vol. 2, 15.5.1). */
+const canonical = (address: I64): I64 => address.shl(16).shrS(16);
+
 function storeSegment(f: FunctionBuilder, area: I32, segment: number, offset: number): void {
   const at = segmentAddress(segment);
   f.store16(area, f.load32(0, at + SegmentField.SELECTOR), offset + SaveSegment.SELECTOR);
@@ -91,7 +95,7 @@ function loadSegment(
   f.store32(0, f.load32(area, offset + SaveSegment.LIMIT), at + SegmentField.LIMIT);
   const everything = i32(SegmentUse.READ | SegmentUse.WRITE);
   f.store32(0, real.select(everything, useOf(attributes)), at + SegmentField.USE);
-  move(f, state, at + SegmentField.BASE, area, offset + SaveSegment.BASE);
+  f.store64(0, canonical(f.load64(area, offset + SaveSegment.BASE)), at + SegmentField.BASE);
 }
 
 function storeTables(f: FunctionBuilder, area: I32): void {
@@ -103,9 +107,9 @@ function storeTables(f: FunctionBuilder, area: I32): void {
 
 function loadTables(f: FunctionBuilder, area: I32): void {
   S.gdtLimit.set(f, f.load32(area, Save.GDTR + SaveSegment.LIMIT).and(0xffff));
-  move(f, state, S.gdtBase.address, area, Save.GDTR + SaveSegment.BASE);
+  S.gdtBase.set(f, canonical(f.load64(area, Save.GDTR + SaveSegment.BASE)));
   S.idtLimit.set(f, f.load32(area, Save.IDTR + SaveSegment.LIMIT).and(0xffff));
-  move(f, state, S.idtBase.address, area, Save.IDTR + SaveSegment.BASE);
+  S.idtBase.set(f, canonical(f.load64(area, Save.IDTR + SaveSegment.BASE)));
 }
 
 /** Stores what both worlds have. RFLAGS and RIP are the caller's. */
@@ -127,9 +131,11 @@ export function storeGuestOnly(f: FunctionBuilder, area: I32): void {
   for (const [address, offset] of GUEST_ONLY) move(f, area, offset, state, address);
 }
 
-/** Loads CR2, DR6, DR7. */
+/** Loads CR2, DR6, DR7; bits of the latter two that do not exist read as they always do. */
 export function loadGuestOnly(f: FunctionBuilder, area: I32): void {
-  for (const [address, offset] of GUEST_ONLY) move(f, state, address, area, offset);
+  S.cr2.set(f, f.load64(area, Save.CR2));
+  S.dr6.set(f, f.load64(area, Save.DR6).and(Dr6.WRITABLE).or(Dr6.FIXED));
+  S.dr7.set(f, f.load64(area, Save.DR7).and(Dr7.WRITABLE).or(Dr7.FIXED));
 }
 
 /** VMSAVE. */
