@@ -24,6 +24,15 @@ export interface InterruptController {
   hasInjectable?(vcpu: Vcpu): boolean;
   /** Takes the waiting interrupt, as INTA does, and returns its vector, 0 to 255. */
   acknowledge(vcpu: Vcpu): number;
+  /**
+   * The task priority class, CR8 bits 3:0. Without these methods the vendor keeps CR8, and it has no
+   * effect.
+   */
+  taskPriority?(vcpu: Vcpu): number;
+  /** Writes CR8, 0 to 15. Interrupts may become deliverable: the controller requests as above. */
+  setTaskPriority?(vcpu: Vcpu, priority: number): void;
+  /** Whether an interrupt waits for a lower task priority, so that a write of CR8 must be noticed. */
+  waitsForTaskPriority?(vcpu: Vcpu): boolean;
 }
 
 /** The interrupt controller. Without one a VM has no external interrupts. */

@@ -1,0 +1,63 @@
+/**
+ * Local APICs: xAPIC and x2APIC, one for each vCPU.
+ *
+ * All registers are there with their access rules and reset values, AMD's and Intel's where the two
+ * differ ({@linkcode LapicOptions.vendor}): delivery modes, shorthands, physical and logical
+ * destinations (flat, cluster, x2APIC), lowest priority with focus processors, the timer in its three
+ * modes, the local vector table, errors, spurious interrupts, EOI messages and their suppression, the
+ * APIC base MSR, INIT and start-up messages, and message-signalled interrupts. The plugin is the
+ * provider of the core's slot for the interrupt controller; where there is a `pic({ wiring: "apic" })`,
+ * its output is LINT0 of all local APICs.
+ *
+ * Each one's registers are one page of host physical memory in the architectural layout
+ * ({@linkcode Lapic.pageHpa}): a processor that accelerates interrupts can use the very page as its
+ * backing page. Plugins for such processors find local APICs in {@linkcode lapicSlot}; take the delivery
+ * of fixed interrupts over with {@linkcode deliverInterruptHook}; hear of modes and IDs in
+ * {@linkcode lapicChangedHook}; hand back what hardware leaves to software with
+ * {@linkcode Lapic.replayWrite}, {@linkcode Lapic.sendIpi} and {@linkcode Lapic.acceleratedEnd}; and mind
+ * {@linkcode LapicInhibit}. Hardware may change IRR, ISR, TMR, TPR and PPR in the page at any time.
+ *
+ * Limits: no system management mode, so a system management interrupt stops the vCPU with an
+ * `UnimplementedError`; no remote read; a TSC deadline is not worked out anew when the guest writes its
+ * time-stamp counter after it. An INIT is not held back while a guest's own hypervisor has GIF clear.
+ *
+ * @example
+ * ```ts
+ * import { lapic } from "@trapline/trapline/lapic";
+ *
+ * const plugin = lapic({ vendor: "intel", tscDeadline: true });
+ * console.assert(plugin.name === "lapic");
+ * ```
+ *
+ * @module
+ */
+
+export { ApicBase, DEFAULT_APIC_BASE, LapicMode, MSR_APIC_BASE } from "./base.ts";
+export { ApicBus } from "./bus.ts";
+export {
+  deliverInterruptHook,
+  endOfInterruptHook,
+  eoiMessageHook,
+  type LapicChange,
+  lapicChangedHook,
+  lapicSlot,
+  taskPriorityHook,
+} from "./hooks.ts";
+export { LapicInhibit } from "./inhibits.ts";
+export { extendedLogicalId, Lapic, type LapicBoard, type LapicSaved } from "./lapic.ts";
+export { ApicMessage, BROADCAST, Icr, MessageType, Shorthand, WIDE_BROADCAST } from "./message.ts";
+export { RegisterPage } from "./page.ts";
+export { lapic, type LapicOptions } from "./plugin.ts";
+export {
+  type Access,
+  ApicError,
+  Extended,
+  type LapicFeatures,
+  LapicRegister,
+  type LapicVendor,
+  Lvt,
+  RegisterMap,
+  type RegisterRow,
+  Svr,
+} from "./registers.ts";
+export { ApicTimer, type ApicTimerSaved, divisorOf, TimerMode } from "./timer.ts";
