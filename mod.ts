@@ -37,6 +37,7 @@ export { svm } from "./plugins/svm/mod.ts";
 export { pic, type PicOptions } from "./plugins/pic/mod.ts";
 export { COM, serial, SerialInput, type SerialOptions } from "./plugins/serial/mod.ts";
 export { debugExit, type DebugExitOptions } from "./plugins/debugexit/mod.ts";
+export { perfCounters } from "./plugins/perfctr/mod.ts";
 export { fwCfg, type FwCfgOptions } from "./plugins/fwcfg/mod.ts";
 export { testDevice } from "./plugins/testdev/mod.ts";
 export { flat, type FlatEntry, type FlatOptions } from "./plugins/flat/mod.ts";

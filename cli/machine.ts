@@ -11,6 +11,7 @@ import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
 import { elf, type ImageOptions, loadImage, multiboot } from "../plugins/multiboot/mod.ts";
+import { perfCounters } from "../plugins/perfctr/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
 import { postMortem } from "../plugins/postmortem/mod.ts";
 import { profile } from "../plugins/profile/mod.ts";
@@ -30,6 +31,7 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["pic", pic],
   ["serial", serial],
   ["debugexit", debugExit],
+  ["perfctr", perfCounters],
   ["fwcfg", fwCfg],
   ["testdev", testDevice],
   ["profile", profile],
@@ -64,6 +66,7 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     vendor(),
     pic(),
     debugExit(),
+    perfCounters(),
     fwCfg(),
     testDevice(),
     serial(options.serial),
