@@ -31,6 +31,14 @@ export function fileError(status: number, what: string, path: string, error: unk
   return new CliError(status, `${what} "${path}": ${fileProblem(error)}`);
 }
 
+/** Standard output cannot be written to. */
+export function outputError(error: unknown): CliError {
+  const message = error instanceof Deno.errors.BrokenPipe
+    ? "nobody reads standard output any more"
+    : `standard output: ${fileProblem(error)}`;
+  return new CliError(Status.OUTPUT, message);
+}
+
 function fileProblem(error: unknown): string {
   if (error instanceof Deno.errors.NotFound) return "no such file";
   if (error instanceof Deno.errors.IsADirectory) return "it is a folder";

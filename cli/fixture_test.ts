@@ -29,7 +29,7 @@ export class FakeIo implements CliIo {
   /** Everything in order: what went out, and where. */
   readonly log: [where: "out" | "err", text: string][] = [];
   readonly #files: Readonly<Record<string, Uint8Array | Error>>;
-  readonly #handlers: Set<() => void> = new Set();
+  readonly #handlers: Set<(what: "Ctrl-C" | "SIGTERM") => void> = new Set();
   readonly #decoder: TextDecoder = new TextDecoder();
   #left: number;
 
@@ -53,8 +53,8 @@ export class FakeIo implements CliIo {
     return this.#handlers.size;
   }
 
-  interrupt(): void {
-    for (const handler of this.#handlers) handler();
+  interrupt(what: "Ctrl-C" | "SIGTERM" = "Ctrl-C"): void {
+    for (const handler of this.#handlers) handler(what);
   }
 
   readFile(path: string): Promise<Uint8Array> {
@@ -89,7 +89,7 @@ export class FakeIo implements CliIo {
     this.raw.push(raw);
   }
 
-  onInterrupt(handler: () => void): () => void {
+  onInterrupt(handler: (what: "Ctrl-C" | "SIGTERM") => void): () => void {
     this.#handlers.add(handler);
     return () => this.#handlers.delete(handler);
   }

@@ -26,7 +26,7 @@ export function runHelp(): string {
 
 Runs a multiboot 1 image, an ELF executable, a boot sector or a flat binary. The guest's console
 (COM1) is on standard output and input, the profile of its exits comes on standard error at the end.
-Ctrl-C ends the run with the profile so far; twice, at once.
+Ctrl-C and SIGTERM end the run with the profile so far; twice, at once.
 
 Options:
 ${describeOptions(RUN_OPTIONS)}

@@ -18,9 +18,12 @@ export interface CliIo {
   readFile(path: string): Promise<Uint8Array>;
   /** Opens a file to be written later, so that it is known now whether it can be. */
   openForWriting(path: string): Promise<OutputFile>;
-  /** Writes to standard output, all of it. Throws `Deno.errors.BrokenPipe` if nobody reads it. */
+  /**
+   * Writes to standard output, all of it. Throws `Deno.errors.BrokenPipe` if nobody reads it, and
+   * other errors if it cannot be written for other reasons.
+   */
   stdout(bytes: Uint8Array): void;
-  /** Writes to standard error, all of it. */
+  /** Writes to standard error, all of it; what cannot be written is lost, for nobody can be told. */
   stderr(text: string): void;
   /** Standard input, if there is one. */
   readonly stdin: ReadableStream<Uint8Array> | undefined;
@@ -32,8 +35,11 @@ export interface CliIo {
   };
   /** Has a terminal hand on keys as they are pressed, Ctrl-C excepted. */
   setRaw(raw: boolean): void;
-  /** Calls `handler` at each Ctrl-C, until the function returned is called. */
-  onInterrupt(handler: () => void): () => void;
+  /**
+   * Calls `handler` at each Ctrl-C and each request to terminate (SIGTERM), which it is told by name,
+   * until the function returned is called.
+   */
+  onInterrupt(handler: (what: "Ctrl-C" | "SIGTERM") => void): () => void;
   /** Ends the process at once. */
   exit(status: number): void;
   /** Milliseconds, for measuring. */
@@ -55,7 +61,13 @@ export function denoIo(): CliIo {
       };
     },
     stdout: (bytes) => writeAllSync(Deno.stdout, bytes),
-    stderr: (text) => writeAllSync(Deno.stderr, new TextEncoder().encode(text)),
+    stderr(text) {
+      try {
+        writeAllSync(Deno.stderr, new TextEncoder().encode(text));
+      } catch {
+        // There is no other place to say it.
+      }
+    },
     stdin: Deno.stdin.readable,
     terminal: {
       stdin: Deno.stdin.isTerminal(),
@@ -64,8 +76,16 @@ export function denoIo(): CliIo {
     },
     setRaw: (raw) => Deno.stdin.setRaw(raw, { cbreak: raw }),
     onInterrupt(handler) {
-      Deno.addSignalListener("SIGINT", handler);
-      return () => Deno.removeSignalListener("SIGINT", handler);
+      const interrupted = () => handler("Ctrl-C");
+      const terminated = () => handler("SIGTERM");
+      // Windows has no SIGTERM that a program could hear.
+      const both = Deno.build.os !== "windows";
+      Deno.addSignalListener("SIGINT", interrupted);
+      if (both) Deno.addSignalListener("SIGTERM", terminated);
+      return () => {
+        Deno.removeSignalListener("SIGINT", interrupted);
+        if (both) Deno.removeSignalListener("SIGTERM", terminated);
+      };
     },
     exit: (status) => Deno.exit(status),
     now: () => performance.now(),

@@ -10,7 +10,13 @@ import { debugExit } from "../plugins/debugexit/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
-import { elf, type ImageOptions, loadImage, multiboot } from "../plugins/multiboot/mod.ts";
+import {
+  elf,
+  type ImageOptions,
+  loadImage,
+  multiboot,
+  UnknownFormatError,
+} from "../plugins/multiboot/mod.ts";
 import { perfCounters } from "../plugins/perfctr/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
 import { postMortem } from "../plugins/postmortem/mod.ts";
@@ -18,7 +24,8 @@ import { profile } from "../plugins/profile/mod.ts";
 import { serial, type SerialOptions } from "../plugins/serial/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
 import { testDevice } from "../plugins/testdev/mod.ts";
-import { usageError } from "./errors.ts";
+import { CliError, usageError } from "./errors.ts";
+import { Status } from "./statuses.ts";
 
 /** The vendors, by the names that `--vendor` takes. */
 export const VENDORS: { readonly [name: string]: () => Plugin } = { svm, metal };
@@ -105,10 +112,15 @@ export function makeImage(bytes: Uint8Array, choice: ImageChoice, options: Image
     for (const [name, value] of [["--entry", choice.entry], ["--load-address", choice.address]]) {
       if (value !== undefined) throw usageError(`${name} is for --format flat`);
     }
-    return (format === "multiboot" ? multiboot : format === "elf" ? elf : loadImage)(
-      bytes,
-      options,
-    );
+    try {
+      return (format === "multiboot" ? multiboot : format === "elf" ? elf : loadImage)(
+        bytes,
+        options,
+      );
+    } catch (error) {
+      if (!(error instanceof UnknownFormatError)) throw error;
+      throw new CliError(Status.INPUT, `${error.message}; --format flat takes any bytes`);
+    }
   }
   const mode = ENTRIES.find((name) => name === (choice.entry ?? "real"));
   if (mode === undefined) {

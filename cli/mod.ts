@@ -14,7 +14,7 @@
  * @module
  */
 
-import { toCliError, usageError } from "./errors.ts";
+import { outputError, toCliError, usageError } from "./errors.ts";
 import { MAIN_HELP, runHelp } from "./help.ts";
 import { type CliIo, denoIo } from "./io.ts";
 import { PLUGINS } from "./machine.ts";
@@ -46,7 +46,11 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
 
 async function command(args: readonly string[], io: CliIo): Promise<number> {
   const print = (text: string): number => {
-    io.stdout(new TextEncoder().encode(text));
+    try {
+      io.stdout(new TextEncoder().encode(text));
+    } catch (error) {
+      throw outputError(error);
+    }
     return Status.OK;
   };
   const [name, ...rest] = args;

@@ -132,6 +132,15 @@ Deno.test("Ctrl-C ends the run with the profile so far", async () => {
   assertEquals(io.exits, []);
 });
 
+Deno.test("SIGTERM does the same", async () => {
+  const io = new FakeIo();
+  const done = main(["run", guest("spin")], io);
+  await until(() => io.out.includes("for ever"));
+  io.interrupt("SIGTERM");
+  assertEquals(await done, 130);
+  assertMatch(io.err, /^trapline: stopped with vCPU 0 .*: SIGTERM\n/);
+});
+
 Deno.test("Ctrl-C before the guest runs counts, too; the second ends at once", async () => {
   const io = new FakeIo();
   const done = main(["run", guest("spin")], io);
@@ -160,6 +169,10 @@ Deno.test("a reader of stdout that is gone ends the run", async () => {
   const { status, err } = await cli(["run", guest("tour")], { stdoutLimit: 100 });
   assertEquals(status, 74);
   assertStringIncludes(err, "nobody reads standard output any more");
+  for (const command of [["--help"], ["run", "--help"], ["plugins"], ["--version"]]) {
+    const { status, err } = await cli(command, { stdoutLimit: 5 });
+    assertEquals([status, err], [74, "trapline: nobody reads standard output any more\n"]);
+  }
 });
 
 // mov dx, 3F8h; mov al, 'h'; out dx, al; out F4h, al; hlt
@@ -224,7 +237,7 @@ const WRONG: [what: string, args: string[], status: number, message: string][] =
   ["a folder", ["run", "/"], 66, 'image "/": it is a folder'],
   ["no permission", ["run", "forbidden"], 66, "no permission"],
   ["missing module", ["run", "TOUR", "--module=nope"], 66, 'module "nope": no such file'],
-  ["bad image", ["run", "text"], 66, 'image "text": the file: its 12 bytes'],
+  ["bad image", ["run", "text"], 66, "sector; --format flat takes any bytes"],
   ["empty image", ["run", "empty"], 66, 'image "empty": the file: its 0 bytes'],
   ["truncated image", ["run", "truncated"], 66, 'image "truncated": '],
   ["not multiboot", ["run", "text", "--format=multiboot"], 66, 'image "text": '],

@@ -150,14 +150,14 @@ async function runImage(
     running?.stop({ reason: "stopped", detail });
     interrupt.abort();
   };
-  const terminal = new Terminal(io, () => stop("nobody reads standard output any more"));
+  const terminal = new Terminal(io, ({ message }) => stop(message));
   const raw = settings.stdin && io.stdin !== undefined && io.terminal.stdin;
-  const release = io.onInterrupt(() => {
+  const release = io.onInterrupt((what) => {
     if (interrupt.signal.aborted) {
       if (raw) io.setRaw(false);
       io.exit(Status.INTERRUPTED);
     }
-    stop("Ctrl-C");
+    stop(what);
   });
   try {
     using vm = await makeVm(settings, image, terminal, io);
@@ -226,7 +226,7 @@ async function conclude(
   terminal: Terminal,
   json: OutputFile | undefined,
 ): Promise<number> {
-  const status = terminal.brokenPipe ? Status.OUTPUT : statusOf(result, settings.success);
+  const status = terminal.closed ? Status.OUTPUT : statusOf(result, settings.success);
   const died = GOOD_ENDS.has(result.reason) ? undefined : examine(vm, result);
   const counted = settings.profile ? exitProfile(vm, { wallMs }) : undefined;
   if (!settings.quiet || died !== undefined) {

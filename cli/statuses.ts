@@ -20,7 +20,7 @@ export const Status = {
   OUTPUT: 74,
   /** The limit on instructions was reached; `timeout` has the same. */
   LIMIT: 124,
-  /** Ctrl-C. */
+  /** Ctrl-C or SIGTERM. */
   INTERRUPTED: 130,
   /** The guest halted and nothing can wake it. */
   HALTED: 132,
@@ -36,7 +36,7 @@ export const STATUS_MEANINGS: readonly (readonly [status: number, meaning: strin
   [Status.ERROR, "the framework failed, or met something that it does not implement"],
   [Status.OUTPUT, "standard output or a file cannot be written"],
   [Status.LIMIT, "the limit on instructions was reached"],
-  [Status.INTERRUPTED, "Ctrl-C"],
+  [Status.INTERRUPTED, "Ctrl-C or SIGTERM"],
   [Status.HALTED, "the guest halted and nothing can wake it"],
   [Status.TRIPLE_FAULT, "the guest had a triple fault"],
 ];

@@ -5,6 +5,7 @@
  */
 
 import type { Vm } from "../core/mod.ts";
+import { type CliError, outputError } from "./errors.ts";
 import type { CliIo } from "./io.ts";
 
 const LINE_FEED = 10;
@@ -14,33 +15,32 @@ const PROGRESS_MS = 1000;
 /** Keeps the two apart where both are on one terminal. */
 export class Terminal {
   readonly #io: CliIo;
-  readonly #broken: () => void;
+  readonly #broken: (error: CliError) => void;
   #column = false;
   #shown = false;
-  #brokenPipe = false;
+  #closed = false;
 
-  /** `broken` is called once if nobody reads standard output any more. */
-  constructor(io: CliIo, broken: () => void) {
+  /** `broken` is called once if standard output can no longer be written, with the reason. */
+  constructor(io: CliIo, broken: (error: CliError) => void) {
     this.#io = io;
     this.#broken = broken;
   }
 
-  /** Whether standard output was closed by its reader. */
-  get brokenPipe(): boolean {
-    return this.#brokenPipe;
+  /** Whether standard output can no longer be written. */
+  get closed(): boolean {
+    return this.#closed;
   }
 
   /** What the guest printed. */
   console(bytes: Uint8Array): void {
-    if (this.#brokenPipe || bytes.length === 0) return;
+    if (this.#closed || bytes.length === 0) return;
     this.#hide();
     this.#column = bytes.at(-1) !== LINE_FEED;
     try {
       this.#io.stdout(bytes);
     } catch (error) {
-      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
-      this.#brokenPipe = true;
-      this.#broken();
+      this.#closed = true;
+      this.#broken(outputError(error));
     }
   }
 

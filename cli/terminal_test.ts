@@ -1,5 +1,6 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { scriptedVm } from "../core/testing/mod.ts";
+import type { CliError } from "./errors.ts";
 import { FakeIo } from "./fixture_test.ts";
 import { Terminal } from "./terminal.ts";
 
@@ -53,18 +54,23 @@ Deno.test("without a terminal there is no progress", () => {
   assertEquals(io.log, []);
 });
 
-Deno.test("a reader that is gone is told once, other errors are errors", () => {
+Deno.test("that standard output cannot be written is told once, with the reason", () => {
   let broken = 0;
   const io = new FakeIo({ stdoutLimit: 4 });
   const terminal = new Terminal(io, () => void broken++);
   terminal.console(bytes("1234"));
-  assertEquals([broken, terminal.brokenPipe], [0, false]);
+  assertEquals([broken, terminal.closed], [0, false]);
   terminal.console(bytes("5"));
   terminal.console(bytes("6"));
-  assertEquals([broken, terminal.brokenPipe], [1, true]);
+  assertEquals([broken, terminal.closed], [1, true]);
   const full = new FakeIo();
   full.stdout = () => {
-    throw new Error("disk full");
+    throw new Error("No space left on device (os error 28)");
   };
-  assertThrows(() => new Terminal(full, () => {}).console(bytes("x")), Error, "disk full");
+  let reason: CliError | undefined;
+  new Terminal(full, (error) => reason = error).console(bytes("x"));
+  assertEquals(
+    [reason?.status, reason?.message],
+    [74, "standard output: No space left on device (os error 28)"],
+  );
 });

@@ -82,6 +82,40 @@ Deno.test("Ctrl-C ends a run with the profile so far", async () => {
   assertMatch(err, /\nIO +38 /);
 });
 
+Deno.test({
+  name: "SIGTERM ends a run with the profile so far, too",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const child = command(["--allow-read"], ["run", guest("spin"), "--no-stdin"]).spawn();
+    const reader = child.stdout.getReader();
+    await reader.read();
+    child.kill("SIGTERM");
+    const err = await new Response(child.stderr).text();
+    const { code, signal } = await child.status;
+    await reader.cancel();
+    assertEquals([code, signal], [130, null]);
+    assertMatch(err, /^trapline: stopped .*: SIGTERM\n/);
+    assertMatch(err, /\nIO +38 /);
+  },
+});
+
+Deno.test("a full disk and a closed standard error are no reason for a stack trace", async () => {
+  const full = await Deno.open("/dev/full", { write: true }).catch(() => undefined);
+  if (full === undefined) return; // only Linux has one
+  full.close();
+  const shell = (line: string) =>
+    new Deno.Command("sh", {
+      args: ["-c", `"$0" run --no-prompt --quiet --allow-read cli/mod.ts ${line}`, Deno.execPath()],
+      cwd: ROOT,
+      stdin: "null",
+    }).output();
+  const lost = told(await shell(`run ${guest("tour")} --quiet >/dev/full`));
+  assertEquals(lost.code, 74);
+  assertMatch(lost.err, /^trapline: stopped with .*: standard output: No space left[^\n]*\n$/);
+  const silent = told(await shell(`run ${guest("hang")} 2>/dev/full`));
+  assertEquals([silent.code, silent.out], [132, "hang: halting with interrupts off\n"]);
+});
+
 Deno.test("a death is told in the status and in words", async () => {
   const { code, err } = told(await command(["--allow-read"], ["run", guest("hang")]).output());
   assertEquals(code, 132);

@@ -10,6 +10,9 @@ import { isElf } from "./elf.ts";
 import { findHeader } from "./header.ts";
 import { elf, multiboot } from "./multiboot.ts";
 
+/** A file that no format recognizes. */
+export class UnknownFormatError extends ImageError {}
+
 /** Multiboot 1 images. An ELF file with a broken multiboot header is one, too, and says so. */
 export const multibootLoader: ImageLoader = {
   name: "multiboot",
@@ -43,7 +46,8 @@ export interface LoadImageOptions extends ImageOptions {
  *
  * A flat binary has nothing to recognize it by unless it is a boot sector: use `flat` for it.
  *
- * @throws {ImageError} If no format recognizes it, or it is broken.
+ * @throws {UnknownFormatError} If no format recognizes it.
+ * @throws {ImageError} If it is broken.
  * @throws {ArgumentError} If its format cannot carry a command line or modules that were given.
  */
 export function loadImage(bytes: Uint8Array, options: LoadImageOptions = {}): Image {
@@ -52,7 +56,7 @@ export function loadImage(bytes: Uint8Array, options: LoadImageOptions = {}): Im
   if (loader === undefined) {
     const names = loaders.map(({ name }) => name).join(", ");
     const message = `its ${bytes.length} bytes are of none of the formats known: ${names}`;
-    throw new ImageError(options.name ?? "image", "the file", undefined, message);
+    throw new UnknownFormatError(options.name ?? "image", "the file", undefined, message);
   }
   return loader.load(bytes, rest);
 }

@@ -27,5 +27,12 @@
  */
 
 export { ImageError, type ImageLoader, type ImageModule, type ImageOptions } from "../flat/mod.ts";
-export { elfLoader, LOADERS, loadImage, type LoadImageOptions, multibootLoader } from "./load.ts";
+export {
+  elfLoader,
+  LOADERS,
+  loadImage,
+  type LoadImageOptions,
+  multibootLoader,
+  UnknownFormatError,
+} from "./load.ts";
 export { elf, multiboot } from "./multiboot.ts";
