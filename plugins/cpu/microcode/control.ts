@@ -3,14 +3,14 @@
  *
  * @module
  */
-import { Attr, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
+import { Attr, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, type I64, i64 } from "../wasm/mod.ts";
 import type { Microcode } from "./microcode.ts";
 import { Vector } from "./raise.ts";
 import { Cr0, Cr4, Efer } from "./registers.ts";
 
-/** Bits of CR0 that exist; others must be 0 in 63:32 and are ignored below. */
-const CR0_DEFINED = Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.AM |
+/** Bits of CR0 that can change; ET is always set, bits 63:32 must be 0, others are ignored. */
+export const CR0_WRITABLE: number = Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.NE | Cr0.WP | Cr0.AM |
   Cr0.NW | Cr0.CD | Cr0.PG;
 
 /** Bits of CR4 the processor implements; the others are reserved and raise #GP. */
@@ -43,42 +43,59 @@ export function defineControl(mc: Microcode): void {
     f.if(used, () => faultIf(f, f.call(mc.readPdptes, cr3).eqz()));
   };
 
-  module.body(mc.writeCr0, (f, value) => {
-    const old = S.cr0.get(f);
+  const checkCr0 = (f: FunctionBuilder, value: I64): void => {
     faultIf(f, value.shrU(32).ne(0));
     faultIf(f, value.has(Cr0.PG).and(value.has(Cr0.PE).eqz()));
     faultIf(f, value.has(Cr0.NW).and(value.has(Cr0.CD).eqz()));
     const cr4 = S.cr4.get(f);
     const paging = value.has(Cr0.PG);
-    const was = old.has(Cr0.PG);
-    const code = f.load32(0, segmentAddress(Seg.CS) + SegmentField.ATTRIBUTES);
-    const long = code.and(Attr.L).ne(0);
+    const was = S.cr0.has(f, Cr0.PG);
     f.if(paging.and(was.eqz()), () => {
-      f.if(S.efer.has(f, Efer.LME), () => {
-        // Long mode becomes active: it needs PAE, and 32-bit code to do it from.
-        faultIf(f, cr4.has(Cr4.PAE).eqz().or(long));
-        S.efer.set(f, S.efer.get(f).or(Efer.LMA));
-      });
+      // Long mode is entered from 32-bit code, and it needs PAE.
+      const code = f.load32(0, segmentAddress(Seg.CS) + SegmentField.ATTRIBUTES);
+      const cannot = cr4.has(Cr4.PAE).eqz().or(code.and(Attr.L).ne(0));
+      faultIf(f, S.efer.has(f, Efer.LME).and(cannot));
     });
     f.if(paging.eqz().and(was), () => {
-      faultIf(f, S.mode.get(f).and(1).ne(0));
-      faultIf(f, cr4.has(Cr4.PCIDE));
-      S.efer.set(f, S.efer.get(f).and(~Efer.LMA));
+      faultIf(f, S.mode.has(f, Mode.LONG).or(cr4.has(Cr4.PCIDE)));
     });
+  };
+  const checkCr3 = (f: FunctionBuilder, value: I64): void => {
+    const reserved = withoutFlushBit(f, value).shrU(S.physicalBits.get(f).extendU()).ne(0);
+    faultIf(f, S.efer.has(f, Efer.LMA).and(reserved));
+  };
+  const checkCr4 = (f: FunctionBuilder, value: I64): void => {
+    faultIf(f, value.has(i64(BigInt(CR4_IMPLEMENTED)).xor(-1)));
+    const long = S.efer.has(f, Efer.LMA);
+    faultIf(f, long.and(value.has(Cr4.PAE).eqz()));
+    const pcidOn = value.has(Cr4.PCIDE).and(S.cr4.has(f, Cr4.PCIDE).eqz());
+    faultIf(f, pcidOn.and(long.eqz().or(S.cr3.get(f).has(0xfff))));
+  };
+  module.body(mc.checkCr, (f, n, value) => {
+    f.if(n.eqz(), () => checkCr0(f, value));
+    f.if(n.eq(3), () => checkCr3(f, value));
+    f.if(n.eq(4), () => checkCr4(f, value));
+    f.if(n.eq(8), () => faultIf(f, value.has(~0xf)));
+  });
+
+  module.body(mc.writeCr0, (f, value) => {
+    const old = S.cr0.get(f);
+    const paging = value.has(Cr0.PG);
+    const was = old.has(Cr0.PG);
+    // Long mode becomes active or inactive with paging.
+    f.if(paging.and(was.eqz()).and(S.efer.has(f, Efer.LME)), () => {
+      S.efer.set(f, S.efer.get(f).or(Efer.LMA));
+    });
+    f.if(paging.eqz().and(was), () => S.efer.set(f, S.efer.get(f).and(~Efer.LMA)));
     const changed = old.xor(value);
-    f.if(changed.has(Cr0.PG), () => loadPdptesIfUsed(f, value, cr4, S.cr3.get(f)));
-    S.cr0.set(f, value.and(CR0_DEFINED).or(Cr0.ET));
+    f.if(changed.has(Cr0.PG), () => loadPdptesIfUsed(f, value, S.cr4.get(f), S.cr3.get(f)));
+    S.cr0.set(f, value.and(CR0_WRITABLE).or(Cr0.ET));
     f.if(changed.has(Cr0.PG | Cr0.WP | Cr0.PE), () => f.call(mc.flushTlb));
     f.call(mc.updateMode);
   });
 
   module.body(mc.writeCr3, (f, value) => {
-    const pcid = S.cr4.has(f, Cr4.PCIDE);
-    // Bit 63 with PCIDs says that nothing need be flushed.
-    const clean = pcid.select(value.and((1n << 63n) - 1n), value);
-    f.if(S.efer.has(f, Efer.LMA), () => {
-      faultIf(f, clean.shrU(S.physicalBits.get(f).extendU()).ne(0));
-    });
+    const clean = withoutFlushBit(f, value);
     loadPdptesIfUsed(f, S.cr0.get(f), S.cr4.get(f), clean);
     S.cr3.set(f, clean);
     // Contexts are per ASID, not per PCID, so a change of CR3 always flushes; that is allowed.
@@ -86,13 +103,7 @@ export function defineControl(mc: Microcode): void {
   });
 
   module.body(mc.writeCr4, (f, value) => {
-    const old = S.cr4.get(f);
-    faultIf(f, value.has(i64(BigInt(CR4_IMPLEMENTED)).xor(-1)));
-    const long = S.efer.has(f, Efer.LMA);
-    faultIf(f, long.and(value.has(Cr4.PAE).eqz()));
-    const pcidOn = value.has(Cr4.PCIDE).and(old.has(Cr4.PCIDE).eqz());
-    faultIf(f, pcidOn.and(long.eqz().or(S.cr3.get(f).has(0xfff))));
-    const changed = old.xor(value);
+    const changed = S.cr4.get(f).xor(value);
     const paging = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.SMEP | Cr4.SMAP | Cr4.PCIDE;
     f.if(changed.has(Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.SMEP), () => {
       loadPdptesIfUsed(f, S.cr0.get(f), value, S.cr3.get(f));
@@ -101,4 +112,9 @@ export function defineControl(mc: Microcode): void {
     f.if(changed.has(paging), () => f.call(mc.flushTlb));
     f.call(mc.updateMode);
   });
+}
+
+/** CR3 without bit 63, which with PCIDs says that nothing need be flushed. */
+function withoutFlushBit(f: FunctionBuilder, value: I64): I64 {
+  return S.cr4.has(f, Cr4.PCIDE).select(value.and((1n << 63n) - 1n), value);
 }

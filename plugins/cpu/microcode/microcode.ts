@@ -105,11 +105,13 @@ export interface Routines {
 
   // Control registers, MSRs, ports (microcode/control.ts, microcode/msr.ts, microcode/port.ts).
 
-  /** `(value)`: MOV to CR0, raising #GP for values that may not be. */
+  /** `(n, value)`: raises #GP unless `value` may be moved to CRn as the processor is now. */
+  readonly checkCr: Fn<[I, L]>;
+  /** `(value)`: MOV to CR0 of a checked value. */
   readonly writeCr0: Fn<[L]>;
-  /** `(value)`: MOV to CR3. */
+  /** `(value)`: MOV to CR3 of a checked value; #GP for bad PAE entries. */
   readonly writeCr3: Fn<[L]>;
-  /** `(value)`: MOV to CR4. */
+  /** `(value)`: MOV to CR4 of a checked value; #GP for bad PAE entries. */
   readonly writeCr4: Fn<[L]>;
   /** `(cr3)`: loads the four PAE page-directory-pointer entries; 0 if one of them is bad. */
   readonly readPdptes: Fn<[L], I>;
@@ -333,6 +335,7 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   codeBreakpoint: [[], I32T],
   dataBreakpoint: [[I64T, I32T, I32T], undefined],
   portBreakpoint: [[I32T, I32T], undefined],
+  checkCr: [[I32T, I64T], undefined],
   writeCr0: [[I64T], undefined],
   writeCr3: [[I64T], undefined],
   writeCr4: [[I64T], undefined],

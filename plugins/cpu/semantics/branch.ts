@@ -188,7 +188,7 @@ function softInterrupt(i: Instruction, event: I32): void {
   i.leaveAsIs();
 }
 
-/** An exception intercept counts for INT3, INTO and INT1 as well. */
+/** Exits of INT3, INTO and BOUND report nRIP as those of instructions do. */
 function interceptException(i: Instruction, vector: number): void {
   intercept(i, InterceptWord.EXCEPTIONS, 1 << vector, SvmExit.EXCEPTION + vector);
 }
@@ -219,8 +219,8 @@ const int3: Semantics = {
 const int1: Semantics = {
   ends: true,
   emit: (i) => {
+    // Its #DB takes no exception intercept (APM vol. 2, 15.12.2).
     intercept(i, InterceptWord.MISC2, Misc2.ICEBP, SvmExit.ICEBP);
-    interceptException(i, Vector.DB);
     // A breakpoint that the shadow of MOV SS has held back is reported together with it.
     const { f } = i;
     f.if(
@@ -253,12 +253,23 @@ const into: Semantics = {
 const bound: Semantics = {
   addressSize: true,
   code: true,
+  ends: true,
   emit: (i) => {
     const { bits } = i;
     const index = i.signed(0);
     const lower = i.load(bits, i.addressAt(i64(0), bits / 8, 0)).signExtend(bits);
     const upper = i.load(bits, i.addressAt(i64(bits / 8), bits / 8, 0)).signExtend(bits);
-    i.faultIf(index.ltS(lower).or(index.gtS(upper)), Vector.BR);
+    i.f.if(
+      index.ltS(lower).or(index.gtS(upper)),
+      () => {
+        // Of faults, only this one's intercept reports nRIP (APM vol. 2, 15.7.1).
+        interceptException(i, Vector.BR);
+        i.raise(Vector.BR);
+      },
+      undefined,
+      "unlikely",
+    );
+    i.branchNotTaken();
   },
 };
 

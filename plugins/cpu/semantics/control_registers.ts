@@ -7,9 +7,10 @@ import { Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Dr6, Dr7 } from "../microcode/registers.ts";
 import { S } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
+import { CR0_WRITABLE } from "../microcode/control.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
-import { type I32, i32, type I64, i64, I64T } from "../wasm/mod.ts";
+import { type I32, i32, type I64, I64T } from "../wasm/mod.ts";
 import type { Instruction, Semantics } from "./instruction.ts";
 import { exitGuest, intercept } from "./intercept.ts";
 import { checkUmip, ended, privileged } from "./privilege.ts";
@@ -22,14 +23,20 @@ function interceptRegister(i: Instruction, word: number, shift: number, code: nu
   f.if(
     wanted,
     () => {
-      // EXITINFO1: 63 = MOV CR, 3:0 the register (APM vol. 2, 15.8.1).
-      const gpr = i.registerNumber(shift === 16 ? 1 : 0).and(15);
-      const flag = word === InterceptWord.CR ? i64(1n << 63n) : i64(0);
-      exitGuest(i, n.add(code), flag.or(gpr.extendU()));
+      const operand = shift === 16 ? 1 : 0;
+      const info = word === InterceptWord.CR
+        ? movCrInfo(i, operand)
+        : i.registerNumber(operand).and(15).extendU();
+      exitGuest(i, n.add(code), info);
     },
     undefined,
     "unlikely",
   );
+}
+
+/** EXITINFO1 of a MOV CR: 63 = MOV CR, 3:0 the register (APM vol. 2, 15.8.1). */
+function movCrInfo(i: Instruction, operand: number): I64 {
+  return i.registerNumber(operand).and(15).extendU().or(1n << 63n);
 }
 
 const CRS: readonly (readonly [number, Field64])[] = [
@@ -67,26 +74,31 @@ const V_INTR_MASKING = 0x100_0000;
 /** A selective CR0 write is one that changes more than TS and MP. */
 function interceptSelective(i: Instruction, value: I64): void {
   const { f } = i;
-  const changed = S.cr0.get(f).xor(value).has(0xffff_ffff & ~(Cr0.TS | Cr0.MP));
+  const changed = S.cr0.get(f).xor(value).has(CR0_WRITABLE & ~(Cr0.TS | Cr0.MP));
   const wanted = S.guestMode.get(f)
     .and(interceptWord(f, InterceptWord.MISC1).and(Misc1.CR0_SEL_WRITE).ne(0))
     .and(changed);
-  f.if(wanted, () => exitGuest(i, i32(SvmExit.CR0_SEL_WRITE)), undefined, "unlikely");
+  f.if(
+    wanted,
+    () => exitGuest(i, i32(SvmExit.CR0_SEL_WRITE), movCrInfo(i, 1)),
+    undefined,
+    "unlikely",
+  );
 }
 
 const movToCr = ended((i) => {
   const { f, mc } = i;
   const n = existingCr(i);
-  interceptRegister(i, InterceptWord.CR, 16, SvmExit.CR_WRITE);
   const value = i.unsigned(1);
-  f.if(n.eq(0), () => interceptSelective(i, value));
   i.spill();
+  f.call(mc.checkCr, n, value);
+  interceptRegister(i, InterceptWord.CR, 16, SvmExit.CR_WRITE);
+  f.if(n.eq(0), () => interceptSelective(i, value));
   f.if(n.eq(0), () => f.call(mc.writeCr0, value));
   f.if(n.eq(2), () => S.cr2.set(f, value));
   f.if(n.eq(3), () => f.call(mc.writeCr3, value));
   f.if(n.eq(4), () => f.call(mc.writeCr4, value));
   f.if(n.eq(8), () => {
-    i.faultIf(value.has(~0xf), Vector.GP, 0);
     const masking = S.guestMode.get(f).and(S.intControl.has(f, V_INTR_MASKING));
     f.if(S.avicPage.get(f).ne(0), () => f.call(mc.avicWriteTpr, value.wrap().shl(4)), () => {
       f.if(
@@ -143,10 +155,10 @@ const movToDr = ended((i) => {
   const { f, mc } = i;
   const n = debugRegister(i);
   generalDetect(i);
-  interceptRegister(i, InterceptWord.DR, 16, SvmExit.DR_WRITE);
   const value = i.unsigned(1);
+  i.faultIf(n.geU(4).and(value.shrU(32).ne(0)), Vector.GP, 0);
+  interceptRegister(i, InterceptWord.DR, 16, SvmExit.DR_WRITE);
   f.if(n.ltU(4), () => f.store64(n.shl(3), value, S.dr), () => {
-    i.faultIf(value.shrU(32).ne(0), Vector.GP, 0);
     f.if(
       n.eq(6),
       () => S.dr6.set(f, value.and(Dr6.WRITABLE).or(Dr6.FIXED)),
@@ -176,10 +188,10 @@ const smsw = ended((i) => {
 const lmsw = ended((i) => {
   const { f, mc } = i;
   privileged(i);
-  const source = i.unsigned(0).and(15);
   intercept(i, InterceptWord.CR, 0x1_0000, SvmExit.CR_WRITE);
   // LMSW takes the selective intercept whatever it changes.
   intercept(i, InterceptWord.MISC1, Misc1.CR0_SEL_WRITE, SvmExit.CR0_SEL_WRITE);
+  const source = i.unsigned(0).and(15);
   const old = S.cr0.get(f);
   i.spill();
   f.call(mc.writeCr0, old.and(~0xe).or(source));

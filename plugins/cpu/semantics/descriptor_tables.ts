@@ -66,8 +66,8 @@ const storeSelector = (segment: number, bit: number, code: number): Semantics =>
 const lldt = ended((i) => {
   protectedOnly(i);
   privileged(i);
-  const selector = i.unsigned(0).wrap();
   intercept(i, InterceptWord.MISC1, Misc1.LDTR_WRITE, SvmExit.LDTR_WRITE);
+  const selector = i.unsigned(0).wrap();
   i.spill();
   i.f.call(i.mc.loadLdt, selector);
 });
@@ -75,8 +75,8 @@ const lldt = ended((i) => {
 const ltr = ended((i) => {
   protectedOnly(i);
   privileged(i);
-  const selector = i.unsigned(0).wrap();
   intercept(i, InterceptWord.MISC1, Misc1.TR_WRITE, SvmExit.TR_WRITE);
+  const selector = i.unsigned(0).wrap();
   i.spill();
   i.f.call(i.mc.loadTask, selector);
 });
