@@ -5,17 +5,39 @@
  */
 
 import { describeOptions } from "./arguments.ts";
+import { LAB_OPTIONS } from "./lab.ts";
 import { RUN_OPTIONS } from "./run.ts";
-import { STATUS_MEANINGS } from "./statuses.ts";
+import { Status, STATUS_MEANINGS } from "./statuses.ts";
 
 /** For `trapline --help`. */
 export const MAIN_HELP: string = `Trapline runs virtual machines and shows their exits.
 
   trapline run IMAGE [OPTIONS]  run an image, then print the profile of its exits
+  trapline lab [PATCH…]         run guests with and without patches, print the difference
+  trapline patches              list the patches
   trapline plugins              list the plugins
   trapline --version            print the version
   trapline run --help           print the options and exit statuses of run
+  trapline lab --help           print the options of lab
 `;
+
+/** For `trapline lab --help`. */
+export function labHelp(): string {
+  return `trapline lab [PATCH…] [OPTIONS]
+
+Runs each patch's guests as the hypervisor was before the patch, as it is after it, and in versions
+that were discussed, and prints one table of exits for each guest: before, after, difference. Without
+a patch, all are run; "trapline patches" lists them. The same command prints the same on every machine.
+
+Options:
+${describeOptions(LAB_OPTIONS)}
+
+Exit status:
+  ${Status.OK}  done
+  ${Status.DIFFERENT}  a patch changed what its guest sees, though it must not
+Others are those of run.
+`;
+}
 
 /** For `trapline run --help`. */
 export function runHelp(): string {

@@ -1,12 +1,13 @@
 /**
  * The command line: `trapline run IMAGE` runs an image in a virtual machine and prints the profile of
- * its exits.
+ * its exits; `trapline lab` runs guests with and without hypervisor patches and prints the difference.
  *
  * ```sh
  * deno run --allow-read jsr:@trapline/trapline/cli run kernel.elf
  * ```
  *
- * It needs permission to read the image, and to write the file that `--json` names; nothing else.
+ * It needs permission to read the image, and to write the files that `--json` and `--html`
+ * name; nothing else.
  *
  * {@linkcode main} is the whole program; what it needs of the world it is given as a {@linkcode CliIo},
  * so that it can be run inside another program.
@@ -15,8 +16,9 @@
  */
 
 import { outputError, toCliError, usageError } from "./errors.ts";
-import { MAIN_HELP, runHelp } from "./help.ts";
+import { labHelp, MAIN_HELP, runHelp } from "./help.ts";
 import { type CliIo, denoIo } from "./io.ts";
+import { lab, listPatches } from "./lab.ts";
 import { PLUGINS } from "./machine.ts";
 import { run } from "./run.ts";
 import { Status } from "./statuses.ts";
@@ -38,11 +40,14 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
     return await command(args, io);
   } catch (error) {
     const { status, message } = toCliError(error);
-    const hint = status === Status.USAGE ? " (trapline run --help)" : "";
+    const about = args[0] === "lab" ? "lab" : "run";
+    const hint = status === Status.USAGE ? ` (trapline ${about} --help)` : "";
     io.stderr(`trapline: ${message}${hint}\n`);
     return status;
   }
 }
+
+const COMMANDS = "run, lab, patches and plugins";
 
 async function command(args: readonly string[], io: CliIo): Promise<number> {
   const print = (text: string): number => {
@@ -60,6 +65,13 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
       return rest.slice(0, endOfOptions(rest)).includes("--help")
         ? print(runHelp())
         : await run(rest, io);
+    case "lab":
+      return rest.slice(0, endOfOptions(rest)).includes("--help")
+        ? print(labHelp())
+        : await lab(rest, io);
+    case "patches":
+      if (rest.length > 0) throw usageError(`patches: "${rest[0]}" is one word too many`);
+      return print(listPatches());
     case "plugins":
       if (rest.length > 0) throw usageError(`plugins: "${rest[0]}" is one word too many`);
       return print(listPlugins());
@@ -69,9 +81,9 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
     case "help":
       return print(MAIN_HELP);
     case undefined:
-      throw usageError("no command given; there are run and plugins");
+      throw usageError(`no command given; there are ${COMMANDS}`);
     default:
-      throw usageError(`there is no command "${name}"; there are run and plugins`);
+      throw usageError(`there is no command "${name}"; there are ${COMMANDS}`);
   }
 }
 

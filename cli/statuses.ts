@@ -10,6 +10,8 @@ import type { RunEnd } from "../core/mod.ts";
 export const Status = {
   /** The guest ended as it was expected to, or asked for a reset. */
   OK: 0,
+  /** The lab found that a patch changed what the guest sees, though it must not. */
+  DIFFERENT: 2,
   /** The command line is wrong, or asks for what cannot be. */
   USAGE: 64,
   /** A file cannot be read, or is not an image that can be loaded. */
@@ -31,6 +33,7 @@ export const Status = {
 /** What each status means, for the help. */
 export const STATUS_MEANINGS: readonly (readonly [status: number, meaning: string])[] = [
   [Status.OK, "the guest ended with the code given by --success, or asked for a reset"],
+  [Status.DIFFERENT, "the lab: a patch changed what the guest sees, though it must not"],
   [Status.USAGE, "the command line is wrong, or asks for what cannot be"],
   [Status.INPUT, "a file cannot be read, or is not an image that can be loaded"],
   [Status.ERROR, "the framework failed, or met something that it does not implement"],

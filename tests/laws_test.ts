@@ -4,7 +4,8 @@
  * 1. `core/` imports nothing outside `core/`, and holds no vendor's word.
  * 2. A plugin imports `core/mod.ts` and the `mod.ts` of plugins that it declares; never another
  *    plugin's inside.
- * 3. `cli/`, `examples/`, `bench/` and `tests/` import only what a user could import.
+ * 3. `patches/`, `lab/`, `cli/`, `examples/`, `bench/` and `tests/` import only what a user could
+ *    import.
  *
  * Tests and benchmarks beside the code may also import `core/testing/mod.ts`, and tests the `mod.ts` of
  * any plugin. From outside the tree only `@std` may be imported, by the core's tests alone.
@@ -16,8 +17,8 @@ import { assert, assertEquals } from "@std/assert";
 type Tree = ReadonlyMap<string, string>;
 
 const ROOT = new URL("../", import.meta.url);
-const FOLDERS = ["core", "plugins", "cli", "examples", "bench", "tests"];
-const USERS = ["cli", "examples", "bench", "tests"];
+const USERS = ["patches", "lab", "cli", "examples", "bench", "tests"];
+const FOLDERS = ["core", "plugins", ...USERS];
 
 /** Words of one vendor's manual. Manuals themselves are cited as APM and SDM. */
 const VENDOR_WORDS = new Set(
@@ -126,7 +127,7 @@ function checkImport(
     return known || test ? undefined : `belongs to a plugin that "${folder}" does not declare`;
   }
   if (target.startsWith(`${top}/`) || faceOf(target) !== undefined) return undefined;
-  if (target === "cli/mod.ts") return undefined;
+  if (["patches/mod.ts", "lab/mod.ts", "cli/mod.ts"].includes(target)) return undefined;
   return "is not what a user could import";
 }
 

@@ -13,6 +13,8 @@
  * it says itself. 32-bit symbols get a leading underscore, so both widths live in one image. What a
  * guest does not use is dropped by the linker.
  *
+ * The images that patch modules run are also written to `patches/images.ts`.
+ *
  * Images are multiboot 1 ELF32 files without symbols, notes, time stamps or paths. Needs `gcc`, `ld` and
  * `objcopy` for x86-64.
  *
@@ -20,6 +22,7 @@
  */
 
 import { parseArgs } from "@std/cli";
+import { patchImagesCurrent, writePatchImages } from "./patch_images.ts";
 
 /** A guest's sources could not be turned into an image; the message holds the tool's own words. */
 export class GuestBuildError extends Error {
@@ -366,6 +369,7 @@ async function main(): Promise<number> {
   const images = await buildGuests(names);
   if (args["check"] !== true) {
     await write(images, toolchain);
+    await writePatchImages();
     return 0;
   }
   const manifest = await readManifest();
@@ -377,6 +381,7 @@ async function main(): Promise<number> {
     return 0;
   }
   const differences = await compareImages(images);
+  if (!await patchImagesCurrent()) differences.push("patches/images.ts holds other images");
   for (const line of differences) console.error(line);
   if (differences.length === 0) console.log(`${images.size} images as committed`);
   return differences.length === 0 ? 0 : 1;

@@ -14,6 +14,7 @@ import {
   sameToolchain,
   sha256Hex,
 } from "./guests.ts";
+import { patchImagesCurrent } from "./patch_images.ts";
 
 /** How each guest ends when it is given no arguments: a debug-exit status, a reset, or not at all. */
 const ENDINGS: Readonly<Record<string, number | "reset" | "never">> = {
@@ -38,6 +39,10 @@ Deno.test("manifest and images agree", async () => {
     const bytes = await Deno.readFile(imagePath(name));
     assertEquals({ bytes: bytes.length, sha256: await sha256Hex(bytes) }, entry, name);
   }
+});
+
+Deno.test("patches/images.ts holds the images that patches run", async () => {
+  assert(await patchImagesCurrent());
 });
 
 Deno.test("every image is a multiboot ELF, small, with its header first", async () => {

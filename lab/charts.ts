@@ -1,0 +1,178 @@
+/**
+ * Charts of a report, as SVG.
+ *
+ * @module
+ */
+import type { ScenarioReport, VariantReport } from "./report.ts";
+import { grouped } from "./table.ts";
+
+/** Text as it may stand in HTML and SVG. */
+export function escape(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;");
+}
+
+/** Colours that stay apart for people who see few, in light and in dark (after Okabe and Ito). */
+const PALETTE: readonly string[] = [
+  "#0072b2",
+  "#e69f00",
+  "#009e73",
+  "#cc79a7",
+  "#d55e00",
+  "#56b4e9",
+  "#8c6bb1",
+  "#999933",
+];
+const REST = "#8a8f98";
+
+/** Gives each exit reason its colour: those with most exits first, all further ones share one. */
+export function reasonColours(scenario: ScenarioReport): ReadonlyMap<string, string> {
+  const colours = new Map<string, string>();
+  for (const { reason } of scenario.rows) {
+    if (!colours.has(reason)) colours.set(reason, PALETTE[colours.size] ?? REST);
+  }
+  return colours;
+}
+
+/** Exits of each run by reason, reasons with most exits first. */
+function byReason(scenario: ScenarioReport): ReadonlyMap<string, number[]> {
+  const sums = new Map<string, number[]>();
+  for (const { reason, counts } of scenario.rows) {
+    const sum = sums.get(reason) ?? counts.map(() => 0);
+    counts.forEach((count, k) => sum[k]! += count);
+    sums.set(reason, sum);
+  }
+  return sums;
+}
+
+const LABEL = 190;
+const PLOT = 560;
+const NUMBERS = 110;
+const BAR = 13;
+const WIDTH = LABEL + PLOT + NUMBERS;
+
+/**
+ * Bars of all runs for each reason whose counts differ, and one for all that do not. The scale is
+ * linear and begins at 0.
+ */
+export function barChart(scenario: ScenarioReport): string {
+  const { runs } = scenario;
+  const groups: [string, readonly number[]][] = [];
+  const same = runs.map(() => 0);
+  for (const [reason, counts] of byReason(scenario)) {
+    if (counts.some((count) => count !== counts[0])) groups.push([reason, counts]);
+    else counts.forEach((count, k) => same[k]! += count);
+  }
+  if (same.some((count) => count > 0)) groups.push(["all other reasons", same]);
+  const most = Math.max(1, ...groups.flatMap(([, counts]) => counts));
+  const height = BAR * runs.length + 14;
+  const bars = groups.flatMap(([reason, counts], group) => {
+    const top = group * height;
+    const middle = top + (height - 14) / 2 + 4;
+    return [
+      `<text x="${LABEL - 10}" y="${middle}" class="name">${escape(reason)}</text>`,
+      ...counts.map((count, k) => {
+        const width = count / most * PLOT;
+        const y = top + k * BAR;
+        const what = `${reason}, ${runs[k]!.variant}: ${grouped(count)} exits`;
+        return `<g><title>${escape(what)}</title>` +
+          `<rect x="${LABEL}" y="${y}" width="${width.toFixed(1)}" height="${BAR - 3}" rx="2" ` +
+          `class="run${k}"/><text x="${(LABEL + width + 6).toFixed(1)}" y="${y + BAR - 4}" ` +
+          `class="count">${grouped(count)}</text></g>`;
+      }),
+    ];
+  });
+  return svg(WIDTH, groups.length * height, "Exits by reason", bars);
+}
+
+const STRIP = 34;
+const GAP = 8;
+const STRIP_LABEL = 110;
+const STRIP_PLOT = WIDTH - STRIP_LABEL - 4;
+
+/**
+ * A strip for each vCPU of each run: exits in each step of VM time, stacked by reason. All strips have
+ * the same time axis and the same height for the same number of exits.
+ */
+export function timelineChart(
+  scenario: ScenarioReport,
+  runs: readonly VariantReport[],
+): string {
+  const colours = reasonColours(scenario);
+  const end = Math.max(1, ...runs.map(({ timeline }) => timeline.width * timeline.steps));
+  // Exits in a tick, so that runs with steps of different widths compare.
+  const rate = Math.max(...runs.flatMap((run) => stripsOf(run).map(({ rate }) => rate)));
+  const parts: string[] = [];
+  let y = 0;
+  for (const run of runs) {
+    for (const { vcpu, stacks } of stripsOf(run)) {
+      const label = stripsOf(run).length === 1 ? run.variant : `${run.variant}, vCPU ${vcpu}`;
+      parts.push(
+        `<text x="${STRIP_LABEL - 10}" y="${y + STRIP / 2 + 4}" class="name">${
+          escape(label)
+        }</text>`,
+        `<rect x="${STRIP_LABEL}" y="${y}" width="${STRIP_PLOT}" height="${STRIP}" class="strip"/>`,
+      );
+      for (const { step, reason, from, to } of stacks) {
+        const { width } = run.timeline;
+        const x = STRIP_LABEL + step * width / end * STRIP_PLOT;
+        const wide = Math.max(0.6, width / end * STRIP_PLOT);
+        const high = (to - from) / width / rate * STRIP;
+        const top = y + STRIP - to / width / rate * STRIP;
+        const what = `${reason}: ${grouped(to - from)} exits from tick ${grouped(step * width)} on`;
+        parts.push(
+          `<rect x="${x.toFixed(2)}" y="${top.toFixed(2)}" width="${wide.toFixed(2)}" ` +
+            `height="${high.toFixed(2)}" fill="${colours.get(reason) ?? REST}">` +
+            `<title>${escape(what)}</title></rect>`,
+        );
+      }
+      y += STRIP + GAP;
+    }
+  }
+  parts.push(
+    `<text x="${STRIP_LABEL}" y="${y + 10}" class="count">0</text>`,
+    `<text x="${WIDTH - 4}" y="${y + 10}" class="count end">${
+      grouped(end)
+    } ticks of VM time</text>`,
+  );
+  return svg(WIDTH, y + 18, "Exits over time", parts);
+}
+
+interface Stack {
+  readonly step: number;
+  readonly reason: string;
+  readonly from: number;
+  readonly to: number;
+}
+
+interface Strip {
+  readonly vcpu: number;
+  /** Most exits in a tick. */
+  readonly rate: number;
+  readonly stacks: readonly Stack[];
+}
+
+function stripsOf({ timeline }: VariantReport): Strip[] {
+  const strips = new Map<number, { sums: number[]; stacks: Stack[] }>();
+  for (const { vcpu, reason, counts } of timeline.lanes) {
+    const strip = strips.get(vcpu) ??
+      { sums: new Array<number>(timeline.steps).fill(0), stacks: [] };
+    strips.set(vcpu, strip);
+    counts.forEach((count, step) => {
+      if (count === 0) return;
+      const from = strip.sums[step]!;
+      strip.stacks.push({ step, reason, from, to: from + count });
+      strip.sums[step] = from + count;
+    });
+  }
+  return [...strips].map(([vcpu, { sums, stacks }]) => ({
+    vcpu,
+    rate: Math.max(...sums) / timeline.width,
+    stacks,
+  }));
+}
+
+function svg(width: number, height: number, label: string, parts: readonly string[]): string {
+  return `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" ` +
+    `aria-label="${escape(label)}">${parts.join("\n")}</svg>`;
+}

@@ -1,0 +1,125 @@
+/**
+ * One run of one guest with one variant of a patch.
+ *
+ * @module
+ */
+import { createVm, describeRunEnd, type Plugin, type RunEnd } from "../core/mod.ts";
+import { cpu, type CpuOptions } from "../plugins/cpu/mod.ts";
+import { debugExit } from "../plugins/debugexit/mod.ts";
+import { loadImage } from "../plugins/multiboot/mod.ts";
+import { pic } from "../plugins/pic/mod.ts";
+import { type ExitProfile, exitProfile, profile } from "../plugins/profile/mod.ts";
+import { serial } from "../plugins/serial/mod.ts";
+import { svm, type SvmOptions } from "../plugins/svm/mod.ts";
+import { profileCycles } from "./cost.ts";
+import { type DetailedState, finalState } from "./final_state.ts";
+import { type Timeline, TimelineRecorder } from "./timeline.ts";
+
+/** RAM of a lab machine, in bytes. */
+export const LAB_MEMORY: number = 16 * 2 ** 20;
+/** Instructions after which a guest that does not end is stopped. */
+const LIMIT = 1e9;
+/** RIPs to name for each target. */
+const RIPS = 16;
+
+/** A guest program. */
+export interface LabGuest {
+  /** For listings. */
+  readonly name: string;
+  /** Any image that `loadImage` takes. */
+  readonly image: Uint8Array;
+  /** Its arguments. */
+  readonly commandLine: string;
+}
+
+/** A machine of the lab: a PC with COM1, a debug-exit port and the interrupt controllers. */
+export interface LabMachine {
+  /** Number of vCPUs, or their ids. */
+  readonly cpus: number | readonly number[];
+  /** Number of host processors; as many as vCPUs if not given. */
+  readonly processors?: number;
+  /** The host's processors. */
+  readonly cpu?: CpuOptions;
+  /** The hypervisor. */
+  readonly svm?: SvmOptions;
+  /** Makes further plugins, anew for each run. */
+  readonly plugins?: () => readonly Plugin[];
+}
+
+/** How a run ended. */
+export interface LabEnd {
+  /** As in `RunEnd`. */
+  readonly reason: RunEnd["reason"];
+  /** The guest's code, `null` for other reasons than `exit-code`. */
+  readonly code: number | null;
+  /** In words. */
+  readonly text: string;
+}
+
+/** What came of a run. All of it is a function of the machine and the guest. */
+export interface LabRun {
+  /** How it ended. */
+  readonly end: LabEnd;
+  /** What the guest printed. */
+  readonly console: string;
+  /** Instructions retired by all vCPUs. */
+  readonly instructions: number;
+  /** Exits of all vCPUs. */
+  readonly exits: number;
+  /** Modelled cycles of the exits; see `exitCycles`. */
+  readonly cycles: number;
+  /** The exits by reason, target and RIP. */
+  readonly profile: ExitProfile;
+  /** When they came. */
+  readonly timeline: Timeline;
+  /** What the guest left behind. */
+  readonly state: DetailedState;
+}
+
+/** Runs `guest` on a machine with `variant` among its plugins. */
+export async function runOnce(
+  machine: LabMachine,
+  guest: LabGuest,
+  variant: readonly Plugin[],
+): Promise<LabRun> {
+  let console = "";
+  const decoder = new TextDecoder();
+  const timeline = new TimelineRecorder();
+  const output = (bytes: Uint8Array): void => {
+    console += decoder.decode(bytes, { stream: true });
+  };
+  const { name, image, commandLine } = guest;
+  using vm = await createVm({
+    memory: LAB_MEMORY,
+    cpus: machine.cpus,
+    ...(machine.processors === undefined ? {} : { processors: machine.processors }),
+    plugins: [
+      cpu(machine.cpu),
+      svm(machine.svm),
+      pic(),
+      debugExit(),
+      serial({ output }),
+      profile(),
+      timeline.plugin(),
+      ...machine.plugins?.() ?? [],
+      ...variant,
+    ],
+    images: [loadImage(image, { name, commandLine })],
+  });
+  const result = await vm.run({ instructions: LIMIT });
+  const counted = exitProfile(vm, { rips: RIPS });
+  return {
+    end: {
+      reason: result.reason,
+      code: result.reason === "exit-code" ? result.code : null,
+      text: describeRunEnd(result),
+    },
+    console,
+    instructions: vm.instructions,
+    exits: vm.exits,
+    cycles: profileCycles(counted),
+    profile: counted,
+    timeline: timeline.take(),
+    state: await finalState(vm),
+  };
+}

@@ -1,0 +1,39 @@
+/**
+ * Hypervisor patches as modules.
+ *
+ * A {@linkcode Patch} holds a patch that was posted for a hypervisor: the behaviour before and after it
+ * as two plugins that provide one slot, versions of it that were discussed, what it changes and what
+ * that shows, and guests that make the difference visible. The lab (`@trapline/trapline/lab`) runs
+ * them against each other.
+ *
+ * @example Run a VM as it was before a patch, and swap the patch in
+ * ```ts ignore
+ * import { findPatch } from "@trapline/trapline/patches";
+ *
+ * const { before, after } = findPatch("svme-intercepts")!;
+ * const vm = await createVm({ memory, plugins: [cpu(), svm({ nested: true }), before.plugin()] });
+ * // … and between two entries, while the guest runs:
+ * vm.swap(before.plugin().name, after.plugin());
+ * ```
+ *
+ * Limits: dates and commits are those known to the authors of the modules; a behaviour is modelled as
+ * far as a guest or a count of exits can tell it from the other, not line by line.
+ *
+ * @module
+ */
+import { invlpgaUd } from "./invlpga_ud.ts";
+import type { Patch } from "./patch.ts";
+import { svmeIntercepts } from "./svme_intercepts.ts";
+
+export { guestMaker } from "./guest_maker.ts";
+export { guestImage, type GuestName } from "./images.ts";
+export { type Patch, type PatchScenario, type PatchVariant, patchVariants } from "./patch.ts";
+export { provider } from "./providers.ts";
+
+/** All patches, in the order in which they are listed. */
+export const PATCHES: readonly Patch[] = [svmeIntercepts, invlpgaUd];
+
+/** The patch of that id. */
+export function findPatch(id: string): Patch | undefined {
+  return PATCHES.find((patch) => patch.id === id);
+}
