@@ -257,6 +257,7 @@ export function defineWalk(mc: Microcode): void {
     const isFetch = access.eq(Access.FETCH);
     const isWrite = access.eq(Access.WRITE);
     const isUser = mmu.eq(MmuIndex.USER);
+    S.fetching.set(f, isFetch);
     const nested = S.nestedPaging.get(f);
     findApic(f, linear, access, isUser);
 
@@ -349,6 +350,8 @@ export function defineWalk(mc: Microcode): void {
         );
       f.call(mc.nestedFault, gpa, error, access.and(TABLE_ACCESS).ne(0));
     };
+    // What a host outside of long mode walks reaches 4 GiB; beyond, nothing is present.
+    f.if(efer.has(Efer.LMA).eqz().and(gpa.shrU(32).ne(0)), () => fail(false, false));
     const result = emitWalk(f, {
       cr4: S.hostCr4.get(f),
       efer,

@@ -325,8 +325,10 @@ export class CpuState {
   readonly reservedPte: Field64 = at.i64();
   /** Number of this processor. */
   readonly cpuIndex: Field32 = at.i32();
-  /** Linear address of the last translation that failed, for reports: level reached and entry are in the next two. */
-  readonly walkLevel: Field32 = at.i32();
+  /** 1 if the last page walk was for an instruction fetch. */
+  readonly fetching: Field32 = at.i32();
+  /** 1 while instruction bytes are fetched for a report only: a nested fault is then no exit. */
+  readonly peeking: Field32 = at.i32();
 
   /** SVM: 1 while in guest mode. */
   readonly guestMode: Field32 = at.i32();

@@ -6,14 +6,23 @@
  *
  * @module
  */
-import { BlockHeader, MicroOp } from "../engine/block_layout.ts";
+import { MicroOp } from "../engine/block_layout.ts";
 import { GATE_DPL_CHECKED } from "../microcode/interrupt.ts";
 import { type Microcode, Unwind } from "../microcode/microcode.ts";
-import { blockOf, EventFormat, ripOf, Vector } from "../microcode/raise.ts";
+import { EventFormat, ripOf, Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Dr7, Efer, Rflags } from "../microcode/registers.ts";
 import { FlagsKind } from "../semantics/flags.ts";
-import { DR6_BS, Event, registerAddress, S } from "../state/cpu_state.ts";
-import { type FunctionBuilder, type I32, i32, type I64, i64, I64T } from "../wasm/mod.ts";
+import {
+  DR6_BS,
+  Event,
+  Mode,
+  registerAddress,
+  S,
+  Seg,
+  segmentAddress,
+  SegmentField,
+} from "../state/cpu_state.ts";
+import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { AVIC_PHYSICAL_MAX_INDEX, AVIC_POINTER } from "./avic/layout.ts";
 import { illegalVmcb } from "./checks.ts";
 import { SVM_EXIT_INVALID, SvmExit } from "./exit_codes.ts";
@@ -64,8 +73,11 @@ export function defineSvm(mc: Microcode): void {
 
   /** Leaves guest mode: the host's state comes back from the save area. */
   const loadHost = module.define("loadHost", [], undefined, (f) => {
+    const area = S.hostArea.get(f);
     S.guestMode.set(f, 0);
     S.gif.set(f, 0);
+    // Without nested paging there is one PAT, and what the guest wrote stays (APM vol. 2, 15.25.8).
+    f.if(S.nestedPaging.get(f), () => S.pat.set(f, f.load64(area, Save.G_PAT)));
     S.nestedPaging.set(f, 0);
     S.tscOffset.set(f, 0);
     S.asid.set(f, 0);
@@ -83,12 +95,10 @@ export function defineSvm(mc: Microcode): void {
     S.breakpointHits.set(f, 0);
     f.if(S.hostOutside.get(f), () => S.events.or(f, Event.EXIT));
     S.physicalMap.set(f, S.hostMap.get(f));
-    const area = S.hostArea.get(f);
     loadWorld(f, area, i32(0));
     S.cr0.set(f, S.cr0.get(f).or(Cr0.PE));
     setFlags(f, f.load64(area, Save.RFLAGS).and(~Rflags.VM));
     S.rip.set(f, f.load64(area, Save.RIP));
-    S.pat.set(f, f.load64(area, Save.G_PAT));
     S.dr7.set(f, Dr7.FIXED);
     S.cpl.set(f, 0);
     f.call(mc.selectContext, 0);
@@ -218,17 +228,40 @@ export function defineSvm(mc: Microcode): void {
     });
   });
 
-  /** Copies the bytes of the instruction at hand to the VMCB, up to the end of its page. */
-  const reportBytes = (f: FunctionBuilder, vmcb: I32, uop: I32): void => {
-    const block = blockOf(f, uop);
-    const code = f.load32(block, BlockHeader.CODE).add(f.load16(uop, MicroOp.OFFSET));
-    const room = i32(0x1000).sub(code.and(0xfff));
-    const count = room.ltU(FETCHED_BYTES).select(room, i32(FETCHED_BYTES));
+  /** Memory address of the code at `linear`; 0 if it cannot be fetched. Nothing comes of a fault. */
+  const peek = module.define("peek", [I64T], I32T, (f, linear) => {
+    S.peeking.set(f, 1);
+    const address = f.call(mc.tryFetch, linear.wrap(), linear.shrU(32).wrap());
+    S.peeking.set(f, 0);
+    f.return(address);
+  });
+
+  /** Copies bytes from CS:RIP on to the VMCB, as many as can be fetched (APM vol. 2, 15.8.4). */
+  const reportBytes = module.define("reportBytes", [I32T], undefined, (f, vmcb) => {
+    const rip = S.rip.get(f);
+    const cs = segmentAddress(Seg.CS);
+    const linear = f.variable(I64T, rip);
+    const most = f.variable(I32T, FETCHED_BYTES);
+    f.if(S.mode.has(f, Mode.LONG).eqz(), () => {
+      linear.set(rip.add(f.load64(0, cs + SegmentField.BASE)).and(0xffff_ffff));
+      const room = f.load32(0, cs + SegmentField.LIMIT).extendU().add(1).sub(rip);
+      f.if(room.ltU(FETCHED_BYTES), () => most.set(room.wrap()));
+    });
     f.store64(vmcb, 0, Control.FETCHED);
     f.store64(vmcb, 0, Control.FETCHED + 8);
-    f.copy(vmcb.add(Control.FETCHED + 1), code, count);
-    f.store8(vmcb, count, Control.FETCHED);
-  };
+    const inPage = i32(0x1000).sub(linear.get().wrap().and(0xfff));
+    const head = inPage.ltU(most.get()).select(inPage, most.get());
+    const first = f.call(peek, linear.get());
+    f.if(first.eqz(), () => f.return());
+    f.copy(vmcb.add(Control.FETCHED + 1), first, head);
+    f.store8(vmcb, head, Control.FETCHED);
+    f.if(head.ltU(most.get()), () => {
+      const second = f.call(peek, linear.get().add(head.extendU()));
+      f.if(second.eqz(), () => f.return());
+      f.copy(vmcb.add(Control.FETCHED + 1).add(head), second, most.get().sub(head));
+      f.store8(vmcb, most.get(), Control.FETCHED);
+    });
+  });
 
   const leaveGuest = module.define(
     "leaveGuest",
@@ -267,11 +300,11 @@ export function defineSvm(mc: Microcode): void {
   );
 
   module.body(mc.vmexit, (f, code, info1, info2) => {
-    const uop = S.uop.get(f);
     const vmcb = S.vmcb.get(f);
+    f.call(mc.settle);
     const withBytes = code.eq(SvmExit.NPF).or(code.eq(SvmExit.EXCEPTION + Vector.PF));
     // Bytes are reported for faults on data, not on fetches.
-    f.if(withBytes.and(uop.ne(0)), () => reportBytes(f, vmcb, uop), () => {
+    f.if(withBytes.and(S.fetching.get(f).eqz()), () => f.call(reportBytes, vmcb), () => {
       f.store8(vmcb, 0, Control.FETCHED);
     });
     f.call(leaveGuest, code, info1, info2, 0);
@@ -285,6 +318,7 @@ export function defineSvm(mc: Microcode): void {
   });
 
   module.body(mc.nestedFault, (f, gpa, error, isTable) => {
+    f.if(S.peeking.get(f), () => f.call(mc.unwindTo, Unwind.EXCEPTION));
     // Bit 32: the final translation, bit 33: a guest page table (APM vol. 2, 15.25.6).
     const where = isTable.select(i64(1n << 33n), i64(1n << 32n));
     f.call(mc.vmexit, SvmExit.NPF, error.extendU().or(where), gpa);
