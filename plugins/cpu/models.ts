@@ -59,6 +59,8 @@ const NAMES: readonly SvmFeatureName[] = Object.keys(ROWS) as SvmFeatureName[];
  * software finds only what there is.
  */
 const IMPLEMENTED: ReadonlySet<SvmFeatureName> = new Set<SvmFeatureName>([
+  "v_vmsave_vmload",
+  "vgif",
   "avic",
   "x2avic",
   "avic_extlvt",

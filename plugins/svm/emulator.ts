@@ -128,6 +128,12 @@ export class Emulator implements Outside {
       this.#raise(guest, code - SvmExit.EXCEPTION);
       return ExitAction.RESUME;
     }
+    if (code === SvmExit.VMLOAD || code === SvmExit.VMSAVE) {
+      // They only get here by a nested page fault where there is no memory: as where they are
+      // intercepted, that is #GP.
+      guest.vcpu.events.queueException(Vector.GP, 0);
+      return ExitAction.RESUME;
+    }
     throw new UnimplementedError(
       `vCPU ${guest.vcpu.id}: the emulated instruction ended with exit code ${code.toString(16)}h`,
     );

@@ -10,7 +10,7 @@ import {
   UnimplementedError,
   type Vm,
 } from "../../core/mod.ts";
-import { cpu } from "../cpu/mod.ts";
+import { cpu, type SvmFeatureChoice } from "../cpu/mod.ts";
 import { flat } from "../flat/mod.ts";
 import { type InvlpgaPolicy, invlpgaSlot, svm, SvmReason } from "./mod.ts";
 
@@ -73,11 +73,19 @@ interface Options {
   readonly handler?: readonly number[];
   readonly plugins?: readonly Plugin[];
   readonly nested?: boolean;
+  readonly features?: SvmFeatureChoice;
 }
+
+/** Processors that execute VMLOAD, VMSAVE, STGI and CLGI for a guest, and that leave it to software. */
+const PROCESSORS: readonly SvmFeatureChoice[] = [
+  { vgif: true, v_vmsave_vmload: true },
+  { vgif: false, v_vmsave_vmload: false },
+];
 
 /** Runs code; without a handler an exception ends with code EEh. */
 function execute(code: readonly number[], options: Options = {}): Ended {
-  const { act = () => {}, handler = [0xb0, 0xee, ...END], plugins = [], nested = true } = options;
+  const { act = () => {}, handler = [0xb0, 0xee, ...END], plugins = [], nested = true, features } =
+    options;
   const exits = new Map<number, number>();
   const board: Plugin = {
     name: "board",
@@ -97,7 +105,12 @@ function execute(code: readonly number[], options: Options = {}): Ended {
   };
   using vm = createVmSync({
     memory: 2 ** 21,
-    plugins: [cpu(), svm({ nested }), board, ...plugins],
+    plugins: [
+      cpu(features === undefined ? {} : { features }),
+      svm({ nested }),
+      board,
+      ...plugins,
+    ],
     images: [flat(image(code, handler), { address: CODE, entry: { mode: "protected32" } })],
   });
   const result = vm.runSync({ instructions: 10_000 });
@@ -140,7 +153,10 @@ Deno.test("they are executed while EFER.SVME is set; SKINIT is not there at all"
   for (const [name, bytes] of INSTRUCTIONS) {
     if (name === "VMRUN") continue;
     const wanted = name === "SKINIT" ? 0xee : 1;
-    assertEquals(outcome([...SET_SVME, ...at(0x1_0000), ...bytes]), wanted, name);
+    for (const features of PROCESSORS) {
+      const code = [...SET_SVME, ...at(0x1_0000), ...bytes];
+      assertEquals(outcome(code, { features }), wanted, name);
+    }
   }
 });
 
@@ -155,10 +171,13 @@ Deno.test("VMRUN stops the vCPU with an error that names it", () => {
 Deno.test("an rAX that is no page of memory is #GP", () => {
   for (const bytes of [VMLOAD, VMSAVE]) {
     for (const page of [0x1_0004, 0x8000_0000]) {
-      const ended = execute([...SET_SVME, ...at(page), ...bytes, 0xb0, 1, ...END]);
-      assertEquals(codeOf(ended), 0xee);
-      // #GP, and not #UD: an error code is in front of the rest.
-      assertEquals(ended.registers[4], 0x7000 - 16);
+      for (const features of PROCESSORS) {
+        const code = [...SET_SVME, ...at(page), ...bytes, 0xb0, 1, ...END];
+        const ended = execute(code, { features });
+        assertEquals(codeOf(ended), 0xee);
+        // #GP, and not #UD: an error code is in front of the rest.
+        assertEquals(ended.registers[4], 0x7000 - 16);
+      }
     }
   }
 });
@@ -231,15 +250,15 @@ const TELL = [0x90, 0x90, 0x88, 0xf8, ...END];
 
 Deno.test("an NMI waits for STGI", () => {
   const act = (vm: Vm) => vm.vcpus[0]!.events.queueNmi();
-  const without = [...BEGIN, ...ACT, ...MARK, ...TELL];
-  assertEquals(codeOf(execute(without, { act, handler: NOTE })), 0);
-  const held = [...SET_SVME, ...BEGIN, ...CLGI, ...ACT, ...MARK, ...STGI, ...TELL];
-  assertEquals(codeOf(execute(held, { act, handler: NOTE })), 1);
-  // Clearing EFER.SVME sets GIF as well: there is no flag without SVM.
-  const cleared = [...SET_SVME, ...BEGIN, ...CLGI, ...ACT, ...MARK, ...CLEAR_SVME, ...TELL];
-  assertEquals(codeOf(execute(cleared, { act, handler: NOTE })), 1);
-  const never = [...SET_SVME, ...BEGIN, ...CLGI, ...ACT, ...MARK, ...TELL];
-  assertEquals(codeOf(execute(never, { act, handler: NOTE })), 7);
+  for (const features of PROCESSORS) {
+    const noted = (code: readonly number[]) =>
+      codeOf(execute([...code, ...TELL], { act, handler: NOTE, features }));
+    assertEquals(noted([...BEGIN, ...ACT, ...MARK]), 0);
+    assertEquals(noted([...SET_SVME, ...BEGIN, ...CLGI, ...ACT, ...MARK, ...STGI]), 1);
+    // Clearing EFER.SVME sets GIF as well: there is no flag without SVM.
+    assertEquals(noted([...SET_SVME, ...BEGIN, ...CLGI, ...ACT, ...MARK, ...CLEAR_SVME]), 1);
+    assertEquals(noted([...SET_SVME, ...BEGIN, ...CLGI, ...ACT, ...MARK]), 7);
+  }
 });
 
 /** An interrupt controller with one interrupt, raised by the test. */
@@ -273,14 +292,16 @@ Deno.test("an interrupt waits for STGI and for EFLAGS.IF, in either order", () =
     [[...STI, ...CLGI, ...ACT, ...MARK], 7],
   ];
   for (const [code, wanted] of cases) {
-    const controller = new OneInterrupt();
-    const act = (vm: Vm) => {
-      controller.raised = true;
-      vm.requestAll(eventRequest);
-    };
-    const plugins = [controller.plugin()];
-    const all = [...SET_SVME, ...BEGIN, ...code, ...TELL];
-    assertEquals(codeOf(execute(all, { act, handler: NOTE, plugins })), wanted);
+    for (const features of PROCESSORS) {
+      const controller = new OneInterrupt();
+      const act = (vm: Vm) => {
+        controller.raised = true;
+        vm.requestAll(eventRequest);
+      };
+      const plugins = [controller.plugin()];
+      const all = [...SET_SVME, ...BEGIN, ...code, ...TELL];
+      assertEquals(codeOf(execute(all, { act, handler: NOTE, plugins, features })), wanted);
+    }
   }
 });
 

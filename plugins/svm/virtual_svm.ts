@@ -13,7 +13,7 @@ import {
   type VcpuRequest,
   type Vm,
 } from "../../core/mod.ts";
-import { Control, IntControl, Save } from "../cpu/mod.ts";
+import { Control, IntControl, Save, VirtExt } from "../cpu/mod.ts";
 import {
   type InstructionInterceptInput,
   type InstructionInterceptPolicy,
@@ -27,8 +27,6 @@ export const interceptsRequest: VcpuRequest = defineRequest("recalculate-interce
 /** CPUID 8000_000Ah EDX bits that let a guest execute SVM instructions of its own. */
 const VIRTUAL_VMLOAD = 1 << 15;
 const VIRTUAL_GIF = 1 << 16;
-/** 0B8h: VMLOAD and VMSAVE of the guest are executed by the processor. */
-const VIRT_EXT_VMLOAD = 2;
 
 /** Makers in CPUID leaf 0 whose processors are AMD's kind, as EBX. */
 const AMD_COMPATIBLE: ReadonlySet<number> = new Set([
@@ -76,7 +74,7 @@ export class VirtualSvm implements InstructionInterceptInput {
     this.virtualVmload = (features & VIRTUAL_VMLOAD) !== 0;
     this.virtualGif = (features & VIRTUAL_GIF) !== 0;
     // Set once and never cleared: while the instruction is intercepted they mean nothing.
-    if (this.virtualVmload) vmcb.set32(Control.VIRT_EXT, VIRT_EXT_VMLOAD);
+    if (this.virtualVmload) vmcb.set32(Control.VIRT_EXT, VirtExt.VMLOAD_VMSAVE);
     if (this.virtualGif) vmcb.set32(Control.INT_CONTROL, IntControl.V_GIF_ENABLE);
     this.gif = true;
     this.restart();

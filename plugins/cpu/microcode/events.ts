@@ -8,6 +8,7 @@ import { Stop } from "../engine/run.ts";
 import { Event, S } from "../state/cpu_state.ts";
 import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
+import { virtualGifOpen } from "../svm/virtual.ts";
 import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
 import type { Microcode } from "./microcode.ts";
 import { EventFormat, Vector } from "./raise.ts";
@@ -183,12 +184,13 @@ export function defineEvents(mc: Microcode): void {
         });
       });
     });
-    f.if(S.events.has(f, Event.AVIC).and(open).and(enabled), () => {
+    const virtual = open.and(enabled).and(virtualGifOpen(f));
+    f.if(S.events.has(f, Event.AVIC).and(virtual), () => {
       const vector = f.call(mc.avicTake);
       f.call(mc.deliver, vector.or(EventFormat.VALID), 0, S.rip.get(f));
       f.return(0);
     });
-    f.if(S.events.has(f, Event.VINTR).and(open).and(enabled), () => {
+    f.if(S.events.has(f, Event.VINTR).and(virtual), () => {
       const control = S.intControl.get(f);
       const priority = control.shrU(16).and(15);
       const wins = control.and(V_IGN_TPR).ne(0).or(priority.gtU(control.and(15)));

@@ -8,9 +8,11 @@ import { Efer } from "../microcode/registers.ts";
 import { S } from "../state/cpu_state.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { InterceptWord, Misc1, Misc2 } from "../svm/intercepts.ts";
+import { hasVirtualGif, virtualVmloadExits } from "../svm/virtual.ts";
+import { IntControl } from "../svm/vmcb.ts";
 import { type I32, i32, type I64 } from "../wasm/mod.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
-import { intercept } from "./intercept.ts";
+import { exitGuest, intercept } from "./intercept.ts";
 import { privileged, protectedOnly } from "./privilege.ts";
 
 /** #UD unless EFER.SVME is set and the mode is protected; then #GP unless CPL is 0. */
@@ -50,7 +52,17 @@ function checkAddress(i: Instruction): void {
   i.faultIf(address.has(0xfff).or(beyond), Vector.GP, 0);
 }
 
-const setGif = (value: number): (i: Instruction) => void => (i) => S.gif.set(i.f, value);
+const setGif = (value: 0 | 1): (i: Instruction) => void => ({ f }) => {
+  const virtual = value === 1
+    ? () => S.intControl.or(f, IntControl.V_GIF)
+    : () => S.intControl.clear(f, IntControl.V_GIF);
+  f.if(hasVirtualGif(f), virtual, () => S.gif.set(f, value));
+};
+
+/** In front of VMLOAD and VMSAVE, behind their intercepts. */
+function checkVirtual(i: Instruction, code: number): void {
+  i.f.if(virtualVmloadExits(i.f), () => exitGuest(i, i32(code)), undefined, "unlikely");
+}
 
 /** SVM instructions by mnemonic. */
 export const VIRTUALIZATION: Readonly<Record<string, Semantics>> = {
@@ -66,6 +78,7 @@ export const VIRTUALIZATION: Readonly<Record<string, Semantics>> = {
   ),
   VMLOAD: svm(
     (i) => {
+      checkVirtual(i, SvmExit.VMLOAD);
       i.spill();
       i.f.call(i.mc.vmload, vmcbOperand(i));
     },
@@ -75,6 +88,7 @@ export const VIRTUALIZATION: Readonly<Record<string, Semantics>> = {
   ),
   VMSAVE: svm(
     (i) => {
+      checkVirtual(i, SvmExit.VMSAVE);
       i.spill();
       i.f.call(i.mc.vmsave, vmcbOperand(i));
     },

@@ -11,6 +11,7 @@ import { GATE_DPL_CHECKED } from "../microcode/interrupt.ts";
 import { type Microcode, Unwind } from "../microcode/microcode.ts";
 import { EventFormat, ripOf, Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Dr7, Efer, Rflags } from "../microcode/registers.ts";
+import { Access } from "../memory/walk.ts";
 import { FlagsKind } from "../semantics/flags.ts";
 import {
   DR6_BS,
@@ -26,6 +27,7 @@ import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "
 import { AVIC_PHYSICAL_MAX_INDEX, AVIC_POINTER } from "./avic/layout.ts";
 import { illegalVmcb } from "./checks.ts";
 import { SVM_EXIT_INVALID, SvmExit } from "./exit_codes.ts";
+import { hasVirtualVmload } from "./virtual.ts";
 import { Control, IntControl, Save } from "./vmcb.ts";
 import {
   loadExtra,
@@ -64,12 +66,24 @@ export function defineSvm(mc: Microcode): void {
     f.return(address);
   });
 
+  /** Memory address of what VMLOAD and VMSAVE name: by guest physical address where that is virtual. */
+  const operand = (f: FunctionBuilder, pa: I64, access: number): I32 => {
+    const physical = f.choose(
+      I64T,
+      hasVirtualVmload(f),
+      () => f.call(mc.nestedTranslate, pa, access),
+      () => pa,
+      "unlikely",
+    );
+    return f.call(mc.vmcbAddress, physical);
+  };
+
   module.body(mc.vmload, (f, vmcb) => {
-    loadExtra(f, f.call(mc.vmcbAddress, vmcb));
+    loadExtra(f, operand(f, vmcb, Access.READ));
     f.call(mc.updateMode);
   });
 
-  module.body(mc.vmsave, (f, vmcb) => storeExtra(f, f.call(mc.vmcbAddress, vmcb)));
+  module.body(mc.vmsave, (f, vmcb) => storeExtra(f, operand(f, vmcb, Access.WRITE)));
 
   /** Leaves guest mode: the host's state comes back from the save area. */
   const loadHost = module.define("loadHost", [], undefined, (f) => {
@@ -155,6 +169,7 @@ export function defineSvm(mc: Microcode): void {
     S.asid.set(f, asid);
     S.nestedPaging.set(f, f.load32(vmcb, Control.NESTED_CONTROL).and(1));
     S.nestedCr3.set(f, f.load64(vmcb, Control.N_CR3));
+    S.virtExt.set(f, f.load32(vmcb, Control.VIRT_EXT));
     const control = f.load32(vmcb, Control.INT_CONTROL);
     S.intControl.set(f, control);
     S.intVector.set(f, f.load32(vmcb, Control.INT_CONTROL + 4));

@@ -113,5 +113,11 @@ export const IntControl = {
   AVIC: 0x8000_0000,
 } as const;
 
+/** Bits of {@linkcode Control.VIRT_EXT}. */
+export const VirtExt = {
+  LBR: 0x1,
+  VMLOAD_VMSAVE: 0x2,
+} as const;
+
 /** Bytes of a VMCB. */
 export const VMCB_BYTES = 0x1000;
