@@ -43,6 +43,8 @@ export { testDevice } from "./plugins/testdev/mod.ts";
 export { flat, type FlatEntry, type FlatOptions } from "./plugins/flat/mod.ts";
 export {
   elf,
+  type ElfSymbol,
+  elfSymbols,
   ImageError,
   type ImageModule,
   type ImageOptions,
@@ -58,6 +60,7 @@ export {
   profile,
   type ProfileOptions,
 } from "./plugins/profile/mod.ts";
+export { type GuestSymbol, parseSymbolList, symbols } from "./plugins/symbols/mod.ts";
 export {
   examine,
   formatPostMortem,

@@ -23,6 +23,7 @@ import { postMortem } from "../plugins/postmortem/mod.ts";
 import { profile } from "../plugins/profile/mod.ts";
 import { serial, type SerialOptions } from "../plugins/serial/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
+import { type GuestSymbol, symbols } from "../plugins/symbols/mod.ts";
 import { testDevice } from "../plugins/testdev/mod.ts";
 import { CliError, usageError } from "./errors.ts";
 import { Status } from "./statuses.ts";
@@ -43,6 +44,7 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["testdev", testDevice],
   ["profile", profile],
   ["postmortem", postMortem],
+  ["symbols", () => symbols([])],
 ];
 
 /** What a machine is made of. */
@@ -55,6 +57,8 @@ export interface MachineOptions {
   readonly profile: boolean;
   /** How many of the last exits to remember. */
   readonly lastExits: number;
+  /** Names for the guest's addresses. */
+  readonly symbols: readonly GuestSymbol[];
 }
 
 /**
@@ -78,6 +82,7 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     testDevice(),
     serial(options.serial),
     postMortem({ exits: options.lastExits }),
+    ...(options.symbols.length > 0 ? [symbols(options.symbols)] : []),
     ...(options.profile ? [profile()] : []),
   ];
 }

@@ -23,7 +23,7 @@ Deno.test("a run: console on stdout, profile on stderr, the guest's code as stat
     assertEquals(out, "exits: out 2\nexits: cpuid 7\n");
     assertStringIncludes(err, "trapline: the guest ended with code 1\n\nexit ");
     assertMatch(err, /\nCPUID +7 /);
-    assertMatch(err, /\n {2}leaf 0h +7 +\d+\.\d% +[0-9a-f]+h/);
+    assertMatch(err, /\n {2}leaf 0h +7 +\d+\.\d% +do_cpuid\+[0-9a-f]+h/);
     assertMatch(err, new RegExp(`\n${vendor}: [\\d,]+ instructions, [\\d,]+ exits, .* MIPS\n$`));
   }
 });
@@ -45,7 +45,7 @@ Deno.test("--quiet prints nothing but why the guest died", async () => {
   const bad = await cli(["run", guest("hang"), "--quiet"]);
   assertEquals([bad.status, bad.err], [
     132,
-    "trapline: vCPU 0 halted for good by HLT at RIP 100029h, interrupts off\n",
+    "trapline: vCPU 0 halted for good by HLT at RIP 100029h (main+19h), interrupts off\n",
   ]);
 });
 
@@ -57,8 +57,8 @@ Deno.test("--no-profile leaves the totals", async () => {
 Deno.test("a triple fault ends in a report, then the profile", async () => {
   const { status, err } = await cli(["run", guest("triple"), "--last-exits=3", "--top=1"]);
   assertEquals(status, 134);
-  assertStringIncludes(err, "trapline: triple fault: #UD at RIP 10002ch; gate 6");
-  assertStringIncludes(err, "\ncode at 10002ch: UD2\n");
+  assertStringIncludes(err, "trapline: triple fault: #UD at RIP 10002ch (main+1ch); gate 6");
+  assertStringIncludes(err, "\ncode at 10002ch (main+1ch): UD2\n");
   assertMatch(err, /\nlast exits\n(?: {2}#\d+ .*\n){3}\nexit /);
   assertStringIncludes(err, "more  ");
 });
@@ -111,6 +111,37 @@ Deno.test("--json has the post-mortem, 64-bit values as strings", async () => {
   );
 });
 
+Deno.test("--symbols adds names to those of the image", async () => {
+  const text = new TextEncoder();
+  const tables = {
+    "System.map": text.encode("0000000000000000 A nothing\n0000000000007c00 T boot_sector\n"),
+    "empty.map": text.encode("no list\n"),
+    halt: new Uint8Array([0x90, 0xfa, 0xf4]), // nop; cli; hlt
+  };
+  const flat = ["run", "halt", "--format=flat", "--quiet"];
+  const named = await cli([...flat, "--symbols=System.map"], { files: tables });
+  assertEquals(named.err, "trapline: vCPU 0 halted for good by HLT at RIP 7c02h, interrupts off\n");
+  const two = { ...tables, "other.map": text.encode("7c00 3 T boot\n8000 T end\n") };
+  const both = await cli([...flat, "--symbols=System.map", "--symbols", "other.map"], {
+    files: two,
+  });
+  assertStringIncludes(both.err, "by HLT at RIP 7c02h (boot+2h), interrupts off");
+  const none = await cli([...flat, "--symbols=empty.map"], { files: tables });
+  assertEquals(none.status, 64);
+  assertMatch(none.err, /^trapline: --symbols empty.map: it holds no symbols .*\n$/);
+});
+
+Deno.test("a broken symbol table is said, and the image runs", async () => {
+  const broken = await Deno.readFile(guest("exits"));
+  const view = new DataView(broken.buffer);
+  view.setUint32(32, 0x1000_0000, true); // e_shoff
+  const { status, err } = await cli(["run", "broken", "--append=out=1", "--quiet"], {
+    files: { broken },
+  });
+  assertEquals(status, 1);
+  assertMatch(err, /^trapline: no symbols: image "broken": sh_type of section 0 .*\n$/);
+});
+
 Deno.test("two runs differ in nothing but time", async () => {
   const once = async () => {
     const { io } = await cli(["run", guest("tour"), "--json=j", "--quiet"]);
@@ -127,7 +158,10 @@ Deno.test("Ctrl-C ends the run with the profile so far", async () => {
   await until(() => io.out.includes("for ever"));
   io.interrupt();
   assertEquals(await done, 130);
-  assertMatch(io.err, /^trapline: stopped with vCPU 0 at RIP 10002[0-9a-f]h, .*: Ctrl-C\n/);
+  assertMatch(
+    io.err,
+    /^trapline: stopped with vCPU 0 at RIP 10002[0-9a-f]h \(main\+1[0-9a-f]h\), .*: Ctrl-C\n/,
+  );
   assertMatch(io.err, /\nsvm: [\d,]+ instructions/);
   assertEquals(io.exits, []);
 });

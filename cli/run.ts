@@ -6,7 +6,9 @@
 
 import { createVm, type Image, type RunEnd, type RunResult, type Vm } from "../core/mod.ts";
 import { examine, formatPostMortem, type PostMortem } from "../plugins/postmortem/mod.ts";
+import { elfSymbols, ImageError } from "../plugins/multiboot/mod.ts";
 import { type ExitProfile, exitProfile, formatProfile } from "../plugins/profile/mod.ts";
+import { type GuestSymbol, parseSymbolList } from "../plugins/symbols/mod.ts";
 import { type OptionSpec, parseArguments, type ParsedArguments } from "./arguments.ts";
 import { CliError, fileError, toCliError, usageError } from "./errors.ts";
 import type { CliIo, OutputFile } from "./io.ts";
@@ -42,6 +44,13 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
   { name: "success", value: "CODE", help: "the guest's code that gives exit status 0" },
   { name: "json", value: "FILE", help: "write the profile and the end of the run to a file" },
   { name: "top", value: "N", help: "targets to show under each exit reason; 8 if not given" },
+  {
+    name: "symbols",
+    value: "FILE",
+    repeat: true,
+    help:
+      "names for addresses, besides the image's own: an ELF file, or a list\nlike System.map; may be given again",
+  },
   { name: "last-exits", value: "N", help: "exits to show when the guest died; 16 if not given" },
   { name: "no-profile", help: "do not count exits" },
   { name: "no-stdin", help: "do not connect standard input to the guest's console" },
@@ -56,6 +65,7 @@ interface Settings {
   readonly memory: number;
   readonly cpus: number;
   readonly append: string | undefined;
+  readonly symbols: readonly string[];
   readonly modules: readonly string[];
   readonly format: string;
   readonly loadAddress: number | undefined;
@@ -88,6 +98,7 @@ function readSettings(args: ParsedArguments): Settings {
     cpus: number("cpus", 1, 4096) ?? 1,
     append: args.value("append"),
     modules: args.values("module"),
+    symbols: args.values("symbols"),
     format: args.value("format") ?? "auto",
     loadAddress: address === undefined ? undefined : parseSize("--load-address", address),
     entry: args.value("entry"),
@@ -105,16 +116,22 @@ function readSettings(args: ParsedArguments): Settings {
 /** Carries out `trapline run`. Returns the exit status. */
 export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const settings = readSettings(parseArguments(args, RUN_OPTIONS));
-  const image = await openImage(settings, io);
+  const input = await readInput(settings, io);
   const json = settings.json === undefined ? undefined : await openJson(settings.json, io);
   try {
-    return await runImage(settings, image, json, io);
+    return await runImage(settings, input, json, io);
   } finally {
     json?.close();
   }
 }
 
-async function openImage(settings: Settings, io: CliIo): Promise<Image> {
+/** What the files of a command line hold. */
+interface Input {
+  readonly image: Image;
+  readonly symbols: readonly GuestSymbol[];
+}
+
+async function readInput(settings: Settings, io: CliIo): Promise<Input> {
   const read = (what: string, path: string) =>
     io.readFile(path).catch((error) => {
       throw fileError(Status.INPUT, what, path, error);
@@ -125,11 +142,34 @@ async function openImage(settings: Settings, io: CliIo): Promise<Image> {
     modules.push({ bytes: await read("module", path), text: path });
   }
   const { format, entry, loadAddress } = settings;
-  return makeImage(bytes, { format, entry, address: loadAddress }, {
+  const image = makeImage(bytes, { format, entry, address: loadAddress }, {
     name: settings.image,
     modules,
     ...(settings.append === undefined ? {} : { commandLine: settings.append }),
   });
+  const symbols = format === "flat" ? [] : imageSymbols(settings.image, bytes, io);
+  for (const path of settings.symbols) {
+    const found = readSymbols(await read("--symbols", path), path);
+    if (found.length === 0) throw usageError(`--symbols ${path}: it holds no symbols`);
+    symbols.push(...found);
+  }
+  return { image, symbols };
+}
+
+/** The image's own symbols. A broken table is said, but is no reason not to run. */
+function imageSymbols(path: string, bytes: Uint8Array, io: CliIo): GuestSymbol[] {
+  try {
+    return elfSymbols(bytes, path);
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    io.stderr(`trapline: no symbols: ${error.message}\n`);
+    return [];
+  }
+}
+
+function readSymbols(bytes: Uint8Array, path: string): GuestSymbol[] {
+  const symbols = elfSymbols(bytes, path);
+  return symbols.length > 0 ? symbols : parseSymbolList(new TextDecoder().decode(bytes));
 }
 
 function openJson(path: string, io: CliIo): Promise<OutputFile> {
@@ -140,7 +180,7 @@ function openJson(path: string, io: CliIo): Promise<OutputFile> {
 
 async function runImage(
   settings: Settings,
-  image: Image,
+  input: Input,
   json: OutputFile | undefined,
   io: CliIo,
 ): Promise<number> {
@@ -160,7 +200,7 @@ async function runImage(
     stop(what);
   });
   try {
-    using vm = await makeVm(settings, image, terminal, io);
+    using vm = await makeVm(settings, input, terminal, io);
     running = vm;
     if (raw) io.setRaw(true);
     const unwatch = settings.quiet ? () => {} : terminal.watch(vm);
@@ -186,7 +226,7 @@ async function runImage(
 
 async function makeVm(
   settings: Settings,
-  image: Image,
+  { image, symbols }: Input,
   terminal: Terminal,
   io: CliIo,
 ): Promise<Vm> {
@@ -196,6 +236,7 @@ async function makeVm(
     vendor,
     lastExits,
     profile: settings.profile,
+    symbols,
     serial: { output: (bytes) => terminal.console(bytes), ...input },
   });
   try {

@@ -78,7 +78,10 @@ Deno.test("Ctrl-C ends a run with the profile so far", async () => {
   const { code, signal } = await child.status;
   await reader.cancel();
   assertEquals([code, signal], [130, null]);
-  assertMatch(err, /^trapline: stopped with vCPU 0 at RIP 10002[0-9a-f]h, .*: Ctrl-C\n/);
+  assertMatch(
+    err,
+    /^trapline: stopped with vCPU 0 at RIP 10002[0-9a-f]h \(main\+1[0-9a-f]h\), .*: Ctrl-C\n/,
+  );
   assertMatch(err, /\nIO +38 /);
 });
 
@@ -121,7 +124,7 @@ Deno.test("a death is told in the status and in words", async () => {
   assertEquals(code, 132);
   assertStringIncludes(
     err,
-    "trapline: vCPU 0 halted for good by HLT at RIP 100029h, interrupts off",
+    "trapline: vCPU 0 halted for good by HLT at RIP 100029h (main+19h), interrupts off",
   );
 });
 

@@ -15,8 +15,8 @@
  *
  * The images that patch modules run are also written to `patches/images.ts`.
  *
- * Images are multiboot 1 ELF32 files without symbols, notes, time stamps or paths. Needs `gcc`, `ld` and
- * `objcopy` for x86-64.
+ * Images are multiboot 1 ELF32 files with their symbols, without notes, time stamps or paths. Needs
+ * `gcc`, `ld` and `objcopy` for x86-64.
  *
  * @module
  */
@@ -121,10 +121,17 @@ const LINK: readonly string[] = [
   "-z",
   "noexecstack",
   "--fatal-warnings",
-  "-s",
 ];
 
-const CONVERT: readonly string[] = ["-S", "-R", ".comment", "-R", ".note*", "-O", "elf32-i386"];
+const CONVERT: readonly string[] = [
+  "--strip-debug",
+  "-R",
+  ".comment",
+  "-R",
+  ".note*",
+  "-O",
+  "elf32-i386",
+];
 
 async function run(program: string, args: readonly string[]): Promise<string> {
   const command = new Deno.Command(program, {

@@ -7,7 +7,9 @@
  * what a file is. All of them check everything before they write anything, and say what is wrong with a
  * file by field and offset.
  *
- * Limits: no video modes, no symbols, no APM or VBE tables, no drives and no boot device are reported.
+ * {@linkcode elfSymbols} reads an executable's symbol table, for those who want to name addresses.
+ *
+ * Limits: no video modes, no symbols for the guest, no APM or VBE tables, no drives and no boot device are reported.
  * Compressed images are not unpacked. Multiboot 2 is not supported.
  *
  * @example A kernel with arguments and an initial file system
@@ -35,4 +37,5 @@ export {
   multibootLoader,
   UnknownFormatError,
 } from "./load.ts";
+export { type ElfSymbol, elfSymbols } from "./elf_symbols.ts";
 export { elf, multiboot } from "./multiboot.ts";

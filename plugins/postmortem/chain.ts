@@ -49,7 +49,7 @@ function same(a: RecentEvent, b: RecentEvent | undefined): boolean {
 
 /** An event in words, with its cause where that can be seen. */
 export function describeEvent(view: GuestView, event: RecentEvent): string {
-  const at = `at RIP ${hex(event.rip)}`;
+  const at = `at ${view.ripText(event.rip)}`;
   if (event.type === "interrupt") return `interrupt ${hex(event.vector)} ${at}`;
   if (event.type === "nmi") return `NMI ${at}`;
   if (event.type === "software") return `INT ${hex(event.vector)} ${at}`;

@@ -17,29 +17,47 @@ import {
 } from "./bits.ts";
 import type { ChainLink } from "./chain.ts";
 import { digits, exceptionName, hex } from "./hexadecimal.ts";
-import type { CodeBytes, NamedWalk, PostMortem, StackWords } from "./report.ts";
+import type { ReturnAddress } from "./calls.ts";
+import {
+  type CodeBytes,
+  type NamedWalk,
+  placeKey,
+  type PostMortem,
+  type StackWords,
+} from "./report.ts";
+
+/** An address's name with two blanks in front, nothing if it has none. */
+type Named = (address: bigint) => string;
 
 /** The report as text. Lines end in a line feed. */
 export function formatPostMortem(report: PostMortem): string {
   const { mode, cpl, system } = report;
   const where = mode === undefined ? "" : `, ${mode}, CPL ${cpl}`;
+  const named: Named = (address) => {
+    const place = report.places[placeKey(address)];
+    return place === undefined ? "" : `  ${place}`;
+  };
   const sections: [title: string, lines: string[]][] = [
     [report.verdict, [...report.notes]],
     [`vCPU ${report.vcpuId}${where}`, [
       ...registerLines(report.registers),
       ...(system === undefined ? [] : systemLines(system)),
     ]],
-    ...(report.code === undefined ? [] : [codeSection(report.code)]),
-    ...(report.stack === undefined ? [] : [stackSection(report.stack)]),
+    ...(report.code === undefined ? [] : [codeSection(report.code, named)]),
+    [
+      "calls that the stack shows, innermost first",
+      report.calls.map((call) => callLine(call, named)),
+    ],
+    ...(report.stack === undefined ? [] : [stackSection(report.stack, named)]),
     ...report.walks.map(walkSection),
-    ...report.chain.filter(({ gate }) => gate.present).map(gateSection),
+    ...report.chain.filter(({ gate }) => gate.present).map((link) => gateSection(link, named)),
     [
       "seen most often",
       report.hotSpots.slice(0, 8).map(({ rip, samples }) =>
-        `RIP ${hex(rip)}  ${samples} ${samples === 1 ? "sample" : "samples"}`
+        `RIP ${hex(rip)}  ${samples} ${samples === 1 ? "sample" : "samples"}${named(rip)}`
       ),
     ],
-    ["last exits", exitLines(report)],
+    ["last exits", exitLines(report, named)],
     ["not to be had", [...report.missing]],
   ];
   return sections.filter(([, lines], k) => k === 0 || lines.length > 0)
@@ -108,25 +126,42 @@ const MNEMONICS: readonly (readonly [bytes: readonly number[], name: string])[] 
   [[0x0f, 0x32], "RDMSR"],
 ];
 
-function codeSection({ linear, before, from, length }: CodeBytes): [string, string[]] {
+function codeSection(
+  { linear, before, from, length }: CodeBytes,
+  named: Named,
+): [string, string[]] {
   const text = (byte: number | null) => byte === null ? "??" : digits(byte, 2);
   const marked = from.map((byte, k) => {
     const open = k === 0 ? "<" : "";
     return `${open}${text(byte)}${k === Math.max(length, 1) - 1 ? ">" : ""}`;
   });
   const known = MNEMONICS.find(([bytes]) => bytes.every((byte, k) => from[k] === byte))?.[1];
-  return [`code at ${hex(linear)}${known === undefined ? "" : `: ${known}`}`, [
+  const place = named(linear).trim();
+  const where = `${hex(linear)}${place === "" ? "" : ` (${place})`}`;
+  return [`code at ${where}${known === undefined ? "" : `: ${known}`}`, [
     before.map(text).join(" "),
     marked.join(" "),
   ]];
 }
 
-function stackSection({ linear, width, words }: StackWords): [string, string[]] {
+function callLine({ slot, address, call, target }: ReturnAddress, named: Named): string {
+  const what = target === undefined ? "an indirect call" : `the call of ${hex(target)}`;
+  return `${hex(address)}${named(address)}  at ${hex(slot)}, from ${what}${
+    target === undefined ? "" : named(target)
+  } at ${hex(call)}`;
+}
+
+function stackSection(
+  { linear, width, words }: StackWords,
+  named: Named,
+): [string, string[]] {
   return [
     `stack at ${hex(linear)}`,
     words.map((word, k) => {
       const at = digits(BigInt.asUintN(64, linear + BigInt(k * width)), width === 8 ? 16 : 8);
-      return `${at}  ${word === null ? "cannot be read" : digits(word, 2 * width)}`;
+      return word === null
+        ? `${at}  cannot be read`
+        : `${at}  ${digits(word, 2 * width)}${named(word)}`;
     }),
   ];
 }
@@ -159,9 +194,9 @@ function pageSize(bytes: number): string {
   return bytes >= 2 ** 20 ? `${bytes / 2 ** 20} MiB` : `${bytes / 1024} KiB`;
 }
 
-function gateSection({ gate }: ChainLink): [string, string[]] {
+function gateSection({ gate }: ChainLink, named: Named): [string, string[]] {
   const title = `gate ${gate.vector}, ${exceptionName(gate.vector)}, at ${hex(gate.address)}`;
-  const handler = `handler ${hex(gate.selector)}:${hex(gate.offset)}`;
+  const handler = `handler ${hex(gate.selector)}:${hex(gate.offset)}${named(gate.offset)}`;
   const fields = [
     gate.type ?? "unknown",
     `DPL ${gate.dpl}`,
@@ -171,12 +206,12 @@ function gateSection({ gate }: ChainLink): [string, string[]] {
   return [title, [fields.join(", "), ...(gate.problem === undefined ? [] : [gate.problem])]];
 }
 
-function exitLines({ lastExits }: PostMortem): string[] {
+function exitLines({ lastExits }: PostMortem, named: Named): string[] {
   const cells = lastExits.map((exit) => [
     `#${exit.number}`,
     `vCPU ${exit.vcpuId}`,
     `after ${exit.instructions}`,
-    `RIP ${hex(exit.rip)}`,
+    `RIP ${hex(exit.rip)}${named(exit.rip)}`,
     exit.reason,
     exit.detail,
   ]);

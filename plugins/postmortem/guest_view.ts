@@ -6,6 +6,7 @@
 
 import type { Segment, SystemState, Vcpu } from "../../core/mod.ts";
 import { type PageWalk, walkPages } from "../cpu/mod.ts";
+import { placeText, type Symbolizer, symbolsSlot } from "../symbols/mod.ts";
 import { hex } from "./hexadecimal.ts";
 
 /** How the processor executes code. */
@@ -38,14 +39,29 @@ export class GuestView {
   /** Current privilege level. */
   readonly cpl: number;
 
+  readonly #symbols: Symbolizer | undefined;
+
   /** Reads the system registers. */
   constructor(vcpu: Vcpu) {
     this.vcpu = vcpu;
+    const { slots } = vcpu.vm;
+    this.#symbols = slots.filled(symbolsSlot) ? slots.ref(symbolsSlot).current : undefined;
     const vendor = vcpu.vm.vendor.current;
     const system = this.system = vendor.getSystemState(vcpu);
     this.long = (system.efer & LMA) !== 0n;
     this.mode = modeOf(system, vcpu.regs.rflags, this.long);
     this.cpl = vendor.cpl(vcpu);
+  }
+
+  /** A linear address as `name+1fh`, `undefined` if it has no name. */
+  place(linear: bigint): string | undefined {
+    return this.#symbols === undefined ? undefined : placeText(this.#symbols, linear);
+  }
+
+  /** `RIP 1fh`, with the name of the place if it has one. */
+  ripText(rip: bigint): string {
+    const place = this.place(this.linear(this.system.cs, rip));
+    return place === undefined ? `RIP ${hex(rip)}` : `RIP ${hex(rip)} (${place})`;
   }
 
   /** Whether linear addresses are translated. */

@@ -5,7 +5,8 @@
  * the last exits, and where it was seen most often.
  *
  * Works with every vendor. Where the VM's processors are those of the `cpu` plugin, the chain of
- * exceptions comes from them; without them that part stays empty.
+ * exceptions comes from them; without them that part stays empty. With the `symbols` plugin, addresses
+ * have names.
  *
  * @example
  * ```ts ignore
@@ -35,9 +36,11 @@ import {
   type Vm,
 } from "../../core/mod.ts";
 import { processorsSlot } from "../cpu/mod.ts";
+import { symbolsSlot } from "../symbols/mod.ts";
 import { Recorder } from "./recorder.ts";
 import { makeReport, type PostMortem } from "./report.ts";
 
+export type { ReturnAddress } from "./calls.ts";
 export type { ChainLink } from "./chain.ts";
 export { formatPostMortem } from "./format.ts";
 export type { Gate } from "./gates.ts";
@@ -80,7 +83,7 @@ export function postMortem(options: PostMortemOptions = {}): Plugin {
     name: "postmortem",
     version: "1.0.0",
     description: "Says why a VM died",
-    optional: ["cpu", processorsSlot],
+    optional: ["cpu", processorsSlot, symbolsSlot],
     provides: [postMortemSlot],
     setup(ctx) {
       const recorder = new Recorder(exits);

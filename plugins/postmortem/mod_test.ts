@@ -166,7 +166,7 @@ Deno.test("a limit: a loop without exits is found by sampling", () => {
   const { verdict, notes, hotSpots } = examine(vm, result);
   assertStringIncludes(verdict, "the run's limit was reached with vCPU 0 at RIP");
   assertEquals(notes, [
-    "It loops: all of the last 21 samples of vCPU 0 lie between RIP fff1h and fffah.",
+    "It loops: all of the last 21 samples of vCPU 0 lie between RIP fff1h and RIP fffah.",
     "It never exited in 147 instructions.",
   ]);
   assertEquals(hotSpots.reduce((sum, { samples }) => sum + samples, 0), 21);

@@ -13,6 +13,7 @@ import {
   type Vm,
 } from "../../core/mod.ts";
 import { type PageWalk, processorsSlot, type RecentEvent } from "../cpu/mod.ts";
+import { type ReturnAddress, returnAddresses } from "./calls.ts";
 import { type ChainLink, undelivered } from "./chain.ts";
 import { type CpuMode, GuestView } from "./guest_view.ts";
 import type { ExitRecord, HotSpot, Recorder } from "./recorder.ts";
@@ -91,10 +92,17 @@ export interface PostMortem {
   readonly walks: readonly NamedWalk[];
   /** The top of the stack. */
   readonly stack: StackWords | undefined;
+  /** Calls that have not returned, as far as the stack shows them, innermost first. */
+  readonly calls: readonly ReturnAddress[];
   /** Where the vCPU was seen, most often first; samples are taken while it runs without exits. */
   readonly hotSpots: readonly HotSpot[];
   /** The VM's last exits, oldest first. */
   readonly lastExits: readonly ExitRecord[];
+  /**
+   * Names of the linear addresses in the report that have one, `main+1fh`, by address in hexadecimal
+   * with `0x` in front.
+   */
+  readonly places: Readonly<Record<string, string>>;
   /** Parts of the report that could not be made, and why. */
   readonly missing: readonly string[];
 }
@@ -125,6 +133,21 @@ export function makeReport(vm: Vm, end: RunEnd, recorder: Recorder | undefined):
   );
   const inView = <T>(what: string, make: (view: GuestView) => T, otherwise: T): T =>
     view === undefined ? otherwise : attempt(what, () => make(view), otherwise);
+  const stack = inView("stack", stackOf, undefined);
+  const calls = inView("calls", returnAddresses, []);
+  const rips = [
+    vcpu.regs.rip,
+    ...seen.map(({ rip }) => rip),
+    ...lastExits.map(({ rip }) => rip),
+    ...hotSpots.map(({ rip }) => rip),
+  ];
+  const places = inView("names", (view) =>
+    placesOf(view, [
+      ...rips.map((rip) => view.linear(view.system.cs, rip)),
+      ...chain.map(({ gate }) => gate.offset),
+      ...stack?.words ?? [],
+      ...calls.flatMap(({ address, call, target }) => [address, call, target]),
+    ]), {});
   return {
     schema: "trapline-post-mortem",
     version: POST_MORTEM_VERSION,
@@ -142,11 +165,31 @@ export function makeReport(vm: Vm, end: RunEnd, recorder: Recorder | undefined):
     events: seen,
     code: inView("code", (view) => codeAt(view, end), undefined),
     walks: inView("page walks", (view) => walksOf(view, seen), []),
-    stack: inView("stack", stackOf, undefined),
+    stack,
+    calls,
     hotSpots,
     lastExits,
+    places,
     missing,
   };
+}
+
+/** Names of those addresses that have one. */
+function placesOf(
+  view: GuestView,
+  addresses: readonly (bigint | null | undefined)[],
+): Record<string, string> {
+  const found: Record<string, string> = {};
+  for (const address of addresses) {
+    const place = address === null || address === undefined ? undefined : view.place(address);
+    if (place !== undefined) found[placeKey(address!)] = place;
+  }
+  return found;
+}
+
+/** The key of an address in {@linkcode PostMortem.places}. */
+export function placeKey(address: bigint): string {
+  return `0x${address.toString(16)}`;
 }
 
 /** The vCPU that an end is about; the first if it is about none. */

@@ -67,14 +67,18 @@ export function judge(evidence: Evidence): Verdict {
 
 function whereabouts({ vcpu, view }: Evidence): string {
   const mode = view === undefined ? "" : `, in ${view.mode} at CPL ${view.cpl}`;
-  return `with vCPU ${vcpu.id} at RIP ${hex(vcpu.regs.rip)}${mode}`;
+  return `with vCPU ${vcpu.id} at ${ripText(view, vcpu.regs.rip)}${mode}`;
+}
+
+function ripText(view: GuestView | undefined, rip: bigint): string {
+  return view?.ripText(rip) ?? `RIP ${hex(rip)}`;
 }
 
 function tripleFault({ vcpu, view, chain }: Evidence): Verdict {
   const [first, ...rest] = chain;
   if (first === undefined) {
     return {
-      verdict: `triple fault on vCPU ${vcpu.id} at RIP ${hex(vcpu.regs.rip)}`,
+      verdict: `triple fault on vCPU ${vcpu.id} at ${ripText(view, vcpu.regs.rip)}`,
       notes: ["The processor has no record of the exceptions that led there."],
     };
   }
@@ -97,7 +101,7 @@ function halted(evidence: Evidence, interruptsEnabled: boolean): Verdict {
   const { rip } = vcpu.regs;
   // HLT has retired: RIP is behind it.
   const [before] = view?.bytes(view.rip - 1n, 1) ?? [];
-  const at = before === HLT ? `by HLT at RIP ${hex(rip - 1n)}` : `at RIP ${hex(rip)}`;
+  const at = before === HLT ? `by HLT at ${ripText(view, rip - 1n)}` : `at ${ripText(view, rip)}`;
   const notes: string[] = [];
   if (interruptsEnabled) {
     notes.push(
@@ -143,7 +147,7 @@ const LOOP_BYTES = 4096n;
 const ENOUGH_EXITS = 8;
 
 /** What keeps a vCPU busy. */
-function busy({ vcpu, exits, hotSpots }: Evidence): string[] {
+function busy({ vcpu, view, exits, hotSpots }: Evidence): string[] {
   const notes: string[] = [];
   const samples = hotSpots.reduce((sum, spot) => sum + spot.samples, 0);
   if (samples >= ENOUGH_SAMPLES) {
@@ -153,11 +157,11 @@ function busy({ vcpu, exits, hotSpots }: Evidence): string[] {
     const [top] = hotSpots;
     if (high - low < LOOP_BYTES) {
       const where = low === high
-        ? `are at RIP ${hex(low)}`
-        : `lie between RIP ${hex(low)} and ${hex(high)}`;
+        ? `are at ${ripText(view, low)}`
+        : `lie between ${ripText(view, low)} and ${ripText(view, high)}`;
       notes.push(`It loops: all of the last ${samples} samples of vCPU ${vcpu.id} ${where}.`);
     } else if (top !== undefined) {
-      notes.push(`${top.samples} of the last ${samples} samples are at RIP ${hex(top.rip)}.`);
+      notes.push(`${top.samples} of the last ${samples} samples are at ${ripText(view, top.rip)}.`);
     }
   }
   const own = exits.filter(({ vcpuId }) => vcpuId === vcpu.id);
@@ -167,8 +171,8 @@ function busy({ vcpu, exits, hotSpots }: Evidence): string[] {
   else if (ago > 100_000) notes.push(`Its last exit was ${count(ago)} ago.`);
   else if (own.length >= ENOUGH_EXITS && own.every((exit) => exit.rip === last.rip)) {
     notes.push(
-      `It polls: the last ${own.length} exits are all ${last.reason} (${last.detail}) from RIP ` +
-        `${hex(last.rip)}.`,
+      `It polls: the last ${own.length} exits are all ${last.reason} (${last.detail}) from ` +
+        `${ripText(view, last.rip)}.`,
     );
   }
   return notes;

@@ -67,8 +67,8 @@ function line(
 
 function places(target: TargetCount, limit: number): string {
   const shown = target.rips.slice(0, limit);
-  const parts = shown.map(({ rip, count }) => {
-    const at = `${rip.slice(2)}h`;
+  const parts = shown.map(({ rip, place, count }) => {
+    const at = place ?? `${rip.slice(2)}h`;
     return count === target.count ? at : `${at} ${percent(count / target.count)}`;
   });
   const named = shown.reduce((sum, { count }) => sum + count, 0);

@@ -3,7 +3,7 @@
  *
  * Exits are counted by reason, under each reason by target (port and direction, MSR, page of guest
  * physical memory, CPUID leaf, hypercall, vector, register), and under each target by the RIP of the
- * instruction that exited.
+ * instruction that exited, by symbol where the `symbols` plugin knows one.
  *
  * @example The profile of a run
  * ```ts ignore
@@ -32,6 +32,7 @@ import {
   SlotError,
   type Vm,
 } from "../../core/mod.ts";
+import { symbolsSlot } from "../symbols/mod.ts";
 import { ExitCounts, Key } from "./counts.ts";
 import { type ExitProfile, makeProfile, type Totals, totalsOf } from "./profile.ts";
 import { findTarget, TargetWords } from "./targets.ts";
@@ -89,6 +90,7 @@ export function profile(options: ProfileOptions = {}): Plugin {
     name: "profile",
     version: "1.0.0",
     description: "Counts exits by reason, target and RIP",
+    optional: [symbolsSlot],
     provides: [profileSlot],
     setup(ctx) {
       const counts = new ExitCounts(capacity);

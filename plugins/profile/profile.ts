@@ -5,6 +5,7 @@
  */
 
 import { exitReasonName, type Vm } from "../../core/mod.ts";
+import { placeText, type Symbolizer, symbolsSlot } from "../symbols/mod.ts";
 import { type ExitCounts, Key } from "./counts.ts";
 import { describeTarget, type Target } from "./targets.ts";
 
@@ -15,6 +16,8 @@ export const PROFILE_VERSION = 1;
 export interface RipCount {
   /** RIP of the instruction that exited, hexadecimal with `0x` in front. */
   readonly rip: string;
+  /** The same as a symbol and an offset, `main+1fh`; only where the `symbols` plugin knows it. */
+  readonly place?: string;
   /** How many exits. */
   readonly count: number;
 }
@@ -116,6 +119,7 @@ export function makeProfile(
   const instructions = now.instructions - since.instructions;
   const sums = [...addUp(vm, counts).values()];
   const exits = sums.reduce((sum, { count }) => sum + count, 0);
+  const symbols = vm.slots.filled(symbolsSlot) ? vm.slots.ref(symbolsSlot).current : undefined;
   return {
     schema: "trapline-exit-profile",
     version: PROFILE_VERSION,
@@ -137,7 +141,7 @@ export function makeProfile(
         ...target.target,
         count: target.count,
         share: target.count / exits,
-        ...hottest(target, rips),
+        ...hottest(target, rips, symbols),
       })),
     })),
   };
@@ -148,8 +152,15 @@ function byCount(a: TargetSum, b: TargetSum): number {
   return b.count - a.count || (a.target.text < b.target.text ? -1 : 1);
 }
 
-function hottest(sum: TargetSum, limit: number): Pick<TargetCount, "rips" | "otherRips"> {
-  const all = [...sum.rips].map(([rip, count]) => ({ rip, count }));
+function hottest(
+  sum: TargetSum,
+  limit: number,
+  symbols: Symbolizer | undefined,
+): Pick<TargetCount, "rips" | "otherRips"> {
+  const all = [...sum.rips].map(([rip, count]): RipCount => {
+    const place = symbols === undefined ? undefined : placeText(symbols, BigInt(rip));
+    return place === undefined ? { rip, count } : { rip, place, count };
+  });
   // RIPs of equal length compare as numbers do.
   all.sort((a, b) => b.count - a.count || a.rip.length - b.rip.length || (a.rip < b.rip ? -1 : 1));
   const named = all.slice(0, limit);
