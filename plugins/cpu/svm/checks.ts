@@ -15,8 +15,11 @@ import { SvmFeature, SvmFeature2 } from "./features.ts";
 import { InterceptWord, Misc2 } from "./intercepts.ts";
 import { Control, IntControl, Save, SaveSegment } from "./vmcb.ts";
 
-/** Bytes of the I/O and MSR permission maps. */
-const IOPM_BYTES = 0x3000;
+/**
+ * Bytes of the I/O and MSR permission maps. The I/O map has a bit for each of 64 Ki ports, and three
+ * more for an access that begins in the last.
+ */
+const IOPM_BYTES = 0x2001;
 const MSRPM_BYTES = 0x2000;
 
 /**
@@ -35,8 +38,11 @@ export function illegalVmcb(mc: Microcode, f: FunctionBuilder, vmcb: I32): I32 {
   const cr4 = get(Save.CR4);
   const csAttributes = f.load16(vmcb, Save.CS + SaveSegment.ATTRIBUTES);
   const physicalBits = S.physicalBits.get(f).extendU();
-  const beyond = (address: I64, bytes = 0): I32 =>
-    address.and(~0xfff).add(bytes === 0 ? 0 : bytes - 1).shrU(physicalBits).ne(0);
+  // Illegal is a map that extends to an address "greater than or equal to" the limit (15.5.1). That is
+  // taken of the address behind it: a map that ends exactly at the limit extends to it, which is what
+  // kvm-unit-tests expect of processors.
+  const beyond = (address: I64, bytes: number): I32 =>
+    address.and(~0xfff).add(bytes).shrU(physicalBits).ne(0);
 
   const longEnabled = efer.has(Efer.LME).and(cr0.has(Cr0.PG));
   const longCode = csAttributes.and(Attr.L | Attr.DB).eq(Attr.L | Attr.DB);
@@ -46,7 +52,7 @@ export function illegalVmcb(mc: Microcode, f: FunctionBuilder, vmcb: I32): I32 {
     efer.has(notImplemented(EFER_IMPLEMENTED)),
     cr0.has(Cr0.CD).eqz().and(cr0.has(Cr0.NW)),
     cr0.shrU(32).ne(0),
-    longEnabled.and(cr3.shrU(physicalBits).ne(0)),
+    cr3.shrU(physicalBits).ne(0),
     cr4.has(notImplemented(CR4_IMPLEMENTED)),
     get(Save.DR6).shrU(32).ne(0),
     get(Save.DR7).shrU(32).ne(0),

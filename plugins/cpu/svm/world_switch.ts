@@ -144,8 +144,9 @@ export function storeExtra(f: FunctionBuilder, area: I32): void {
   for (const [field, offset] of EXTRA_MSRS) move(f, area, offset, state, field.address);
 }
 
-/** VMLOAD. */
+/** VMLOAD. KernelGSBase, a base that SWAPGS will put into a segment register, is one of the bases. */
 export function loadExtra(f: FunctionBuilder, area: I32): void {
   for (const [segment, offset] of EXTRA) loadSegment(f, area, segment, offset, i32(0));
   for (const [field, offset] of EXTRA_MSRS) move(f, state, field.address, area, offset);
+  S.kernelGsBase.set(f, canonical(S.kernelGsBase.get(f)));
 }
