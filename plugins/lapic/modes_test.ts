@@ -286,7 +286,7 @@ Deno.test("saved state goes over to another plugin of the name", () => {
   toX2apic(b, 0);
   const memory = b.vm.hostMemory.current as unknown as { used: number };
   const { used } = memory;
-  b.vm.swap("lapic", lapic());
+  b.vm.swap("lapic", lapic({ shortestPeriod: 1 }));
   assertEquals(memory.used, used);
   assertEquals([b.read(0x80, 1), b.read(0x320, 1)], [0x23, 0x2_0040]);
   b.write(0x280, 0, 1);

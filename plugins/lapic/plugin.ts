@@ -60,6 +60,11 @@ export interface LapicOptions {
    * in KVM.
    */
   readonly busCycle?: number;
+  /**
+   * The shortest period of the timer, in nanoseconds, a positive integer; 200,000 if not given, as in
+   * KVM. A guest that asks for a shorter one would get nothing done between its interrupts.
+   */
+  readonly shortestPeriod?: number;
 }
 
 /** First of the MSRs that registers are in x2APIC mode. */
@@ -89,9 +94,10 @@ const FLOATING = 0xff;
  */
 export function lapic(options: LapicOptions = {}): Plugin {
   const features = featuresOf(options);
-  const { busCycle = 1 } = options;
-  if (!Number.isSafeInteger(busCycle) || busCycle < 1) {
-    throw new ArgumentError(`lapic: busCycle ${busCycle} is not a positive integer`);
+  const { busCycle = 1, shortestPeriod = 200_000 } = options;
+  for (const [name, value] of Object.entries({ busCycle, shortestPeriod })) {
+    if (Number.isSafeInteger(value) && value > 0) continue;
+    throw new ArgumentError(`lapic: ${name} ${value} is not a positive integer`);
   }
   return {
     name: "lapic",
@@ -100,7 +106,7 @@ export function lapic(options: LapicOptions = {}): Plugin {
     requires: [hostMemorySlot],
     optional: [picSlot],
     provides: [lapicSlot, interruptControllerSlot],
-    setup: (ctx) => setUp(ctx, features, busCycle),
+    setup: (ctx) => setUp(ctx, features, busCycle, shortestPeriod),
   };
 }
 
@@ -116,7 +122,12 @@ function featuresOf(options: LapicOptions): LapicFeatures {
   return { vendor, x2apic, tscDeadline, cmci, eoiSuppression, extended };
 }
 
-function setUp(ctx: PluginContext, features: LapicFeatures, busCycle: number): void {
+function setUp(
+  ctx: PluginContext,
+  features: LapicFeatures,
+  busCycle: number,
+  shortestPeriod: number,
+): void {
   const { vm } = ctx;
   const memory = ctx.use(hostMemorySlot).current;
   const pic = ctx.useOptional(picSlot);
@@ -163,7 +174,13 @@ function setUp(ctx: PluginContext, features: LapicFeatures, busCycle: number): v
       own.fire(LapicRegister.LVT_TIMER);
     });
     const now = (): number => vm.clock.current.now();
-    const own = new Lapic(vcpu, board, hpa, words, new ApicTimer(timer, busCycle, now));
+    const own = new Lapic(
+      vcpu,
+      board,
+      hpa,
+      words,
+      new ApicTimer(timer, busCycle, shortestPeriod, now),
+    );
     return own;
   };
 

@@ -42,6 +42,7 @@ export class ApicTimer {
   readonly #now: () => number;
   /** Ticks of VM time in one cycle of the clock that it counts. */
   readonly #cycle: number;
+  readonly #shortest: number;
   #mode: number = TimerMode.ONE_SHOT;
   #initial = 0;
   #divisor = 2;
@@ -49,10 +50,13 @@ export class ApicTimer {
   #tscLow = 0;
   #tscHigh = 0;
 
-  /** `timer` is to call {@linkcode ApicTimer.fired}. */
-  constructor(timer: Timer, cycle: number, now: () => number) {
+  /**
+   * `timer` is to call {@linkcode ApicTimer.fired}. Periods shorter than `shortest` ticks last that long.
+   */
+  constructor(timer: Timer, cycle: number, shortest: number, now: () => number) {
     this.#timer = timer;
     this.#cycle = cycle;
+    this.#shortest = shortest;
     this.#now = now;
   }
 
@@ -83,6 +87,12 @@ export class ApicTimer {
 
   get #unit(): number {
     return this.#divisor * this.#cycle;
+  }
+
+  /** Ticks from the initial count to zero. */
+  get #period(): number {
+    const period = this.#initial * this.#unit;
+    return this.#mode === TimerMode.PERIODIC ? Math.max(period, this.#shortest) : period;
   }
 
   /** As RESET and INIT leave it: stopped. */
@@ -116,7 +126,7 @@ export class ApicTimer {
     if (this.#mode === TimerMode.TSC_DEADLINE) return false;
     this.#initial = count >>> 0;
     if (this.#initial === 0) this.#timer.cancel();
-    else this.#timer.arm(this.#now() + this.#initial * this.#unit);
+    else this.#timer.arm(this.#now() + this.#period);
     return true;
   }
 
@@ -131,10 +141,14 @@ export class ApicTimer {
     }
   }
 
-  /** Current count: the initial count until the first whole unit has passed, 0 when stopped. */
+  /**
+   * Current count: the initial count until the first whole unit has passed, 0 when stopped. In a period
+   * that was too short it stays the initial count until as much is left.
+   */
   get count(): number {
     if (!this.#timer.armed || this.#mode === TimerMode.TSC_DEADLINE) return 0;
-    return Math.ceil((this.#timer.deadline - this.#now()) / this.#unit);
+    const left = Math.ceil((this.#timer.deadline - this.#now()) / this.#unit);
+    return Math.min(left, this.#initial);
   }
 
   /**
@@ -154,7 +168,7 @@ export class ApicTimer {
   fired(): void {
     if (this.#mode === TimerMode.TSC_DEADLINE) this.#tscLow = this.#tscHigh = 0;
     if (this.#mode !== TimerMode.PERIODIC || this.#initial === 0) return;
-    const period = this.#initial * this.#unit;
+    const period = this.#period;
     const { deadline } = this.#timer;
     const passed = Math.floor((this.#now() - deadline) / period);
     this.#timer.arm(deadline + (passed + 1) * period);

@@ -76,6 +76,29 @@ Deno.test("a mask holds back the interrupt, not the count", () => {
   assertEquals(fired(b), false);
 });
 
+Deno.test("a period that is too short lasts as long as the shortest", () => {
+  using b = board({ shortestPeriod: 5000 });
+  b.write(0x3e0, 0xb);
+  b.write(0x320, 0x2_0040);
+  b.write(0x380, 1000);
+  for (let k = 0; k < 3; k++) {
+    b.pass(3999);
+    assertEquals([fired(b), b.read(0x390)], [false, 1000]);
+    b.pass(1000);
+    assertEquals([fired(b), b.read(0x390)], [false, 1]);
+    b.pass(1);
+    assertEquals(fired(b), true);
+  }
+  // One that is long enough is as it is, and so is one-shot.
+  b.write(0x380, 6000);
+  b.pass(6000);
+  assertEquals(fired(b), true);
+  b.write(0x320, 0x40);
+  b.write(0x380, 10);
+  b.pass(10);
+  assertEquals(fired(b), true);
+});
+
 Deno.test("changes under way: divisor, one-shot to periodic, a new count", () => {
   using b = board();
   b.write(0x3e0, 0xb);
