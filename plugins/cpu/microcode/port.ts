@@ -5,7 +5,7 @@
  * @module
  */
 import { Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
-import { i32 } from "../wasm/mod.ts";
+import { type I32, i32, I32T, type I64 } from "../wasm/mod.ts";
 import type { Microcode } from "./microcode.ts";
 import { Vector } from "./raise.ts";
 import { Rflags } from "./registers.ts";
@@ -41,8 +41,13 @@ export function definePort(mc: Microcode): void {
 
   module.body(mc.portIntercepted, (f, port, bytes) => {
     const at = S.iopm.get(f).add(port.shrU(3).extendU());
-    // An access at the end of a byte, or of the whole map, reads on: the map has three pages.
-    const bits = f.call(mc.readPhysical, at).wrap().shrU(port.and(7));
-    f.return(bits.and(i32(1).shl(bytes).sub(1)).ne(0));
+    const byte = (pa: I64): I32 => f.call(mc.readPhysical, pa).wrap().and(0xff);
+    // An access at the end of a byte, or of the whole map, reads on: the map has three pages. They follow
+    // each other in physical memory only, so the next byte is looked up.
+    const bits = f.variable(I32T, byte(at));
+    f.if(port.and(7).add(bytes).gtU(8), () => {
+      bits.set(bits.get().or(byte(at.add(1)).shl(8)));
+    });
+    f.return(bits.get().shrU(port.and(7)).and(i32(1).shl(bytes).sub(1)).ne(0));
   });
 }

@@ -25,13 +25,16 @@ export const IoioInfo = {
   PORT_SHIFT: 16,
 } as const;
 
-/** Checks permission and intercepts of an access; the instruction must end its block. */
-function checkAccess(
+/**
+ * Checks permission and intercepts of an access; the instruction must end its block. `segment` is that of
+ * a string instruction's operand. Whatever else may fault comes behind (APM vol. 2, 15.10.2).
+ */
+export function checkAccess(
   i: Instruction,
   port: I32,
   bits: number,
   read: boolean,
-  string: boolean,
+  segment?: I32,
 ): void {
   const { f, mc } = i;
   const bytes = bits / 8;
@@ -54,11 +57,11 @@ function checkAccess(
           32: IoioInfo.ADDRESS_32,
           64: IoioInfo.ADDRESS_64,
         };
-        const fixed = (read ? IoioInfo.IN : 0) | (string ? IoioInfo.STRING : 0) |
-          (i.form.rep !== 0 ? IoioInfo.REP : 0) | (bytes << IoioInfo.SIZE_SHIFT) |
-          (string ? address[i.addressBits] : 0);
-        const segment = string ? i.segment().shl(IoioInfo.SEGMENT_SHIFT) : i32(0);
-        const info = port.shl(IoioInfo.PORT_SHIFT).or(segment).or(fixed);
+        const string = segment === undefined ? 0 : IoioInfo.STRING | address[i.addressBits];
+        const fixed = (read ? IoioInfo.IN : 0) | string | (i.form.rep !== 0 ? IoioInfo.REP : 0) |
+          (bytes << IoioInfo.SIZE_SHIFT);
+        const number = (segment ?? i32(0)).shl(IoioInfo.SEGMENT_SHIFT);
+        const info = port.shl(IoioInfo.PORT_SHIFT).or(number).or(fixed);
         exitGuest(i, i32(SvmExit.IOIO), info.extendU(), i.nextRip());
       });
     },
@@ -67,21 +70,13 @@ function checkAccess(
   );
 }
 
-/** Reads a port after all checks; zero-extended. */
-export function emitPortRead(i: Instruction, port: I32, bits: number, string = false): I64 {
-  checkAccess(i, port, bits, true, string);
+/** Reads a port, all checks done; zero-extended. */
+export function emitPortRead(i: Instruction, port: I32, bits: number): I64 {
   return i.outside(() => i.f.call(i.mc.portRead, port, bits / 8)).extendU().zeroExtend(bits);
 }
 
-/** Writes a port after all checks. */
-export function emitPortWrite(
-  i: Instruction,
-  port: I32,
-  bits: number,
-  value: I64,
-  string = false,
-): void {
-  checkAccess(i, port, bits, false, string);
+/** Writes a port, all checks done. */
+export function emitPortWrite(i: Instruction, port: I32, bits: number, value: I64): void {
   i.outside(() => i.f.call(i.mc.portWrite, port, bits / 8, value.zeroExtend(bits).wrap()));
 }
 
@@ -97,7 +92,9 @@ export const IO: Readonly<Record<string, Semantics>> = {
     ends: true,
     emit: (i) => {
       const bits = i.width(0);
-      i.setReg(Reg.RAX, bits, emitPortRead(i, portOf(i, 1), bits));
+      const port = portOf(i, 1);
+      checkAccess(i, port, bits, true);
+      i.setReg(Reg.RAX, bits, emitPortRead(i, port, bits));
       i.leave();
     },
   },
@@ -105,7 +102,9 @@ export const IO: Readonly<Record<string, Semantics>> = {
     ends: true,
     emit: (i) => {
       const bits = i.width(1);
-      emitPortWrite(i, portOf(i, 0), bits, i.reg(Reg.RAX, bits));
+      const port = portOf(i, 0);
+      checkAccess(i, port, bits, false);
+      emitPortWrite(i, port, bits, i.reg(Reg.RAX, bits));
       i.leave();
     },
   },

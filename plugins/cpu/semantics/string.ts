@@ -10,7 +10,7 @@
 import { Rflags } from "../microcode/registers.ts";
 import { Event, S, Seg } from "../state/cpu_state.ts";
 import { type I32, i32, I32T, type I64, i64, I64T, type Label } from "../wasm/mod.ts";
-import { emitPortRead, emitPortWrite } from "./io.ts";
+import { checkAccess, emitPortRead, emitPortWrite } from "./io.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 
 /** Rounds after which the dispatcher gets to look at events. */
@@ -155,10 +155,11 @@ const portNumber = (i: Instruction): I32 => i.reg(Reg.RDX, 16).wrap();
 /** INS: the destination is checked before the port is read, so a fault loses nothing. */
 const ins = string(
   (i, by) => {
+    checkAccess(i, portNumber(i), i.bits, true, i32(Seg.ES));
     const at = destination(i, 1);
     i.spill();
     i.f.call(i.mc.probeStore, at, i.bits / 8);
-    const value = emitPortRead(i, portNumber(i), i.bits, true);
+    const value = emitPortRead(i, portNumber(i), i.bits);
     i.store(i.bits, at, value);
     advance(i, Reg.RDI, by);
   },
@@ -168,8 +169,9 @@ const ins = string(
 
 const outs = string(
   (i, by) => {
+    checkAccess(i, portNumber(i), i.bits, false, i.segment());
     const value = source(i);
-    emitPortWrite(i, portNumber(i), i.bits, value, true);
+    emitPortWrite(i, portNumber(i), i.bits, value);
     advance(i, Reg.RSI, by);
   },
   false,
