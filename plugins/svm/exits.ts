@@ -5,7 +5,7 @@
  */
 import { ExitReason, Gpr, type Registers, type VmExit } from "../../core/mod.ts";
 import { Control, IoioInfo, SvmExit } from "../cpu/mod.ts";
-import { SvmReason } from "./exit_reasons.ts";
+import { AvicReason, SvmReason } from "./exit_reasons.ts";
 import type { Vmcb } from "./vmcb.ts";
 
 /** Fills in what goes with one exit code. */
@@ -153,6 +153,8 @@ const SINGLE: readonly (readonly [number, Translator])[] = [
   [SvmExit.SKINIT, plain(SvmReason.SKINIT)],
   [SvmExit.INVLPGA, plain(SvmReason.INVLPGA)],
   [SvmExit.RSM, plain(SvmReason.RSM)],
+  [SvmExit.AVIC_INCOMPLETE_IPI, plain(AvicReason.INCOMPLETE_IPI)],
+  [SvmExit.AVIC_NOACCEL, plain(AvicReason.NOACCEL)],
 ];
 for (const [code, translator] of SINGLE) TRANSLATORS[code] = translator;
 

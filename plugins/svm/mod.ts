@@ -9,7 +9,10 @@
  * and what INVLPGA checks are policies, slots that a plugin can provide: {@linkcode
  * instructionInterceptSlot}, {@linkcode invlpgaSlot}.
  *
- * Limits: no AVIC, no guests of guests (VMRUN of a guest stops it with an error), no virtual NMI, no
+ * Interrupts delivered by the processor (AVIC) are a plugin of its own, `avic`, built upon {@linkcode
+ * svmSlot}.
+ *
+ * Limits: no guests of guests (VMRUN of a guest stops it with an error), no virtual NMI, no
  * LBR virtualization. A guest that is told it has an Intel processor gets no 64-bit SYSENTER.
  *
  * @module
@@ -44,7 +47,7 @@ import { invlpgaSlot } from "./policy/invlpga.ts";
 import { svmSlot } from "./svm_guest.ts";
 import { SvmVendor } from "./vendor.ts";
 
-export { SvmReason } from "./exit_reasons.ts";
+export { AvicReason, SvmReason } from "./exit_reasons.ts";
 export { interceptsRequest } from "./virtual_svm.ts";
 export {
   type InstructionInterceptInput,
