@@ -4,6 +4,7 @@
  * @module
  */
 import type { ScenarioReport, VariantReport } from "./report.ts";
+import { differs } from "./rows.ts";
 import { grouped } from "./table.ts";
 
 /** Text as it may stand in HTML and SVG. */
@@ -23,14 +24,21 @@ const PALETTE: readonly string[] = [
   "#8c6bb1",
   "#999933",
 ];
-const REST = "#8a8f98";
+/** For reasons whose exits are the same in all runs. */
+const GREYS: readonly string[] = ["#c3c8d0", "#a4abb7", "#868e9c", "#6b7382"];
 
-/** Gives each exit reason its colour: those with most exits first, all further ones share one. */
+/**
+ * Gives each exit reason its colour: those that differ between runs get colours, the others greys.
+ * Those with most exits come first; when there are no more, the last is shared.
+ */
 export function reasonColours(scenario: ScenarioReport): ReadonlyMap<string, string> {
   const colours = new Map<string, string>();
-  for (const { reason } of scenario.rows) {
-    if (!colours.has(reason)) colours.set(reason, PALETTE[colours.size] ?? REST);
-  }
+  const add = (reasons: readonly string[], palette: readonly string[]): void => {
+    const fresh = new Set(reasons.filter((reason) => !colours.has(reason)));
+    [...fresh].forEach((reason, k) => colours.set(reason, palette[k] ?? palette.at(-1)!));
+  };
+  add(scenario.rows.filter(differs).map(({ reason }) => reason), PALETTE);
+  add(scenario.rows.map(({ reason }) => reason), GREYS);
   return colours;
 }
 
@@ -51,23 +59,17 @@ const NUMBERS = 110;
 const BAR = 13;
 const WIDTH = LABEL + PLOT + NUMBERS;
 
-/**
- * Bars of all runs for each reason whose counts differ, and one for all that do not. The scale is
- * linear and begins at 0.
- */
+/** Bars of all runs for each reason whose counts differ. The scale is linear and begins at 0. */
 export function barChart(scenario: ScenarioReport): string {
   const { runs } = scenario;
   const groups: [string, readonly number[]][] = [];
-  const same = runs.map(() => 0);
   for (const [reason, counts] of byReason(scenario)) {
     if (counts.some((count) => count !== counts[0])) groups.push([reason, counts]);
-    else counts.forEach((count, k) => same[k]! += count);
   }
-  if (same.some((count) => count > 0)) groups.push(["all other reasons", same]);
   const most = Math.max(1, ...groups.flatMap(([, counts]) => counts));
   const height = BAR * runs.length + 14;
   const bars = groups.flatMap(([reason, counts], group) => {
-    const top = group * height;
+    const top = 6 + group * height;
     const middle = top + (height - 14) / 2 + 4;
     return [
       `<text x="${LABEL - 10}" y="${middle}" class="name">${escape(reason)}</text>`,
@@ -82,7 +84,7 @@ export function barChart(scenario: ScenarioReport): string {
       }),
     ];
   });
-  return svg(WIDTH, groups.length * height, "Exits by reason", bars);
+  return svg(WIDTH, 6 + groups.length * height, "Exits by reason", bars);
 }
 
 const STRIP = 34;
@@ -99,31 +101,37 @@ export function timelineChart(
   runs: readonly VariantReport[],
 ): string {
   const colours = reasonColours(scenario);
+  const order = [...colours.keys()];
   const end = Math.max(1, ...runs.map(({ timeline }) => timeline.width * timeline.steps));
   // Exits in a tick, so that runs with steps of different widths compare.
-  const rate = Math.max(...runs.flatMap((run) => stripsOf(run).map(({ rate }) => rate)));
+  const rate = Math.max(...runs.flatMap((run) => stripsOf(run, order).map(({ rate }) => rate)));
   const parts: string[] = [];
   let y = 0;
   for (const run of runs) {
-    for (const { vcpu, stacks } of stripsOf(run)) {
-      const label = stripsOf(run).length === 1 ? run.variant : `${run.variant}, vCPU ${vcpu}`;
+    const strips = stripsOf(run, order);
+    for (const { vcpu, stacks } of strips) {
+      const label = strips.length === 1 ? run.variant : `${run.variant}, vCPU ${vcpu}`;
       parts.push(
         `<text x="${STRIP_LABEL - 10}" y="${y + STRIP / 2 + 4}" class="name">${
           escape(label)
         }</text>`,
         `<rect x="${STRIP_LABEL}" y="${y}" width="${STRIP_PLOT}" height="${STRIP}" class="strip"/>`,
       );
-      for (const { step, reason, from, to } of stacks) {
-        const { width } = run.timeline;
-        const x = STRIP_LABEL + step * width / end * STRIP_PLOT;
-        const wide = Math.max(0.6, width / end * STRIP_PLOT);
-        const high = (to - from) / width / rate * STRIP;
-        const top = y + STRIP - to / width / rate * STRIP;
-        const what = `${reason}: ${grouped(to - from)} exits from tick ${grouped(step * width)} on`;
+      const { width } = run.timeline;
+      const wide = Math.max(0.6, width / end * STRIP_PLOT).toFixed(2);
+      for (const [reason, stack] of stacks) {
+        // One outline for each reason: a box for each step in which there were exits.
+        const boxes = stack.map(({ step, from, to }) => {
+          const x = STRIP_LABEL + step * width / end * STRIP_PLOT;
+          const bottom = y + STRIP - from / width / rate * STRIP;
+          const high = (to - from) / width / rate * STRIP;
+          return `M${x.toFixed(1)} ${bottom.toFixed(1)}h${wide}v-${high.toFixed(1)}h-${wide}z`;
+        });
+        const exits = stack.reduce((sum, { from, to }) => sum + to - from, 0);
+        const what = `${label}: ${grouped(exits)} exits, ${reason}`;
         parts.push(
-          `<rect x="${x.toFixed(2)}" y="${top.toFixed(2)}" width="${wide.toFixed(2)}" ` +
-            `height="${high.toFixed(2)}" fill="${colours.get(reason) ?? REST}">` +
-            `<title>${escape(what)}</title></rect>`,
+          `<path d="${boxes.join("")}" fill="${colours.get(reason)!}">` +
+            `<title>${escape(what)}</title></path>`,
         );
       }
       y += STRIP + GAP;
@@ -138,9 +146,9 @@ export function timelineChart(
   return svg(WIDTH, y + 18, "Exits over time", parts);
 }
 
+/** Exits of one reason in one step, on top of those of other reasons. */
 interface Stack {
   readonly step: number;
-  readonly reason: string;
   readonly from: number;
   readonly to: number;
 }
@@ -149,19 +157,25 @@ interface Strip {
   readonly vcpu: number;
   /** Most exits in a tick. */
   readonly rate: number;
-  readonly stacks: readonly Stack[];
+  readonly stacks: readonly (readonly [reason: string, stack: readonly Stack[]])[];
 }
 
-function stripsOf({ timeline }: VariantReport): Strip[] {
-  const strips = new Map<number, { sums: number[]; stacks: Stack[] }>();
-  for (const { vcpu, reason, counts } of timeline.lanes) {
+/** Strips in the order of vCPUs; reasons are stacked in `order`, the first at the bottom. */
+function stripsOf({ timeline }: VariantReport, order: readonly string[]): Strip[] {
+  const strips = new Map<number, { sums: number[]; stacks: [string, Stack[]][] }>();
+  const lanes = timeline.lanes.toSorted((a, b) =>
+    a.vcpu - b.vcpu || order.indexOf(a.reason) - order.indexOf(b.reason)
+  );
+  for (const { vcpu, reason, counts } of lanes) {
     const strip = strips.get(vcpu) ??
       { sums: new Array<number>(timeline.steps).fill(0), stacks: [] };
     strips.set(vcpu, strip);
+    const stack: Stack[] = [];
+    strip.stacks.push([reason, stack]);
     counts.forEach((count, step) => {
       if (count === 0) return;
       const from = strip.sums[step]!;
-      strip.stacks.push({ step, reason, from, to: from + count });
+      stack.push({ step, from, to: from + count });
       strip.sums[step] = from + count;
     });
   }

@@ -66,9 +66,12 @@ function formatScenario(scenario: ScenarioReport, options: FormatReportOptions):
     `  ${machine}, guest ${guest.name} ${guest.commandLine}`.trimEnd() + "\n\n",
     exitTable(scenario, options),
     "\n",
-    ...runs.slice(1).flatMap(({ variant }, k) =>
-      guestLines(runs[0]!.variant, variant, scenario.differences[k]!)
-    ),
+    ...runs.slice(1).flatMap(({ variant }, k) => {
+      const [first, difference] = [scenario.differences[0], scenario.differences[k]!];
+      return k > 0 && JSON.stringify(first) === JSON.stringify(difference)
+        ? [`  ${runs[0]!.variant} and ${variant}: as with ${runs[1]!.variant}\n`]
+        : guestLines(runs[0]!.variant, variant, difference);
+    }),
     ...(breaksGuest(scenario) ? ["  THE GUEST SEES A DIFFERENCE THAT IT MUST NOT SEE\n"] : []),
   ].join("");
 }

@@ -81,11 +81,11 @@ function scenarioSection(scenario: ScenarioReport): string {
     ).join("")
   }</ul>
 <h4>Exits by reason</h4>
-${barChart(scenario)}
+${scenario.rows.some(differs) ? barChart(scenario) : "<p>The same in all runs.</p>"}
 <h4>Exits over VM time</h4>
 <ul class="legend">${
-    [...reasonColours(scenario)].slice(0, 9).map(([reason, colour], k) =>
-      `<li>${swatch(`fill="${colour}"`)}${escape(k === 8 ? "others" : reason)}</li>`
+    [...reasonColours(scenario)].map(([reason, colour]) =>
+      `<li>${swatch(`fill="${colour}"`)}${escape(reason)}</li>`
     ).join("")
   }</ul>
 ${timelineChart(scenario, runs)}
@@ -151,6 +151,9 @@ function guestView({ runs, differences }: ScenarioReport): string {
     const output = sameOutput
       ? "prints the same and ends alike"
       : `prints ${differingLines} line${differingLines === 1 ? "" : "s"} differently`;
+    if (k > 0 && JSON.stringify(differences[k]) === JSON.stringify(differences[0])) {
+      return `<p>With <b>${variant}</b> it is the same as with ${escape(runs[1]!.variant)}.</p>`;
+    }
     const memory = state.pages === 0
       ? "memory is the same"
       : `${state.pages} page${state.pages === 1 ? "" : "s"} of memory differ`;
