@@ -246,6 +246,7 @@ export class SvmBench extends Bench {
   /** VMRUN of what the control block holds; the exit's code in hexadecimal, or what happened instead. */
   resume(budget = 100): string {
     this.write(Place.CODE, VMRUN_HLT);
+    this.processor.wake();
     this.state.setRegister(0, BigInt(this.vmcb));
     this.state.set(S.rip, BigInt(Place.CODE));
     return this.exitOf(this.run(budget));

@@ -414,6 +414,16 @@ export class Machine {
     }
   }
 
+  /** What INIT and RESET do besides: whatever a guest had is gone. */
+  leaveGuestMode(): void {
+    const { state } = this;
+    for (const field of [S.nestedPaging, S.asid, S.intControl, S.avicPage]) state.set32(field, 0);
+    state.set(S.tscOffset, 0n);
+    state.set(S.avicBar, NOWHERE);
+    state.set32(S.physicalMap, state.get32(S.hostMap));
+    this.exports.selectContext!(0);
+  }
+
   /** Sets processor `cpu` to the state after RESET (APM vol. 2, 14.1.3). */
   #reset(cpu: number): void {
     this.bytes.fill(0, CPU_STATE, CPU_STATE_END);

@@ -111,6 +111,7 @@ export class Processor {
   /** RESET or INIT. */
   reset(init = false): void {
     resetProcessor(this.state, init, this.#machine.model.signature);
+    this.#machine.leaveGuestMode();
     this.refresh();
   }
 
@@ -134,7 +135,9 @@ export class Processor {
   run(budget: number): Stop {
     this.load();
     try {
-      return this.#machine.run(Math.min(budget, MOST)) as Stop;
+      const stop = this.#machine.run(Math.min(budget, MOST)) as Stop;
+      if (stop === Stop.INIT) this.reset(true);
+      return stop;
     } catch (error) {
       this.#machine.abandon();
       throw error;
@@ -169,8 +172,12 @@ export class Processor {
 
   /** The guest is to exit at this boundary though nothing in it asked for it. */
   #leaveGuest(stop: Stop): void {
-    // A triple fault that is not intercepted takes the host down with it.
-    const code = stop === Stop.SHUTDOWN ? SvmExit.SHUTDOWN : SvmExit.INTR;
+    // A triple fault or INIT that is not intercepted takes the host down with it.
+    const code = stop === Stop.SHUTDOWN
+      ? SvmExit.SHUTDOWN
+      : stop === Stop.INIT
+      ? SvmExit.INIT
+      : SvmExit.INTR;
     this.#machine.exports.forceExit!(code);
   }
 
@@ -240,6 +247,15 @@ export class Processor {
   /** Latches an NMI. */
   raiseNmi(): void {
     this.#setEvent(Event.NMI, true);
+  }
+
+  /**
+   * Latches INIT: at the next instruction boundary with GIF set it exits from a guest that intercepts
+   * it, becomes a #SX with VM_CR.R_INIT, or is taken, and the run ends with `Stop.INIT` (APM vol. 2,
+   * 15.21.8).
+   */
+  raiseInit(): void {
+    this.#setEvent(Event.INIT, true);
   }
 
   /** Ends a halt. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { VmCr } from "../microcode/msr.ts";
 import { Rflags } from "../microcode/registers.ts";
 import { Attr, registerAddress, S, Seg } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
@@ -29,10 +30,32 @@ const VALUES: readonly (readonly [Field64, bigint])[] = [
 const KEPT_BY_INIT: readonly (readonly [Field64, bigint])[] = [
   [S.pat, 0x0007_0406_0007_0406n],
   [S.xcr0, 1n],
+  ...[
+    S.star,
+    S.lstar,
+    S.cstar,
+    S.sfmask,
+    S.kernelGsBase,
+    S.sysenterCs,
+    S.sysenterEsp,
+    S.sysenterEip,
+    S.tscAux,
+    S.vmCr,
+    S.hsavePa,
+  ].map((field) => [field, 0n] as const),
 ];
 
 /** Registers that are 0 after RESET and INIT alike. */
-const ZERO: readonly Field64[] = [S.cr2, S.cr3, S.cr4, S.cr8, S.efer, S.gdtBase, S.idtBase];
+const ZERO: readonly Field64[] = [
+  S.cr2,
+  S.cr3,
+  S.cr4,
+  S.cr8,
+  S.efer,
+  S.gdtBase,
+  S.idtBase,
+  S.debugCtl,
+];
 
 /**
  * Sets the loaded processor to the state after RESET or, with `init`, after INIT; RDX holds the
@@ -61,6 +84,11 @@ export function resetProcessor(state: StateView, init: boolean, signature: numbe
   state.set32(S.nmiBlocked, 0);
   state.set32(S.gif, 1);
   state.set32(S.guestMode, 0);
+  state.set32(S.delivering, 0);
+  state.set32(S.trapBits, 0);
+  // INIT clears VM_CR.SVMDIS unless LOCK keeps it (APM vol. 2, 15.30.1).
+  const vmCr = state.get(S.vmCr);
+  if ((vmCr & BigInt(VmCr.LOCK)) === 0n) state.set(S.vmCr, vmCr & ~BigInt(VmCr.SVMDIS));
   if (init) return;
   for (let n = 16; n < 32; n++) state.setAt(registerAddress(n), 0n);
   for (const [field, value] of KEPT_BY_INIT) state.set(field, value);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Microcode, Unwind } from "../microcode/microcode.ts";
+import { type Microcode, Service, Unwind } from "../microcode/microcode.ts";
 import { Vector } from "../microcode/raise.ts";
 import { Rflags } from "../microcode/registers.ts";
 import { DR6_BS, Event, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
@@ -33,6 +33,8 @@ export const Stop = {
   SHUTDOWN: 4,
   /** The program outside asked for it. */
   REQUEST: 5,
+  /** INIT was taken: the processor is in its state after INIT, and its owner says what follows. */
+  INIT: 6,
 } as const;
 /** One of {@linkcode Stop}. */
 export type Stop = typeof Stop[keyof typeof Stop];
@@ -181,9 +183,11 @@ export function defineRun(mc: Microcode, tag: Tag): void {
           f.if(
             S.events.get(f).ne(0),
             () => {
-              f.if(f.call(mc.service).ne(0), () => f.return(S.stop.get(f)));
-              // An intercepted event has just left the guest.
-              f.branchIf(S.events.has(f, Event.EXIT), next);
+              const verdict = f.call(mc.service);
+              f.if(verdict.eq(Service.STOP), () => f.return(S.stop.get(f)));
+              // What was delivered may use the budget up.
+              const leaves = S.events.has(f, Event.EXIT).or(S.budget.get(f).gtS(0));
+              f.branchIf(verdict.eq(Service.AGAIN).and(leaves), next);
               f.if(
                 S.events.has(f, Event.BREAKPOINTS),
                 () => f.branchIf(f.call(mc.codeBreakpoint), next),

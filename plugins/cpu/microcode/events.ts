@@ -10,9 +10,13 @@ import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { virtualGifOpen } from "../svm/virtual.ts";
 import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
-import type { Microcode } from "./microcode.ts";
+import { type Microcode, Service } from "./microcode.ts";
+import { VmCr } from "./msr.ts";
 import { EventFormat, Vector } from "./raise.ts";
 import { Cr0, Dr7, Rflags } from "./registers.ts";
+
+/** Error code of the #SX that INIT is redirected to. */
+const SX_INIT = 1;
 
 /** Exceptions that make a double fault of another of them: #DE, #TS, #NP, #SS, #GP. */
 const CONTRIBUTORY = (1 << Vector.DE) | (1 << Vector.TS) | (1 << Vector.NP) | (1 << Vector.SS) |
@@ -24,7 +28,7 @@ const contributory = (vector: I32): I32 => i32(CONTRIBUTORY).shrU(vector).and(1)
 export function defineEvents(mc: Microcode): void {
   const { module } = mc;
 
-  /** Takes a #VMEXIT if in guest mode with `bit` of an intercept word set; then returns 0. */
+  /** Takes a #VMEXIT if in guest mode with `bit` of an intercept word set; then has it looked again. */
   const interceptOr = (
     f: FunctionBuilder,
     word: number,
@@ -35,7 +39,7 @@ export function defineEvents(mc: Microcode): void {
     const intercepted = S.guestMode.get(f).and(interceptWord(f, word).and(mask).ne(0));
     f.if(intercepted, () => {
       f.call(mc.vmexit, i32(code).extendU(), 0, 0);
-      f.return(0);
+      f.return(Service.AGAIN);
     });
     otherwise();
   };
@@ -46,7 +50,7 @@ export function defineEvents(mc: Microcode): void {
       S.events.or(f, Event.SHUTDOWN);
       S.stop.set(f, Stop.SHUTDOWN);
     });
-    f.return(1);
+    f.return(Service.STOP);
   });
 
   const exception = module.define("exception", [], I32T, (f) => {
@@ -69,7 +73,7 @@ export function defineEvents(mc: Microcode): void {
     f.if(intercepted, () => {
       const address = vector.eq(Vector.PF).select(S.exceptionAddress.get(f), i64(0));
       f.call(mc.vmexit, vector.add(SvmExit.EXCEPTION).extendU(), error.get().extendU(), address);
-      f.return(0);
+      f.return(Service.AGAIN);
     });
     const first = S.delivering.get(f);
     f.if(first.and(EventFormat.TYPE).eq(EventFormat.EXCEPTION).and(first.ne(0)), () => {
@@ -95,7 +99,7 @@ export function defineEvents(mc: Microcode): void {
     const taken = event.get().and(0xff);
     f.if(taken.eq(Vector.PF), () => S.cr2.set(f, S.exceptionAddress.get(f)));
     f.call(mc.deliver, event.get(), error.get(), S.rip.get(f));
-    f.return(0);
+    f.return(Service.AGAIN);
   });
 
   module.body(mc.service, (f) => {
@@ -111,7 +115,7 @@ export function defineEvents(mc: Microcode): void {
     f.if(S.events.has(f, Event.EXIT), () => {
       S.events.clear(f, Event.EXIT);
       S.stop.set(f, Stop.VMEXIT);
-      f.return(1);
+      f.return(Service.STOP);
     });
     f.if(S.events.has(f, Event.EXCEPTION), () => {
       S.events.clear(f, Event.EXCEPTION);
@@ -119,17 +123,20 @@ export function defineEvents(mc: Microcode): void {
     });
     f.if(S.events.has(f, Event.INJECT), () => {
       S.events.clear(f, Event.INJECT);
+      const blocked = S.nmiBlocked.get(f);
       f.call(mc.deliver, S.injection.get(f), S.injectionError.get(f), S.injectionRip.get(f));
-      f.return(0);
+      // An NMI that VMRUN injects blocks no others (APM vol. 2, 15.20).
+      f.if(S.guestMode.get(f), () => S.nmiBlocked.set(f, blocked));
+      f.return(Service.AGAIN);
     });
     f.if(S.events.has(f, Event.SHUTDOWN), () => {
       S.stop.set(f, Stop.SHUTDOWN);
-      f.return(1);
+      f.return(Service.STOP);
     });
     f.if(S.events.has(f, Event.STOP), () => {
       S.events.clear(f, Event.STOP);
       S.stop.set(f, Stop.REQUEST);
-      f.return(1);
+      f.return(Service.STOP);
     });
     f.if(S.events.has(f, Event.SHADOW_NEW), () => {
       S.events.set(f, S.events.get(f).and(~Event.SHADOW_NEW).or(Event.SHADOW));
@@ -143,21 +150,39 @@ export function defineEvents(mc: Microcode): void {
       S.exceptionError.set(f, 0);
       S.exceptionAddress.set(f, S.trapBits.get(f).extendU());
       S.trapBits.set(f, 0);
-      const over = f.call(exception);
-      f.if(over.or(S.events.has(f, Event.VMEXIT_TRAP).eqz()), () => f.return(over));
+      f.return(f.call(exception));
     });
     // Behind a debug trap of the same instruction, which an exit would lose; the exit loses nothing.
     f.if(S.events.has(f, Event.VMEXIT_TRAP), () => {
       S.events.clear(f, Event.VMEXIT_TRAP);
       const code = S.trapCode.get(f).extendU();
       f.call(mc.vmexit, code, S.trapInfo1.get(f), S.trapInfo2.get(f));
-      f.return(0);
+      f.return(Service.AGAIN);
     });
     f.if(S.events.has(f, Event.DOORBELL), () => {
       // To a processor in host mode a doorbell is nothing; VMRUN looks at IRR anyway.
       S.events.clear(f, Event.DOORBELL);
       f.call(mc.avicEvaluate);
     });
+    f.if(
+      S.events.has(f, Event.INIT).and(S.gif.get(f)),
+      () => {
+        // APM vol. 2, table 15-12.
+        interceptOr(f, InterceptWord.MISC1, Misc1.INIT, SvmExit.INIT, () => {
+          S.events.clear(f, Event.INIT);
+          f.if(S.vmCr.has(f, VmCr.R_INIT), () => {
+            const event = EventFormat.EXCEPTION | EventFormat.ERROR | EventFormat.VALID;
+            S.exception.set(f, Vector.SX | event);
+            S.exceptionError.set(f, SX_INIT);
+            f.return(f.call(exception));
+          });
+          S.stop.set(f, Stop.INIT);
+          f.return(Service.STOP);
+        });
+      },
+      undefined,
+      "unlikely",
+    );
     const open = S.gif.get(f).and(S.events.has(f, Event.SHADOW).eqz());
     const enabled = S.rflags.has(f, Rflags.IF);
     f.if(S.events.has(f, Event.NMI).and(open).and(S.nmiBlocked.get(f).eqz()), () => {
@@ -165,7 +190,7 @@ export function defineEvents(mc: Microcode): void {
         S.events.clear(f, Event.NMI);
         const event = Vector.NMI | EventFormat.NMI | EventFormat.VALID;
         f.call(mc.deliver, event, 0, S.rip.get(f));
-        f.return(0);
+        f.return(Service.AGAIN);
       });
     });
     f.if(S.events.has(f, Event.INTR).and(open), () => {
@@ -177,10 +202,10 @@ export function defineEvents(mc: Microcode): void {
           // Nobody answers: the line was withdrawn.
           f.if(vector.ltS(0), () => {
             S.events.clear(f, Event.INTR);
-            f.return(0);
+            f.return(Service.AGAIN);
           });
           f.call(mc.deliver, vector.or(EventFormat.VALID), 0, S.rip.get(f));
-          f.return(0);
+          f.return(Service.AGAIN);
         });
       });
     });
@@ -188,7 +213,7 @@ export function defineEvents(mc: Microcode): void {
     f.if(S.events.has(f, Event.AVIC).and(virtual), () => {
       const vector = f.call(mc.avicTake);
       f.call(mc.deliver, vector.or(EventFormat.VALID), 0, S.rip.get(f));
-      f.return(0);
+      f.return(Service.AGAIN);
     });
     f.if(S.events.has(f, Event.VINTR).and(virtual), () => {
       const control = S.intControl.get(f);
@@ -200,15 +225,15 @@ export function defineEvents(mc: Microcode): void {
           S.events.clear(f, Event.VINTR);
           const vector = S.intVector.get(f).and(0xff);
           f.call(mc.deliver, vector.or(EventFormat.VALID), 0, S.rip.get(f));
-          f.return(0);
+          f.return(Service.AGAIN);
         });
       });
     });
     f.if(S.events.has(f, Event.HALTED), () => {
       S.stop.set(f, Stop.HALT);
-      f.return(1);
+      f.return(Service.STOP);
     });
-    f.return(0);
+    f.return(Service.GO_ON);
   });
 }
 

@@ -28,6 +28,16 @@ export const Unwind = {
   LEFT: 4,
 } as const;
 
+/** What {@linkcode Microcode.service} asks of the dispatcher. */
+export const Service = {
+  /** Nothing is in the way of the next instruction. */
+  GO_ON: 0,
+  /** The loop returns, with `S.stop`. */
+  STOP: 1,
+  /** An event was delivered or has left the guest: others may follow before the next instruction. */
+  AGAIN: 2,
+} as const;
+
 /** Parts of the processor that are not implemented, by the number `unimplemented` is called with. */
 export const Missing = {
   /** Hardware task switch (APM vol. 2, 12.3). */
@@ -87,7 +97,7 @@ export interface Routines {
 
   // Events (microcode/events.ts, microcode/interrupt.ts).
 
-  /** `()`: deals with pending events; 0 to go on, else the loop returns with `S.stop`. */
+  /** `()`: deals with a pending event; one of {@linkcode Service}. */
   readonly service: Fn<[], I>;
   /** `(event, error, returnRip)`: delivers an event through the IDT (or the real-mode table). */
   readonly deliver: Fn<[I, I, L]>;

@@ -29,6 +29,7 @@ export const Vector = {
   AC: 17,
   MC: 18,
   XF: 19,
+  SX: 30,
 } as const;
 
 /** Fields of the EVENTINJ format (APM vol. 2, 15.20). */

@@ -101,11 +101,11 @@ const movToCr = ended((i) => {
   f.if(n.eq(8), () => {
     const masking = S.guestMode.get(f).and(S.intControl.has(f, V_INTR_MASKING));
     f.if(S.avicPage.get(f).ne(0), () => f.call(mc.avicWriteTpr, value.wrap().shl(4)), () => {
-      f.if(
-        masking,
-        () => S.intControl.set(f, S.intControl.get(f).and(~0xff).or(value.wrap())),
-        () => S.cr8.set(f, value),
-      );
+      // Without V_INTR_MASKING a guest's write goes to the APIC's TPR as well (15.21.2).
+      f.if(S.guestMode.get(f), () => {
+        S.intControl.set(f, S.intControl.get(f).and(~0xff).or(value.wrap()));
+      });
+      f.if(masking.eqz(), () => S.cr8.set(f, value));
     });
   });
 });

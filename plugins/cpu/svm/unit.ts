@@ -230,12 +230,15 @@ export function defineSvm(mc: Microcode): void {
     f.if(event.shrU(31), () => {
       const vector = event.and(0xff);
       const type = event.and(EventFormat.TYPE);
+      // The vector of an NMI is always 2 (APM vol. 2, 15.20).
+      const isNmi = type.eq(EventFormat.NMI);
       // INT n, INT3 and INTO push the RIP behind them and are subject to the gate's DPL.
       const trap = type.eq(EventFormat.EXCEPTION)
         .and(vector.eq(Vector.BP).or(vector.eq(Vector.OF)));
       const soft = type.eq(EventFormat.SOFTWARE).or(trap);
       const checked = soft.select(i32(GATE_DPL_CHECKED), i32(0));
-      S.injection.set(f, event.and(0x8000_0fff).or(checked));
+      const kept = isNmi.select(event.and(0x8000_0f00).or(Vector.NMI), event.and(0x8000_0fff));
+      S.injection.set(f, kept.or(checked));
       S.injectionError.set(f, f.load32(vmcb, Control.EVENTINJ + 4));
       const rip = S.rip.get(f);
       S.injectionRip.set(f, soft.select(f.load64(vmcb, Control.NRIP), rip));
