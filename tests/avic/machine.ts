@@ -182,6 +182,17 @@ export class Machine implements Disposable {
     vcpu.mpState = MpState.RUNNABLE;
   }
 
+  /**
+   * Makes #GP of the vCPU at `index` skip an instruction of two bytes, as RDMSR and WRMSR are, behind
+   * counting.
+   */
+  skipFaults(index: number): void {
+    const base = this.#base(this.vm.vcpus[index]!);
+    const count = code("f0 48 ff 04 25", dword(base + Place.COUNTS + 8 * 13));
+    const handler = code(count, "48 83 c4 08 48 83 04 24 02 48 cf");
+    this.vm.memory.write(base + Place.HANDLERS + 64 * 13, new Uint8Array(handler));
+  }
+
   /** How often the vCPU at `index` has received `vector`. */
   received(index: number, vector: number): number {
     const at = this.#base(this.vm.vcpus[index]!) + Place.COUNTS + 8 * vector;

@@ -13,6 +13,7 @@ import {
 import {
   type ApicBus,
   ApicMessage,
+  extendedLogicalId,
   Icr,
   type Lapic,
   LapicMode,
@@ -138,6 +139,14 @@ export class AvicExits {
       case R.RRR:
         // Read only, whatever hardware has put there.
         lapic.registers.set(offset, 0);
+        break;
+      case R.LDR:
+        // In x2APIC mode it follows from the ID, and cannot be written; but hardware has.
+        if (lapic.mode === LapicMode.X2APIC) {
+          lapic.registers.set(offset, extendedLogicalId(lapic.id));
+          break;
+        }
+        lapic.replayWrite(offset);
         break;
       default:
         lapic.replayWrite(offset);
