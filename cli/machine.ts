@@ -4,11 +4,12 @@
  * @module
  */
 
-import type { Image, Plugin } from "../core/mod.ts";
+import { type Image, type Plugin, roundRobin, type RoundRobinOptions } from "../core/mod.ts";
 import { cpu } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
+import { lapic } from "../plugins/lapic/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
 import {
   elf,
@@ -37,6 +38,7 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["svm", svm],
   ["metal", metal],
   ["pic", pic],
+  ["lapic", lapic],
   ["serial", serial],
   ["debugexit", debugExit],
   ["perfctr", perfCounters],
@@ -51,6 +53,8 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
 export interface MachineOptions {
   /** One of {@linkcode VENDORS}. */
   readonly vendor: string;
+  /** How vCPUs take turns. */
+  readonly scheduler: RoundRobinOptions;
   /** The console. */
   readonly serial: SerialOptions;
   /** Whether exits are counted. */
@@ -75,7 +79,9 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
   return [
     cpu(),
     vendor(),
-    pic(),
+    roundRobin(options.scheduler),
+    pic({ wiring: "apic" }),
+    lapic(),
     debugExit(),
     perfCounters(),
     fwCfg(),

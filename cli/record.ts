@@ -27,6 +27,12 @@ export interface RunRecord {
     readonly memory: number;
     /** Number of vCPUs. */
     readonly cpus: number;
+    /** Number of processors for them. */
+    readonly pcpus: number;
+    /** Length of a processor's turn in ticks; `null` if none was given. */
+    readonly quantum: number | null;
+    /** Seed of the scheduler; `null` if none was given. */
+    readonly seed: number | null;
     /** Arguments for the guest; `null` if none were given. */
     readonly append: string | null;
     /** Paths of the modules. */

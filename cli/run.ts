@@ -4,7 +4,14 @@
  * @module
  */
 
-import { createVm, type Image, type RunEnd, type RunResult, type Vm } from "../core/mod.ts";
+import {
+  createVm,
+  type Image,
+  type RoundRobinOptions,
+  type RunEnd,
+  type RunResult,
+  type Vm,
+} from "../core/mod.ts";
 import { examine, formatPostMortem, type PostMortem } from "../plugins/postmortem/mod.ts";
 import { elfSymbols, ImageError } from "../plugins/multiboot/mod.ts";
 import { type ExitProfile, exitProfile, formatProfile } from "../plugins/profile/mod.ts";
@@ -27,6 +34,14 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
   },
   { name: "memory", value: "SIZE", help: "RAM, like 64M or 1G; 128M if not given" },
   { name: "cpus", value: "N", help: "number of vCPUs; 1 if not given" },
+  { name: "pcpus", value: "M", help: "number of processors for them; as many if not given" },
+  {
+    name: "quantum",
+    value: "TICKS",
+    help:
+      "how long a processor's turn is; 10000 if not given, and a hundred\ntimes as long until vCPUs change places",
+  },
+  { name: "seed", value: "N", help: "vary the lengths of turns in a pattern of this number" },
   { name: "append", value: "TEXT", help: "arguments for the guest" },
   { name: "module", value: "FILE", repeat: true, help: "a multiboot module; may be given again" },
   {
@@ -64,6 +79,8 @@ interface Settings {
   readonly vendor: string;
   readonly memory: number;
   readonly cpus: number;
+  readonly processors: number | undefined;
+  readonly scheduler: RoundRobinOptions;
   readonly append: string | undefined;
   readonly symbols: readonly string[];
   readonly modules: readonly string[];
@@ -82,6 +99,9 @@ interface Settings {
 
 const MOST = Number.MAX_SAFE_INTEGER;
 
+/** Turns until vCPUs change places, where there are more of them than processors. */
+const SLICE_QUANTA = 100;
+
 function readSettings(args: ParsedArguments): Settings {
   const [image, ...more] = args.operands;
   if (image === undefined) throw usageError("run: no image given: trapline run IMAGE");
@@ -91,11 +111,18 @@ function readSettings(args: ParsedArguments): Settings {
     return text === undefined ? undefined : parseCount(`--${name}`, text, least, most);
   };
   const address = args.value("load-address");
+  const quantum = number("quantum", 1, 1e12);
+  const seed = number("seed", 0, 0xffff_ffff);
   return {
     image,
     vendor: args.value("vendor") ?? "svm",
     memory: parseMemory("--memory", args.value("memory") ?? "128M"),
     cpus: number("cpus", 1, 4096) ?? 1,
+    processors: number("pcpus", 1, 4096),
+    scheduler: {
+      ...(quantum === undefined ? {} : { quantum, timeslice: SLICE_QUANTA * quantum }),
+      ...(seed === undefined ? {} : { seed }),
+    },
     append: args.value("append"),
     modules: args.values("module"),
     symbols: args.values("symbols"),
@@ -230,24 +257,27 @@ async function makeVm(
   terminal: Terminal,
   io: CliIo,
 ): Promise<Vm> {
-  const { vendor, memory, cpus, lastExits } = settings;
+  const { vendor, memory, cpus, processors, scheduler, lastExits } = settings;
   const input = settings.stdin && io.stdin !== undefined ? { input: io.stdin } : {};
   const plugins = machinePlugins({
     vendor,
     lastExits,
+    scheduler,
     profile: settings.profile,
     symbols,
     serial: { output: (bytes) => terminal.console(bytes), ...input },
   });
   try {
-    return await createVm({ memory, cpus, plugins, images: [image] });
+    const host = processors === undefined ? {} : { processors };
+    return await createVm({ memory, cpus, ...host, plugins, images: [image] });
   } catch (error) {
     const { status, message } = toCliError(error);
     // What is wrong with an image its loader says itself; the rest are sizes and numbers.
     if (status === Status.INPUT) throw error;
     throw new CliError(
       Status.USAGE,
-      `--vendor ${vendor} --memory ${memoryText(memory)} --cpus ${cpus}: ${message}`,
+      `--vendor ${vendor} --memory ${memoryText(memory)} --cpus ${cpus}` +
+        `${processors === undefined ? "" : ` --pcpus ${processors}`}: ${message}`,
     );
   }
 }
@@ -285,6 +315,9 @@ async function conclude(
         vendor: settings.vendor,
         memory: settings.memory,
         cpus: settings.cpus,
+        pcpus: settings.processors ?? settings.cpus,
+        quantum: settings.scheduler.quantum ?? null,
+        seed: settings.scheduler.seed ?? null,
         append: settings.append ?? null,
         modules: settings.modules,
         maxInstructions: settings.maxInstructions ?? null,

@@ -37,6 +37,32 @@ export interface RoundRobinOptions {
    * than host processors; 1000000 if not given.
    */
   readonly timeslice?: number;
+  /**
+   * Varies the lengths of turns and time slices, each from a half to one and a half of what is given
+   * above, in a pattern that this number chooses: the same number, the same run. An integer from 0 to
+   * 2^32 - 1; without it all are alike.
+   */
+  readonly seed?: number;
+}
+
+/** Numbers that look random and are the same for the same seed: xorshift (Marsaglia, 2003). */
+class Sequence {
+  #state: number;
+
+  constructor(seed: number) {
+    // The state must not be 0; odd multiples keep near seeds apart.
+    this.#state = (Math.imul(seed, 0x9e37_79b9) ^ 0x2545_f491) | 0 || 1;
+  }
+
+  /** From a half to one and a half of `length`, at least 1. */
+  vary(length: number): number {
+    let x = this.#state;
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    this.#state = x;
+    return Math.max(1, Math.floor(length / 2) + (x >>> 0) % (length + 1));
+  }
 }
 
 /**
@@ -52,6 +78,7 @@ export class RoundRobin implements Scheduler {
   #turnEnd = 0;
   readonly #quantum: number;
   readonly #timeslice: number;
+  readonly #sequence: Sequence | undefined;
   /** What is placed on each host processor, and until when. */
   readonly #placed: (Vcpu | undefined)[] = [];
   readonly #ends: number[] = [];
@@ -63,17 +90,25 @@ export class RoundRobin implements Scheduler {
   /**
    * Nothing is placed at first.
    *
-   * @throws {ArgumentError} If an option is not a positive integer.
+   * @throws {ArgumentError} If a length is not a positive integer, or the seed is out of range.
    */
   constructor(options: RoundRobinOptions = {}) {
-    const { quantum = 10_000, timeslice = 1_000_000 } = options;
+    const { quantum = 10_000, timeslice = 1_000_000, seed } = options;
     for (const [name, value] of Object.entries({ quantum, timeslice })) {
       if (!Number.isSafeInteger(value) || value < 1) {
         throw new ArgumentError(`${name} ${value} is not a positive integer`);
       }
     }
+    if (seed !== undefined && (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32)) {
+      throw new ArgumentError(`seed ${seed} is not an integer from 0 to 2^32 - 1`);
+    }
     this.#quantum = quantum;
     this.#timeslice = timeslice;
+    this.#sequence = seed === undefined ? undefined : new Sequence(seed);
+  }
+
+  #length(length: number): number {
+    return this.#sequence?.vary(length) ?? length;
   }
 
   /** Picks the next vCPU. */
@@ -88,7 +123,7 @@ export class RoundRobin implements Scheduler {
       const vcpu = this.#placed[turn];
       if (vcpu === undefined) continue;
       this.#turn = turn;
-      this.#turnEnd = now + this.#quantum;
+      this.#turnEnd = now + this.#length(this.#quantum);
       return this.#chosen(vm, vcpu);
     }
     return undefined;
@@ -121,7 +156,7 @@ export class RoundRobin implements Scheduler {
       if (waiting === undefined) continue;
       this.#next = (waiting.index + 1) % vm.vcpus.length;
       this.#placed[pcpu] = waiting;
-      this.#ends[pcpu] = now + this.#timeslice;
+      this.#ends[pcpu] = now + this.#length(this.#timeslice);
       waiting.load(pcpu);
     }
   }
@@ -143,7 +178,7 @@ export const schedulerSlot: Slot<Scheduler> = defineSlot("scheduler", () => new 
 /**
  * A plugin that provides {@linkcode RoundRobin} with other quanta.
  *
- * @throws {ArgumentError} If an option is not a positive integer.
+ * @throws {ArgumentError} If a length is not a positive integer, or the seed is out of range.
  */
 export function roundRobin(options: RoundRobinOptions = {}): Plugin {
   new RoundRobin(options);

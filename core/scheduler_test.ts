@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import {
   ArgumentError,
   eventRequest,
@@ -246,4 +246,47 @@ Deno.test("a scheduler that throws is named", () => {
     'plugin "bad" failed in slot "scheduler": no idea',
   );
   m.vcpu.clearRequest(eventRequest);
+});
+
+Deno.test("a seed varies turns and time slices, the same way each time", () => {
+  const turnsOf = (options: RoundRobinOptions): string[] => {
+    using m = machine(4, 2, spin, { quantum: 100, timeslice: 1000, ...options });
+    m.vm.runSync({ instructions: 20_000 });
+    return [...m.turns(), ...m.placed];
+  };
+  const plain = turnsOf({});
+  const one = turnsOf({ seed: 1 });
+  assertEquals(turnsOf({ seed: 1 }), one);
+  assertNotEquals(one, plain);
+  assertNotEquals(turnsOf({ seed: 2 }), one);
+  assertNotEquals(turnsOf({ seed: 0 }), plain);
+});
+
+Deno.test("with a seed, turns last from a half to one and a half of the quantum", () => {
+  using m = machine(2, 2, spin, { quantum: 100, seed: 7 });
+  const lengths: number[] = [];
+  let last = 0;
+  m.vm.load({
+    name: "lengths",
+    version: "1.0.0",
+    setup(ctx) {
+      ctx.on(ctx.vm.points.beforeEnter.hook, () => {
+        const now = ctx.vm.clock.current.now();
+        if (now > last) lengths.push(now - last);
+        last = now;
+      });
+    },
+  });
+  m.vm.runSync({ instructions: 20_000 });
+  assert(lengths.length > 150 && lengths.every((n) => n >= 50 && n <= 150), `${lengths}`);
+  assert(new Set(lengths).size > 50);
+  // Nobody is left behind.
+  const [a, b] = m.vm.vcpus.map((vcpu) => vcpu.instructions) as [number, number];
+  assert(Math.abs(a - b) < 2000, `${a} ${b}`);
+});
+
+Deno.test("a seed is a number of 32 bits", () => {
+  for (const seed of [-1, 1.5, 2 ** 32, NaN]) {
+    assertThrows(() => roundRobin({ seed }), ArgumentError, `seed ${seed}`);
+  }
 });

@@ -18,9 +18,12 @@ import { patchImagesCurrent } from "./patch_images.ts";
 
 /** How each guest ends when it is given no arguments: a debug-exit status, a reset, or not at all. */
 const ENDINGS: Readonly<Record<string, number | "reset" | "never">> = {
+  apic: 1,
   exits: 1,
   hang: "never",
+  ipistorm: 1,
   loops: 1,
+  smp: 1,
   spin: "never",
   svm: 1,
   tour: 1,

@@ -90,6 +90,7 @@ class MetalVcpu implements Outside {
     if (!this.#settled) processor.leaveInstruction();
     // What was done may have withdrawn an interrupt; a new one comes with a request.
     if (processor.interruptLine) this.#driveInterruptLine();
+    this.#fetchTaskPriority();
     processor.setTsc(vcpu.vm.clock.current.now());
     if (left < this.#budget - processor.retired) processor.limit(left);
   }
@@ -98,6 +99,22 @@ class MetalVcpu implements Outside {
   #driveInterruptLine(): void {
     const { vcpu } = this;
     this.processor.setInterruptLine(vcpu.vm.interruptController.current.hasInterrupt(vcpu));
+  }
+
+  /** Puts CR8 to what the interrupt controller has, if it has one. */
+  #fetchTaskPriority(): void {
+    const { vcpu, processor } = this;
+    const priority = vcpu.vm.interruptController.current.taskPriority?.(vcpu);
+    if (priority !== undefined) processor.taskPriority = priority;
+  }
+
+  /** CR8 was written, and the interrupt controller's task priority with it. */
+  setTaskPriority(priority: number): void {
+    const { vcpu } = this;
+    const controller = vcpu.vm.interruptController.current;
+    if (controller.setTaskPriority === undefined) return;
+    controller.setTaskPriority(vcpu, priority);
+    this.#driveInterruptLine();
   }
 
   complete(): void {
@@ -124,6 +141,7 @@ class MetalVcpu implements Outside {
     processor.absorbFlags();
     processor.wake();
     this.#driveInterruptLine();
+    this.#fetchTaskPriority();
     processor.setTsc(vcpu.vm.clock.current.now());
     let stop: Stop;
     try {
@@ -435,7 +453,10 @@ export class MetalVendor implements Vendor {
   readMsr(vcpu: Vcpu, access: MsrAccess): boolean {
     this.#load(vcpu);
     const own = this.#of(vcpu);
-    return own.inside ? false : own.hostMsr(access);
+    const { reason, msr } = vcpu.exit;
+    const asked = reason === ExitReason.RDMSR || reason === ExitReason.WRMSR;
+    if (own.inside && asked && access.index === msr) return false;
+    return own.hostMsr(access);
   }
 
   /** See `Vendor.writeMsr`. */
@@ -453,12 +474,16 @@ export class MetalVendor implements Vendor {
 
   /** See `Vendor.getSystemState`. */
   getSystemState(vcpu: Vcpu): SystemState {
-    return readSystemState(this.#load(vcpu));
+    const state = readSystemState(this.#load(vcpu));
+    const priority = this.#vm.interruptController.current.taskPriority?.(vcpu);
+    state.cr8 = priority ?? state.cr8;
+    return state;
   }
 
   /** See `Vendor.setSystemState`. */
   setSystemState(vcpu: Vcpu, state: SystemState): void {
     writeSystemState(this.#load(vcpu), state, vcpu.regs.rflags);
+    this.#vm.interruptController.current.setTaskPriority?.(vcpu, state.cr8);
   }
 
   /** See `Vendor.getXsave`. */

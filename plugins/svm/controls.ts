@@ -13,12 +13,16 @@ export interface InterceptState {
   interruptWindow: boolean;
   /** Waiting for IRET to unmask NMIs. */
   iretWindow: boolean;
+  /** An interrupt waits for the guest to lower its task priority. */
+  taskPriorityWindow: boolean;
   /** Which of VMLOAD, VMSAVE, STGI and CLGI exit: bits of `Misc2`, as the policy has it. */
   instructionIntercepts: number;
 }
 
-/** CR4 and CR8 writes: CR4 decides on what the guest may use, and bit 16 + n is a write of CRn. */
-const CR_WRITES = (1 << (16 + 4)) >>> 0;
+/** CR4 writes: it decides on what the guest may use. Bit 16 + n is a write of CRn. */
+const CR4_WRITE = 0x0010_0000;
+/** CR8 writes. */
+const CR8_WRITE = 0x0100_0000;
 
 /** Always intercepted. CR0 only where more than TS and MP change. */
 const ALWAYS_1 = Misc1.INTR | Misc1.NMI | Misc1.SMI | Misc1.INIT | Misc1.CR0_SEL_WRITE |
@@ -38,7 +42,8 @@ export function recalculateIntercepts(vmcb: Vmcb, state: InterceptState): void {
   let misc1 = ALWAYS_1;
   if (state.interruptWindow) misc1 |= Misc1.VINTR;
   if (state.iretWindow) misc1 |= Misc1.IRET;
-  set(vmcb, InterceptWord.CR, CR_WRITES, Clean.INTERCEPTS);
+  const cr = CR4_WRITE | (state.taskPriorityWindow ? CR8_WRITE : 0);
+  set(vmcb, InterceptWord.CR, cr, Clean.INTERCEPTS);
   set(vmcb, InterceptWord.DR, 0, Clean.INTERCEPTS);
   set(vmcb, InterceptWord.EXCEPTIONS, 0, Clean.INTERCEPTS);
   set(vmcb, InterceptWord.MISC1, misc1, Clean.INTERCEPTS);

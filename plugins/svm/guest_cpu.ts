@@ -50,6 +50,8 @@ export class GuestCpu implements InterceptState, SvmGuest {
   apicBase = 0xfee0_0800n;
   /** Waiting until the guest can take an interrupt. */
   interruptWindow = false;
+  /** Waiting until the guest lowers its task priority. */
+  taskPriorityWindow = false;
   /** Waiting for IRET to unmask NMIs. */
   iretWindow = false;
   /** An NMI was delivered, and IRET has not been executed since. */

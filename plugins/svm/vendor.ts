@@ -221,6 +221,7 @@ export class SvmVendor implements Vendor, Svm {
     }
     processor.setTscAux(guest.tscAux);
     processor.setTsc(this.#vm.clock.current.now());
+    this.#loadTaskPriority(guest);
     guest.storeRegisters();
     const step = guest.stepForNmi;
     guest.stepForNmi = false;
@@ -236,9 +237,33 @@ export class SvmVendor implements Vendor, Svm {
     this.#leave(guest, step);
   }
 
+  /**
+   * Before entry: V_TPR from the interrupt controller, which software may have written, also while
+   * interrupts are accelerated; KVM's `sync_lapic_to_cr8` (and d02e48830e3f). Writes of CR8 exit only
+   * while one of them could let an interrupt in that hardware does not know of; KVM's
+   * `update_cr8_intercept`.
+   */
+  #loadTaskPriority(guest: GuestCpu): void {
+    const { vcpu } = guest;
+    const controller = this.#vm.interruptController.current;
+    const priority = controller.taskPriority?.(vcpu);
+    if (priority === undefined) return;
+    if (guest.cr8 !== priority) guest.cr8 = priority;
+    const waits = !vcpu.accelerated && controller.waitsForTaskPriority?.(vcpu) === true;
+    if (guest.taskPriorityWindow === waits) return;
+    guest.taskPriorityWindow = waits;
+    guest.recalculate();
+  }
+
+  /** Behind what may have written CR8, which was `before`: the interrupt controller's from V_TPR. */
+  #storeTaskPriority({ vcpu, cr8 }: GuestCpu, before: number | undefined): void {
+    if (before !== cr8) this.#vm.interruptController.current.setTaskPriority?.(vcpu, cr8);
+  }
+
   #leave(guest: GuestCpu, step: boolean): void {
     const { vcpu, vmcb } = guest;
     const { exit } = vcpu;
+    this.#storeTaskPriority(guest, this.#vm.interruptController.current.taskPriority?.(vcpu));
     translateExit(exit, vmcb, vcpu.regs);
     returnInterrupted(guest);
     // An event that could not even be begun, because entry was refused, is not lost either.
@@ -315,7 +340,13 @@ export class SvmVendor implements Vendor, Svm {
   /** See `Vendor.emulate`. */
   emulate(vcpu: Vcpu): ExitAction {
     this.#emulator ??= new Emulator(this.#vm, this.#processors, this.#memory);
-    return this.#emulator.step(this.#released(vcpu));
+    const guest = this.#released(vcpu);
+    const { cr8 } = guest;
+    try {
+      return this.#emulator.step(guest);
+    } finally {
+      this.#storeTaskPriority(guest, cr8);
+    }
   }
 
   /** See `Vendor.interruptAllowed`. */
@@ -405,13 +436,16 @@ export class SvmVendor implements Vendor, Svm {
 
   /** See `Vendor.getSystemState`. */
   getSystemState(vcpu: Vcpu): SystemState {
-    return readSystemState(this.#released(vcpu));
+    const state = readSystemState(this.#released(vcpu));
+    state.cr8 = this.#vm.interruptController.current.taskPriority?.(vcpu) ?? state.cr8;
+    return state;
   }
 
   /** See `Vendor.setSystemState`. */
   setSystemState(vcpu: Vcpu, state: SystemState): void {
     const guest = this.#released(vcpu);
     writeSystemState(guest, state);
+    this.#vm.interruptController.current.setTaskPriority?.(vcpu, state.cr8);
     const real = (state.cr0 & BigInt(Cr0.PE)) === 0n;
     if (real) guest.vmcb.bytes[Save.CPL] = 0;
   }

@@ -147,6 +147,7 @@ export class Machine {
       isolate: (uop: number) => this.blocks.isolate(uop >>> 0),
       unimplemented: (what: number) => this.#unimplemented(what >>> 0),
       acknowledge: () => outside().acknowledge(),
+      setTaskPriority: (priority: number) => outside().setTaskPriority?.(priority),
     };
   }
 

@@ -26,6 +26,11 @@ export interface Outside {
   msrWrite(index: number): boolean;
   /** The interrupt acknowledge cycle: a vector, 0 to 255; −1 if the line was withdrawn. */
   acknowledge(): number;
+  /**
+   * CR8, which is `priority` (0 to 15) now, was written: interrupts may have become deliverable, or
+   * wait. Called in the middle of the instruction; it may drive the INTR pin, and nothing else.
+   */
+  setTaskPriority?(priority: number): void;
 }
 
 /** Nothing outside: reads are all ones, writes are lost, MSRs do not exist. */

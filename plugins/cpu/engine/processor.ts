@@ -210,6 +210,11 @@ export class Processor {
     this.state.set32(S.apicId, id);
   }
 
+  /** Sets CR8, 0 to 15. */
+  set taskPriority(priority: number) {
+    this.state.setHalves(S.cr8, priority, 0);
+  }
+
   /** Level of the INTR pin. */
   get interruptLine(): boolean {
     return (this.state.get32(S.events) & Event.INTR) !== 0;

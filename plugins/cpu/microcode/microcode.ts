@@ -72,6 +72,8 @@ export interface Outside {
   readonly unimplemented: Fn<[I]>;
   /** `()`: INTA cycle: the vector. */
   readonly acknowledge: Fn<[], I>;
+  /** `(priority)`: CR8 was written, and not the virtual one. */
+  readonly setTaskPriority: Fn<[I]>;
 }
 
 /** What the microcode itself consists of. */
@@ -328,6 +330,7 @@ const OUTSIDE: { [K in keyof Outside]: SignatureOf<Outside[K]> } = {
   isolate: [[I32T], undefined],
   unimplemented: [[I32T], undefined],
   acknowledge: [[], I32T],
+  setTaskPriority: [[I32T], undefined],
 };
 
 const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {

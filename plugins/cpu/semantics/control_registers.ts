@@ -105,7 +105,10 @@ const movToCr = ended((i) => {
       f.if(S.guestMode.get(f), () => {
         S.intControl.set(f, S.intControl.get(f).and(~0xff).or(value.wrap()));
       });
-      f.if(masking.eqz(), () => S.cr8.set(f, value));
+      f.if(masking.eqz(), () => {
+        S.cr8.set(f, value);
+        f.call(mc.setTaskPriority, value.wrap());
+      });
     });
   });
 });
