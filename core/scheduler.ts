@@ -67,8 +67,8 @@ class Sequence {
 
 /**
  * Round robin in VM time, at two levels: host processors take turns, and where there are more vCPUs
- * than host processors the vCPUs take turns on them. A vCPU that halts leaves its processor. What it
- * decides depends on VM time and on nothing else.
+ * than host processors the vCPUs take turns on them. A vCPU that halts leaves its processor, and is
+ * placed again at the end of a turn. What is decided depends on VM time and on nothing else.
  */
 export class RoundRobin implements Scheduler {
   /** `"round-robin"`. */
@@ -114,9 +114,13 @@ export class RoundRobin implements Scheduler {
   /** Picks the next vCPU. */
   pick(vm: Vm): Vcpu | undefined {
     const now = vm.clock.current.now();
-    this.#place(vm, now);
+    // Nothing is decided in the middle of a turn: why the run loop was left, which may be that the
+    // host's event loop was due, must not be noticed.
     const current = this.#placed[this.#turn];
-    if (current !== undefined && now < this.#turnEnd) return this.#chosen(vm, current);
+    if (current?.runnable && now < this.#turnEnd) return this.#chosen(vm, current);
+    this.#place(vm, now);
+    const still = this.#placed[this.#turn];
+    if (still !== undefined && now < this.#turnEnd) return this.#chosen(vm, still);
     const processors = vm.processors;
     for (let i = 1; i <= processors; i++) {
       const turn = (this.#turn + i) % processors;

@@ -290,3 +290,33 @@ Deno.test("a seed is a number of 32 bits", () => {
     assertThrows(() => roundRobin({ seed }), ArgumentError, `seed ${seed}`);
   }
 });
+
+Deno.test("how a run is sliced changes nothing in who is placed where and when", () => {
+  const run = (step: number): string[] => {
+    // Both halt now and then, and wake each other in the middle of a turn.
+    const guest: GuestScript = function* (vcpu) {
+      for (let k = 1;; k++) {
+        yield 130 * (vcpu.index + 1);
+        for (const other of vcpu.vm.vcpus) {
+          if (other === vcpu || other.mpState !== MpState.HALTED) continue;
+          other.mpState = MpState.RUNNABLE;
+        }
+        yield 70;
+        if (k % 3 !== 0) continue;
+        yield (exit) => {
+          exit.reason = ExitReason.HLT;
+        };
+      }
+    };
+    using m = machine(3, 2, guest, { quantum: 1000, timeslice: 3000, seed: 3 });
+    const [vcpu] = m.vm.vcpus;
+    vcpu!.request(eventRequest);
+    while (m.vm.instructions < 30_000) {
+      m.vm.runSync({ instructions: Math.min(step, 30_000 - m.vm.instructions) });
+    }
+    return m.placed;
+  };
+  const whole = run(30_000);
+  assert(whole.length > 20, `${whole.length}`);
+  for (const step of [1, 17, 450]) assertEquals(run(step), whole, `in steps of ${step}`);
+});
