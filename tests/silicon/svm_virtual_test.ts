@@ -176,6 +176,8 @@ for (const [on, bench] of benches("v_vmsave_vmload")) {
       if (!exits) continue;
       assertEquals(bench.info, [error | final, BigInt(PAGE)]);
       assertEquals(bench.control64(Save.RIP), BigInt(SvmPlace.GUEST_CODE));
+      // It is data that faulted, so the instruction's bytes are told.
+      assertEquals(bench.read(bench.vmcb + Control.FETCHED, 1)[0], 15);
     }
   });
 

@@ -65,8 +65,10 @@ export function defineBreakpoints(mc: Microcode): void {
   const { module } = mc;
 
   module.body(mc.codeBreakpoint, (f) => {
-    // Hardware breakpoints are dropped while GIF is clear (APM vol. 2, 15.17).
-    f.if(S.events.has(f, Event.RESUME).or(S.gif.get(f).eqz()), () => f.return(0));
+    // Hardware breakpoints are dropped while GIF is clear (APM vol. 2, 15.17), and for the instruction
+    // behind MOV SS, which no debug exception may part from it.
+    const held = S.events.has(f, Event.RESUME | Event.SHADOW_SS);
+    f.if(held.or(S.gif.get(f).eqz()), () => f.return(0));
     const base = f.load32(0, segmentAddress(Seg.CS) + SegmentField.BASE).extendU();
     const rip = S.rip.get(f);
     const linear = S.mode.has(f, Mode.LONG).select(rip, rip.add(base).and(0xffff_ffff));

@@ -71,7 +71,10 @@ export function defineSvm(mc: Microcode): void {
     const physical = f.choose(
       I64T,
       hasVirtualVmload(f),
-      () => f.call(mc.nestedTranslate, pa, access),
+      () => {
+        S.fetching.set(f, 0);
+        return f.call(mc.nestedTranslate, pa, access);
+      },
       () => pa,
       "unlikely",
     );
