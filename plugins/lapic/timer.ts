@@ -143,12 +143,18 @@ export class ApicTimer {
 
   /**
    * Current count: the initial count until the first whole unit has passed, 0 when stopped. In a period
-   * that was too short it stays the initial count until as much is left.
+   * that was too short it stays the initial count until as much is left. When the timer is late, because
+   * it was due in the middle of an exit, it has stopped or begun again all the same.
    */
   get count(): number {
     if (!this.#timer.armed || this.#mode === TimerMode.TSC_DEADLINE) return 0;
-    const left = Math.ceil((this.#timer.deadline - this.#now()) / this.#unit);
-    return Math.min(left, this.#initial);
+    let left = this.#timer.deadline - this.#now();
+    if (left <= 0) {
+      if (this.#mode !== TimerMode.PERIODIC) return 0;
+      const period = this.#period;
+      left = period - (-left % period);
+    }
+    return Math.min(Math.ceil(left / this.#unit), this.#initial);
   }
 
   /**

@@ -99,6 +99,23 @@ Deno.test("a period that is too short lasts as long as the shortest", () => {
   assertEquals(fired(b), true);
 });
 
+Deno.test("the count is never below zero, though the interrupt is late", () => {
+  using b = board();
+  const { clock } = b.vm;
+  b.write(0x3e0, 0xb);
+  b.write(0x320, 0x40);
+  b.write(0x380, 1000);
+  clock.current.set(clock.current.now() + 1700);
+  assertEquals(b.read(0x390), 0);
+  b.pass(1);
+  b.write(0x320, 0x2_0040);
+  b.write(0x380, 1000);
+  clock.current.set(clock.current.now() + 2700);
+  assertEquals(b.read(0x390), 300);
+  clock.current.set(clock.current.now() + 300);
+  assertEquals(b.read(0x390), 1000);
+});
+
 Deno.test("changes under way: divisor, one-shot to periodic, a new count", () => {
   using b = board();
   b.write(0x3e0, 0xb);
