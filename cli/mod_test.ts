@@ -58,9 +58,33 @@ Deno.test("a triple fault ends in a report, then the profile", async () => {
   const { status, err } = await cli(["run", guest("triple"), "--last-exits=3", "--top=1"]);
   assertEquals(status, 134);
   assertStringIncludes(err, "trapline: triple fault: #UD at RIP 10002ch (main+1ch); gate 6");
-  assertStringIncludes(err, "\ncode at 10002ch (main+1ch): UD2\n");
+  assertStringIncludes(err, "\ncode at 10002ch (main+1ch): ud2\n");
   assertMatch(err, /\nlast exits\n(?: {2}#\d+ .*\n){3}\nexit /);
   assertStringIncludes(err, "more  ");
+});
+
+Deno.test("a death is shown with the instructions that led there, found by running it again", async () => {
+  const one = await cli(["run", guest("wildjump"), "--last-instructions=3"]);
+  assertStringIncludes(
+    one.err,
+    "last instructions, found by running it again\n" +
+      "  10005bh        main+4bh  lidt [rsp+6h]\n" +
+      "  100060h        main+50h  jmp rbx\n" +
+      "  500000000000h            nothing there\n" +
+      "    #PF at RIP 500000000000h: supervisor instruction fetch, not present",
+  );
+  assertEquals(one.out, "wildjump: to 0000500000000000\n"); // and not twice
+  const none = await cli(["run", guest("wildjump"), "--last-instructions=0"]);
+  assertEquals(none.err.includes("last instructions"), false);
+  // In real mode: waits for LSR bit 0, then halts with interrupts off.
+  const wait = new Uint8Array([0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xfb, 0xfa, 0xf4]);
+  const typed = await cli(["run", "wait", "--format=flat"], {
+    files: { wait },
+    stdin: ReadableStream.from([new TextEncoder().encode("typed")]),
+  });
+  assertStringIncludes(typed.err, "last instructions: what was typed cannot be typed again");
+  const long = await cli(["run", guest("spin"), "--max-instructions=101e6"]);
+  assertStringIncludes(long.err, "last instructions: --last-instructions 16 finds them");
 });
 
 Deno.test("a limit ends in a report of where the guest was", async () => {

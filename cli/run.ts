@@ -12,9 +12,10 @@ import {
   type RunResult,
   type Vm,
 } from "../core/mod.ts";
-import { examine, formatPostMortem, type PostMortem } from "../plugins/postmortem/mod.ts";
+import { examine, formatPostMortem, type PostMortem, retrace } from "../plugins/postmortem/mod.ts";
 import { elfSymbols, ImageError } from "../plugins/multiboot/mod.ts";
 import { type ExitProfile, exitProfile, formatProfile } from "../plugins/profile/mod.ts";
+import { SerialInput, type SerialOptions } from "../plugins/serial/mod.ts";
 import { type GuestSymbol, parseSymbolList } from "../plugins/symbols/mod.ts";
 import { type OptionSpec, parseArguments, type ParsedArguments } from "./arguments.ts";
 import { CliError, fileError, toCliError, usageError } from "./errors.ts";
@@ -66,6 +67,12 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     help:
       "names for addresses, besides the image's own: an ELF file, or a list\nlike System.map; may be given again",
   },
+  {
+    name: "last-instructions",
+    value: "N",
+    help:
+      "instructions to show when the guest died, found by running it again\nup to there; 16 if not given and the run was short, 0 for none",
+  },
   { name: "last-exits", value: "N", help: "exits to show when the guest died; 16 if not given" },
   { name: "no-profile", help: "do not count exits" },
   { name: "no-stdin", help: "do not connect standard input to the guest's console" },
@@ -92,6 +99,7 @@ interface Settings {
   readonly json: string | undefined;
   readonly top: number;
   readonly lastExits: number;
+  readonly lastInstructions: number | undefined;
   readonly profile: boolean;
   readonly stdin: boolean;
   readonly quiet: boolean;
@@ -134,6 +142,7 @@ function readSettings(args: ParsedArguments): Settings {
     json: args.value("json"),
     top: number("top", 1, MOST) ?? 8,
     lastExits: number("last-exits", 1, 65536) ?? 16,
+    lastInstructions: number("last-instructions", 0, 65536),
     profile: !args.has("no-profile"),
     stdin: !args.has("no-stdin"),
     quiet: args.has("quiet"),
@@ -227,7 +236,11 @@ async function runImage(
     stop(what);
   });
   try {
-    using vm = await makeVm(settings, input, terminal, io);
+    const typed = settings.stdin && io.stdin !== undefined ? new SerialInput(io.stdin) : undefined;
+    using vm = await makeVm(settings, input, settings.profile, {
+      output: (bytes) => terminal.console(bytes),
+      ...(typed === undefined ? {} : { input: typed }),
+    });
     running = vm;
     if (raw) io.setRaw(true);
     const unwatch = settings.quiet ? () => {} : terminal.watch(vm);
@@ -245,7 +258,8 @@ async function runImage(
       if (raw) io.setRaw(false);
     }
     const wallMs = io.now() - start;
-    return await conclude(settings, vm, result, wallMs, terminal, json);
+    const again = typed?.received ? undefined : () => makeVm(settings, input, false, {});
+    return await conclude(settings, vm, result, wallMs, terminal, json, again);
   } finally {
     release();
   }
@@ -254,19 +268,11 @@ async function runImage(
 async function makeVm(
   settings: Settings,
   { image, symbols }: Input,
-  terminal: Terminal,
-  io: CliIo,
+  profile: boolean,
+  serial: SerialOptions,
 ): Promise<Vm> {
   const { vendor, memory, cpus, processors, scheduler, lastExits } = settings;
-  const input = settings.stdin && io.stdin !== undefined ? { input: io.stdin } : {};
-  const plugins = machinePlugins({
-    vendor,
-    lastExits,
-    scheduler,
-    profile: settings.profile,
-    symbols,
-    serial: { output: (bytes) => terminal.console(bytes), ...input },
-  });
+  const plugins = machinePlugins({ vendor, lastExits, scheduler, profile, symbols, serial });
   try {
     const host = processors === undefined ? {} : { processors };
     return await createVm({ memory, cpus, ...host, plugins, images: [image] });
@@ -296,9 +302,12 @@ async function conclude(
   wallMs: number,
   terminal: Terminal,
   json: OutputFile | undefined,
+  again: (() => Promise<Vm>) | undefined,
 ): Promise<number> {
   const status = terminal.closed ? Status.OUTPUT : statusOf(result, settings.success);
-  const died = GOOD_ENDS.has(result.reason) ? undefined : examine(vm, result);
+  const died = GOOD_ENDS.has(result.reason)
+    ? undefined
+    : await withInstructions(examine(vm, result), settings, result, again);
   const counted = settings.profile ? exitProfile(vm, { wallMs }) : undefined;
   if (!settings.quiet || died !== undefined) {
     terminal.say(`${endText(settings, result, died)}\n`);
@@ -333,6 +342,39 @@ async function conclude(
     });
   }
   return status;
+}
+
+/** Runs of at most so many instructions are run again without being asked. */
+const SHORT = 100_000_000;
+const LAST_INSTRUCTIONS = 16;
+
+/** Adds the last instructions to a report, by running the machine again if that can be done. */
+async function withInstructions(
+  report: PostMortem,
+  settings: Settings,
+  result: RunResult,
+  again: (() => Promise<Vm>) | undefined,
+): Promise<PostMortem> {
+  const { lastInstructions: asked, quiet } = settings;
+  const count = asked ?? LAST_INSTRUCTIONS;
+  const without = (why: string): PostMortem => ({
+    ...report,
+    missing: [...report.missing, `last instructions: ${why}`],
+  });
+  if (count === 0) return report;
+  if (asked === undefined) {
+    // Who stopped the guest wants no second run, and who asked for silence no details.
+    if (result.reason === "stopped" || quiet) return report;
+    if (result.instructions > SHORT) {
+      return without(`--last-instructions ${count} finds them, and takes as long as this run`);
+    }
+  }
+  if (again === undefined) return without("what was typed cannot be typed again");
+  try {
+    return { ...report, lastInstructions: await retrace(again, result, count) };
+  } catch (error) {
+    return without(error instanceof Error ? error.message : String(error));
+  }
 }
 
 async function writeRecord(settings: Settings, json: OutputFile, record: RunRecord): Promise<void> {

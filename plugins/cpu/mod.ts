@@ -47,6 +47,7 @@ export {
   type ReadPhysical,
   walkPages,
 } from "./page_walk.ts";
+export { disassemble, type Disassembled } from "./decode/disassemble.ts";
 export { type CpuidOutput, FEATURES } from "./cpuid.ts";
 export { SVM_EXIT_INVALID, SvmExit } from "./svm/exit_codes.ts";
 export { InterceptWord, Misc1, Misc2 } from "./svm/intercepts.ts";

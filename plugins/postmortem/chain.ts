@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { RecentEvent } from "../cpu/mod.ts";
+import type { Vcpu } from "../../core/mod.ts";
+import { processorsSlot, type RecentEvent } from "../cpu/mod.ts";
 import { describePageFaultError, describeSelectorError } from "./bits.ts";
 import { examineGate, type Gate } from "./gates.ts";
 import type { GuestView } from "./guest_view.ts";
@@ -27,10 +28,19 @@ const PAGE_FAULT = 14;
 /** Exceptions whose error code names a selector. */
 const SELECTOR_ERRORS: ReadonlySet<number> = new Set([10, 11, 12, 13]);
 
+/** What the processor that the vCPU is on remembers; nothing where there is no such processor. */
+export function recentEvents(vcpu: Vcpu): RecentEvent[] {
+  const { slots } = vcpu.vm;
+  if (!slots.filled(processorsSlot)) return [];
+  const processors = slots.ref(processorsSlot).current;
+  const index = vcpu.pcpu >= 0 ? vcpu.pcpu : Math.min(vcpu.index, processors.count - 1);
+  return processors.get(index).recentEvents();
+}
+
 /** The events at the end of `events` that were not delivered, each examined. */
 export function undelivered(view: GuestView, events: readonly RecentEvent[]): ChainLink[] {
   const first = events.findLastIndex((event) => event.delivered) + 1;
-  const tail = events.slice(first).filter((event, k, all) => !same(event, all[k - 1]));
+  const tail = events.slice(first).filter((event, k, all) => !sameCause(event, all[k - 1]));
   return tail.map((event) => {
     const gate = examineGate(view, event.vector, {
       software: event.type === "software",
@@ -41,8 +51,8 @@ export function undelivered(view: GuestView, events: readonly RecentEvent[]): Ch
   });
 }
 
-/** What an exit interrupted is delivered again, and then stands there twice. */
-function same(a: RecentEvent, b: RecentEvent | undefined): boolean {
+/** Whether two events have one cause: what an exit interrupted is delivered again, and stands there twice. */
+export function sameCause(a: RecentEvent, b: RecentEvent | undefined): boolean {
   return b !== undefined && a.vector === b.vector && a.type === b.type && a.rip === b.rip &&
     a.errorCode === b.errorCode;
 }

@@ -18,6 +18,7 @@ import {
 import type { ChainLink } from "./chain.ts";
 import { digits, exceptionName, hex } from "./hexadecimal.ts";
 import type { ReturnAddress } from "./calls.ts";
+import type { ExecutedInstruction } from "./retrace.ts";
 import {
   type CodeBytes,
   type NamedWalk,
@@ -55,6 +56,13 @@ export function formatPostMortem(report: PostMortem): string {
       "seen most often",
       report.hotSpots.slice(0, 8).map(({ rip, samples }) =>
         `RIP ${hex(rip)}  ${samples} ${samples === 1 ? "sample" : "samples"}${named(rip)}`
+      ),
+    ],
+    [
+      "last instructions, found by running it again",
+      instructionLines(
+        report.lastInstructions,
+        new Set(report.lastInstructions.map(({ vcpuId }) => vcpuId)).size > 1,
       ),
     ],
     ["last exits", exitLines(report, named)],
@@ -112,36 +120,51 @@ function systemLines(system: SystemState): string[] {
   ];
 }
 
-/** Instructions worth naming: those that guests stop at, by their first bytes. */
-const MNEMONICS: readonly (readonly [bytes: readonly number[], name: string])[] = [
-  [[0x0f, 0x0b], "UD2"],
-  [[0xf4], "HLT"],
-  [[0xcc], "INT3"],
-  [[0xeb, 0xfe], "JMP to itself"],
-  [[0x0f, 0x01, 0xd9], "VMMCALL"],
-  [[0x0f, 0x01, 0xc1], "VMCALL"],
-  [[0x0f, 0x01, 0xd8], "VMRUN"],
-  [[0x0f, 0xa2], "CPUID"],
-  [[0x0f, 0x30], "WRMSR"],
-  [[0x0f, 0x32], "RDMSR"],
-];
-
-function codeSection(
-  { linear, before, from, length }: CodeBytes,
-  named: Named,
-): [string, string[]] {
+function codeSection(code: CodeBytes, named: Named): [string, string[]] {
+  const { linear, before, from, length, instructions } = code;
   const text = (byte: number | null) => byte === null ? "??" : digits(byte, 2);
   const marked = from.map((byte, k) => {
     const open = k === 0 ? "<" : "";
     return `${open}${text(byte)}${k === Math.max(length, 1) - 1 ? ">" : ""}`;
   });
-  const known = MNEMONICS.find(([bytes]) => bytes.every((byte, k) => from[k] === byte))?.[1];
+  const [first] = instructions;
   const place = named(linear).trim();
   const where = `${hex(linear)}${place === "" ? "" : ` (${place})`}`;
-  return [`code at ${where}${known === undefined ? "" : `: ${known}`}`, [
+  const what = first === undefined ? "" : `: ${first.text}`;
+  const itself = first !== undefined && first.target === linear ? ", to itself" : "";
+  return [`code at ${where}${what}${itself}`, [
     before.map(text).join(" "),
     marked.join(" "),
+    ...instructions.map((line) =>
+      `${hex(line.linear)}  ${line.text}${line.target === undefined ? "" : named(line.target)}`
+    ),
   ]];
+}
+
+/** General registers that an instruction changed, RIP aside. */
+function instructionLines(instructions: readonly ExecutedInstruction[], vcpus: boolean): string[] {
+  const rows = instructions.map((executed) => {
+    const { vcpuId, rip, place = "", bytes, text, changes, events } = executed;
+    const raw = bytes.map((byte) => digits(byte, 2)).join(" ");
+    const changed = Object.entries(changes).map(([name, value]) => `${name}=${hex(value)}`);
+    return {
+      cells: [
+        ...(vcpus ? [`vCPU ${vcpuId}`] : []),
+        hex(rip),
+        place,
+        text ?? (raw === "" ? "nothing there" : raw),
+      ],
+      changed: changed.join(" "),
+      events,
+    };
+  });
+  const columns = rows[0]?.cells.map((_, k) =>
+    Math.max(...rows.map(({ cells }) => cells[k]!.length))
+  );
+  return rows.flatMap(({ cells, changed, events }) => {
+    const padded = cells.flatMap((cell, k) => columns![k] === 0 ? [] : [cell.padEnd(columns![k]!)]);
+    return [[...padded, changed].join("  ").trimEnd(), ...events.map((event) => `  ${event}`)];
+  });
 }
 
 function callLine({ slot, address, call, target }: ReturnAddress, named: Named): string {

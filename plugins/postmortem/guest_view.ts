@@ -79,6 +79,12 @@ export class GuestView {
     return (this.system.cr0 & PE) === 0n;
   }
 
+  /** Size of the code. */
+  get codeBits(): 16 | 32 | 64 {
+    if (this.mode === "64-bit mode") return 64;
+    return (this.system.cs.attributes & 0x400) !== 0 ? 32 : 16;
+  }
+
   /** Bytes of a stack slot and of an address. */
   get width(): 2 | 4 | 8 {
     if (this.mode === "64-bit mode") return 8;

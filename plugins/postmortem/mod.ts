@@ -18,8 +18,11 @@
  * if (result.reason !== "exit-code") console.error(formatPostMortem(examine(vm, result)));
  * ```
  *
+ * {@linkcode retrace} adds the last instructions, which it finds by running the same machine again.
+ *
  * Limits: gates are examined in the state in which the run ended, as far as faults of delivery can be
- * foreseen without one; hardware task switches are not. Instructions are shown as bytes.
+ * foreseen without one; hardware task switches are not. Instructions that the processor does not know
+ * are shown as bytes.
  *
  * @module
  */
@@ -46,8 +49,10 @@ export { formatPostMortem } from "./format.ts";
 export type { Gate } from "./gates.ts";
 export type { CpuMode } from "./guest_view.ts";
 export type { ExitRecord, HotSpot } from "./recorder.ts";
+export { type ExecutedInstruction, retrace } from "./retrace.ts";
 export {
   type CodeBytes,
+  type CodeLine,
   type NamedWalk,
   POST_MORTEM_VERSION,
   type PostMortem,

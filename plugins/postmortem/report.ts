@@ -12,15 +12,26 @@ import {
   type Vcpu,
   type Vm,
 } from "../../core/mod.ts";
-import { type PageWalk, processorsSlot, type RecentEvent } from "../cpu/mod.ts";
+import { disassemble, type PageWalk, type RecentEvent } from "../cpu/mod.ts";
 import { type ReturnAddress, returnAddresses } from "./calls.ts";
-import { type ChainLink, undelivered } from "./chain.ts";
+import { type ChainLink, recentEvents, undelivered } from "./chain.ts";
 import { type CpuMode, GuestView } from "./guest_view.ts";
 import type { ExitRecord, HotSpot, Recorder } from "./recorder.ts";
+import type { ExecutedInstruction } from "./retrace.ts";
 import { judge } from "./verdict.ts";
 
 /** Version of the data that {@linkcode PostMortem} describes; raised when a field changes. */
 export const POST_MORTEM_VERSION = 1;
+
+/** An instruction as text. */
+export interface CodeLine {
+  /** Its linear address. */
+  readonly linear: bigint;
+  /** The instruction. */
+  readonly text: string;
+  /** Where it jumps or calls to, a linear address; `undefined` if that is not in the instruction. */
+  readonly target: bigint | undefined;
+}
 
 /** Bytes of code around an instruction. */
 export interface CodeBytes {
@@ -32,6 +43,8 @@ export interface CodeBytes {
   readonly from: readonly (number | null)[];
   /** How many of {@linkcode CodeBytes.from} belong to it; 0 if that is not known. */
   readonly length: number;
+  /** The instructions that begin there, as text. */
+  readonly instructions: readonly CodeLine[];
 }
 
 /** A walk through the page tables. */
@@ -98,6 +111,8 @@ export interface PostMortem {
   readonly hotSpots: readonly HotSpot[];
   /** The VM's last exits, oldest first. */
   readonly lastExits: readonly ExitRecord[];
+  /** The VM's last instructions, oldest first; empty unless `retrace` was asked for them. */
+  readonly lastInstructions: readonly ExecutedInstruction[];
   /**
    * Names of the linear addresses in the report that have one, `main+1fh`, by address in hexadecimal
    * with `0x` in front.
@@ -141,11 +156,13 @@ export function makeReport(vm: Vm, end: RunEnd, recorder: Recorder | undefined):
     ...lastExits.map(({ rip }) => rip),
     ...hotSpots.map(({ rip }) => rip),
   ];
+  const code = inView("code", (view) => codeAt(view, end), undefined);
   const places = inView("names", (view) =>
     placesOf(view, [
       ...rips.map((rip) => view.linear(view.system.cs, rip)),
       ...chain.map(({ gate }) => gate.offset),
       ...stack?.words ?? [],
+      ...code?.instructions.flatMap(({ linear, target }) => [linear, target]) ?? [],
       ...calls.flatMap(({ address, call, target }) => [address, call, target]),
     ]), {});
   return {
@@ -163,12 +180,13 @@ export function makeReport(vm: Vm, end: RunEnd, recorder: Recorder | undefined):
     system: view?.system,
     chain,
     events: seen,
-    code: inView("code", (view) => codeAt(view, end), undefined),
+    code,
     walks: inView("page walks", (view) => walksOf(view, seen), []),
     stack,
     calls,
     hotSpots,
     lastExits,
+    lastInstructions: [],
     places,
     missing,
   };
@@ -200,15 +218,6 @@ function concerned(vm: Vm, end: RunEnd): Vcpu {
   return named ?? vm.vcpus.find((vcpu) => vcpu.mpState === state) ?? vm.vcpus[0]!;
 }
 
-/** What the processor that the vCPU is on remembers; nothing where there is no such processor. */
-function recentEvents(vcpu: Vcpu): RecentEvent[] {
-  const { slots } = vcpu.vm;
-  if (!slots.filled(processorsSlot)) return [];
-  const processors = slots.ref(processorsSlot).current;
-  const index = vcpu.pcpu >= 0 ? vcpu.pcpu : Math.min(vcpu.index, processors.count - 1);
-  return processors.get(index).recentEvents();
-}
-
 const GPR_NAMES = ["RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI"] as const;
 
 function registersOf(vcpu: Vcpu): Record<string, bigint> {
@@ -230,12 +239,36 @@ function codeAt(view: GuestView, end: RunEnd): CodeBytes {
   const { exit } = view.vcpu;
   // Only an exit that nobody handled is at the instruction at RIP.
   const atExit = end.reason === "error" && end.error instanceof UnhandledExitError;
+  const from = view.bytes(view.rip, CODE_BYTES);
+  const instructions = codeLines(view, from);
+  const first = instructions[1]?.linear ?? view.rip;
   return {
     linear: view.rip,
     before: view.bytes(view.rip - BigInt(CODE_BYTES), CODE_BYTES),
-    from: view.bytes(view.rip, CODE_BYTES),
-    length: atExit ? exit.instructionLength : 0,
+    from,
+    length: atExit ? exit.instructionLength : Number(first - view.rip),
+    instructions,
   };
+}
+
+/** The instructions in bytes at RIP, up to what cannot be read or is none. */
+function codeLines(view: GuestView, from: readonly (number | null)[]): CodeLine[] {
+  const end = from.indexOf(null);
+  const bytes = new Uint8Array((end < 0 ? from : from.slice(0, end)) as number[]);
+  const lines: CodeLine[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const rip = view.vcpu.regs.rip + BigInt(at);
+    const decoded = disassemble(bytes.subarray(at), view.codeBits, rip);
+    if (decoded === undefined) break;
+    const { text, length, target } = decoded;
+    lines.push({
+      linear: view.rip + BigInt(at),
+      text,
+      target: target === undefined ? undefined : view.linear(view.system.cs, target),
+    });
+    at += length;
+  }
+  return lines;
 }
 
 const PAGE_FAULT = 14;

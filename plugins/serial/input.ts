@@ -42,6 +42,7 @@ export class SerialInput {
   /** How much of the first chunk was taken. */
   #taken = 0;
   #closed = false;
+  #received = false;
 
   /**
    * An empty line.
@@ -51,6 +52,11 @@ export class SerialInput {
    */
   constructor(stream?: ReadableStream<Uint8Array>) {
     this.#stream = stream;
+  }
+
+  /** Whether anything has ever come in. */
+  get received(): boolean {
+    return this.#received;
   }
 
   /** Whether {@linkcode SerialInput.close} was called, or the stream has ended. */
@@ -119,6 +125,7 @@ export class SerialInput {
   #add(chunk: Uint8Array | typeof BREAK): void {
     if (this.#closed) throw new ArgumentError("serial input: the line was closed");
     if (typeof chunk !== "number" && chunk.length === 0) return;
+    this.#received = true;
     this.#chunks.push(chunk);
     for (const listener of this.#listeners) listener.arrived();
   }
