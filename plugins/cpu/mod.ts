@@ -50,6 +50,6 @@ export {
 export { disassemble, type Disassembled } from "./decode/disassemble.ts";
 export { type CpuidOutput, FEATURES } from "./cpuid.ts";
 export { SVM_EXIT_INVALID, SvmExit } from "./svm/exit_codes.ts";
-export { InterceptWord, Misc1, Misc2 } from "./svm/intercepts.ts";
+export { InterceptWord, Misc1, Misc2, Misc3 } from "./svm/intercepts.ts";
 export { Control, IntControl, Save, SaveSegment, VirtExt, VMCB_BYTES } from "./svm/vmcb.ts";
 export { IoioInfo } from "./semantics/io.ts";

@@ -59,8 +59,12 @@ const NAMES: readonly SvmFeatureName[] = Object.keys(ROWS) as SvmFeatureName[];
  * software finds only what there is.
  */
 const IMPLEMENTED: ReadonlySet<SvmFeatureName> = new Set<SvmFeatureName>([
+  "pause_filter",
+  "pause_filter_threshold",
   "v_vmsave_vmload",
   "vgif",
+  "vnmi",
+  "idle_hlt",
   "avic",
   "x2avic",
   "avic_extlvt",

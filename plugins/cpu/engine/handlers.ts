@@ -32,6 +32,7 @@ import { S } from "../state/cpu_state.ts";
 import { defineEvaluation } from "../svm/avic/evaluate.ts";
 import { defineIpi } from "../svm/avic/ipi.ts";
 import { defineRegisters } from "../svm/avic/registers.ts";
+import { definePauseFilter } from "../svm/pause_filter.ts";
 import { defineSvm } from "../svm/unit.ts";
 import { ModuleBuilder } from "../wasm/mod.ts";
 import { BlockHeader } from "./block_layout.ts";
@@ -116,6 +117,7 @@ export function buildMicrocode(
   defineEvaluation(mc);
   defineIpi(mc);
   defineRegisters(mc);
+  definePauseFilter(mc);
   defineSvm(mc);
   defineEvents(mc);
   defineRun(mc, tag);

@@ -9,6 +9,7 @@ import { Event, S } from "../state/cpu_state.ts";
 import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { virtualGifOpen } from "../svm/virtual.ts";
+import { IntControl } from "../svm/vmcb.ts";
 import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
 import { type Microcode, Service } from "./microcode.ts";
 import { VmCr } from "./msr.ts";
@@ -123,10 +124,11 @@ export function defineEvents(mc: Microcode): void {
     });
     f.if(S.events.has(f, Event.INJECT), () => {
       S.events.clear(f, Event.INJECT);
-      const blocked = S.nmiBlocked.get(f);
-      f.call(mc.deliver, S.injection.get(f), S.injectionError.get(f), S.injectionRip.get(f));
+      const event = S.injection.get(f);
+      f.call(mc.deliver, event, S.injectionError.get(f), S.injectionRip.get(f));
       // An NMI that VMRUN injects blocks no others (APM vol. 2, 15.20).
-      f.if(S.guestMode.get(f), () => S.nmiBlocked.set(f, blocked));
+      const isNmi = event.and(EventFormat.TYPE).eq(EventFormat.NMI);
+      f.if(isNmi.and(S.guestMode.get(f).eqz()), () => S.nmiBlocked.set(f, 1));
       f.return(Service.AGAIN);
     });
     f.if(S.events.has(f, Event.SHUTDOWN), () => {
@@ -190,12 +192,28 @@ export function defineEvents(mc: Microcode): void {
         S.events.clear(f, Event.NMI);
         const event = Vector.NMI | EventFormat.NMI | EventFormat.VALID;
         f.call(mc.deliver, event, 0, S.rip.get(f));
+        S.nmiBlocked.set(f, 1);
         f.return(Service.AGAIN);
       });
     });
+    f.if(
+      S.events.has(f, Event.VNMI).and(open).and(virtualGifOpen(f)),
+      () => {
+        // Both change before the interrupt table is read (APM vol. 2, 15.21.10).
+        S.events.clear(f, Event.VNMI);
+        const control = S.intControl.get(f).and(~IntControl.V_NMI).or(IntControl.V_NMI_MASK);
+        S.intControl.set(f, control);
+        const event = Vector.NMI | EventFormat.NMI | EventFormat.VALID;
+        f.call(mc.deliver, event, 0, S.rip.get(f));
+        f.return(Service.AGAIN);
+      },
+      undefined,
+      "unlikely",
+    );
     f.if(S.events.has(f, Event.INTR).and(open), () => {
       // With V_INTR_MASKING the host's IF masks physical interrupts (APM vol. 2, 15.21.1).
-      const hostMasks = S.guestMode.get(f).and(S.intControl.has(f, V_INTR_MASKING));
+      const hostMasks = S.guestMode.get(f)
+        .and(S.intControl.has(f, IntControl.V_INTR_MASKING));
       f.if(hostMasks.select(S.hostIf.get(f), enabled), () => {
         interceptOr(f, InterceptWord.MISC1, Misc1.INTR, SvmExit.INTR, () => {
           const vector = f.call(mc.acknowledge);
@@ -218,10 +236,10 @@ export function defineEvents(mc: Microcode): void {
     f.if(S.events.has(f, Event.VINTR).and(virtual), () => {
       const control = S.intControl.get(f);
       const priority = control.shrU(16).and(15);
-      const wins = control.and(V_IGN_TPR).ne(0).or(priority.gtU(control.and(15)));
+      const wins = control.and(IntControl.V_IGN_TPR).ne(0).or(priority.gtU(control.and(15)));
       f.if(wins, () => {
         interceptOr(f, InterceptWord.MISC1, Misc1.VINTR, SvmExit.VINTR, () => {
-          S.intControl.clear(f, V_IRQ);
+          S.intControl.clear(f, IntControl.V_IRQ);
           S.events.clear(f, Event.VINTR);
           const vector = S.intVector.get(f).and(0xff);
           f.call(mc.deliver, vector.or(EventFormat.VALID), 0, S.rip.get(f));
@@ -236,10 +254,3 @@ export function defineEvents(mc: Microcode): void {
     f.return(Service.GO_ON);
   });
 }
-
-/** V_IRQ in VMCB 060h. */
-const V_IRQ = 0x100;
-/** V_IGN_TPR. */
-const V_IGN_TPR = 0x10_0000;
-/** V_INTR_MASKING. */
-const V_INTR_MASKING = 0x100_0000;

@@ -14,6 +14,7 @@ import {
   SegmentField,
 } from "../state/cpu_state.ts";
 import { MmuIndex } from "../state/tlb_layout.ts";
+import { unblockNmis } from "../svm/virtual.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { copySegment, innerStack, nextStackMask } from "./interrupt.ts";
 import { type Microcode, Missing } from "./microcode.ts";
@@ -425,7 +426,7 @@ export function defineFar(mc: Microcode): void {
       const mode = virtual.select(i64(always | Rflags.IF), i64(always | Rflags.IF | Rflags.IOPL));
       f.call(mc.writeFlags, mergeFlags(mode));
       f.call(mc.loadRealSegment, Seg.CS, selector);
-      S.nmiBlocked.set(f, 0);
+      unblockNmis(f);
       f.return();
     });
     const long = S.efer.has(f, Efer.LMA);
@@ -452,7 +453,7 @@ export function defineFar(mc: Microcode): void {
         [Seg.GS, gs.wrap()],
       ];
       for (const [segment, value] of loads) f.call(mc.loadRealSegment, segment, value);
-      S.nmiBlocked.set(f, 0);
+      unblockNmis(f);
       f.return();
     });
     const descriptor = checkReturn(f, selector);
@@ -477,6 +478,6 @@ export function defineFar(mc: Microcode): void {
       commit(mc, f, selector, descriptor, rpl, rip);
     });
     f.call(mc.writeFlags, flags);
-    S.nmiBlocked.set(f, 0);
+    unblockNmis(f);
   });
 }

@@ -162,7 +162,6 @@ export function defineInterrupt(mc: Microcode): void {
     S.stepping.set(f, 0);
     S.deliveries.set(f, S.deliveries.get(f).add(1));
     S.budget.set(f, S.budget.get(f).sub(1));
-    f.if(event.and(EventFormat.TYPE).eq(EventFormat.NMI), () => S.nmiBlocked.set(f, 1));
   });
 }
 

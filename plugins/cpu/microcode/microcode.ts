@@ -170,6 +170,9 @@ export interface Routines {
   /** `(code, info1, info2)`: #VMEXIT of the instruction at hand, with nRIP behind it. */
   readonly vmexitInstruction: Fn<[L, L, L]>;
 
+  /** `()`: 1 if an intercepted PAUSE exits, after the filter has counted it (svm/pause_filter.ts). */
+  readonly pauseExits: Fn<[], I>;
+
   // AVIC (svm/avic/*.ts). The guest's backing page is S.avicPage.
 
   /** `(page, offset)`: highest vector set in the eight registers at `offset`; −1 for none. */
@@ -368,6 +371,7 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   enterGuest: [[I32T, I32T, I32T, I32T], I32T],
   leaveGuestStub: [[I32T, I32T, I32T], undefined],
   forceExit: [[I32T], undefined],
+  pauseExits: [[], I32T],
   vmload: [[I64T], undefined],
   vmsave: [[I64T], undefined],
   vmexit: [[I64T, I64T, I64T], undefined],

@@ -9,10 +9,10 @@ import { S } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
 import { CR0_WRITABLE } from "../microcode/control.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
-import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
-import { type I32, i32, type I64, I64T } from "../wasm/mod.ts";
+import { InterceptWord, interceptWord, Misc1, Misc2 } from "../svm/intercepts.ts";
+import { type I32, i32, type I64, i64, I64T } from "../wasm/mod.ts";
 import type { Instruction, Semantics } from "./instruction.ts";
-import { exitGuest, intercept } from "./intercept.ts";
+import { exitGuest, exitTrap, intercept } from "./intercept.ts";
 import { checkUmip, ended, privileged } from "./privilege.ts";
 
 /** Takes #VMEXIT for MOV to or from control register `n` of intercept half `shift`. */
@@ -86,6 +86,12 @@ function interceptSelective(i: Instruction, value: I64): void {
   );
 }
 
+/** The exit behind a write of CRn; what CR0 then holds, for the others what was written. */
+function trapWrite(i: Instruction, n: I32, value: I64): void {
+  const held = n.eqz().select(S.cr0.get(i.f), value);
+  exitTrap(i, i32(Misc2.CR_WRITE_TRAP).shl(n), n.add(SvmExit.CR_WRITE_TRAP), held);
+}
+
 const movToCr = ended((i) => {
   const { f, mc } = i;
   const n = existingCr(i);
@@ -111,6 +117,7 @@ const movToCr = ended((i) => {
       });
     });
   });
+  trapWrite(i, n, value);
 });
 
 // Debug registers.
@@ -178,6 +185,7 @@ const clts = ended((i) => {
   privileged(i);
   intercept(i, InterceptWord.CR, 0x1_0000, SvmExit.CR_WRITE);
   S.cr0.set(f, S.cr0.get(f).and(~Cr0.TS));
+  trapWrite(i, i32(0), i64(0));
 });
 
 const smsw = ended((i) => {
@@ -198,6 +206,7 @@ const lmsw = ended((i) => {
   const old = S.cr0.get(f);
   i.spill();
   f.call(mc.writeCr0, old.and(~0xe).or(source));
+  trapWrite(i, i32(0), i64(0));
 });
 
 /** Instructions on control and debug registers by mnemonic. */

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { Msr } from "../microcode/msr.ts";
 import { Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Rflags } from "../microcode/registers.ts";
 import {
@@ -16,12 +17,15 @@ import {
   SegmentField,
 } from "../state/cpu_state.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
-import { InterceptWord, interceptWord, Misc1, Misc2 } from "../svm/intercepts.ts";
+import { InterceptWord, interceptWord, Misc1, Misc2, Misc3 } from "../svm/intercepts.ts";
+import { SvmFeature } from "../svm/features.ts";
+import { hasVirtualNmi } from "../svm/virtual.ts";
+import { IntControl } from "../svm/vmcb.ts";
 import { type I32, i32, i64 } from "../wasm/mod.ts";
 import { CONTROL_REGISTERS } from "./control_registers.ts";
 import { DESCRIPTOR_TABLES } from "./descriptor_tables.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
-import { exitGuest, intercept } from "./intercept.ts";
+import { exitGuest, exitTrap, intercept } from "./intercept.ts";
 import { ended, privileged } from "./privilege.ts";
 
 // MSRs, time, identification.
@@ -46,6 +50,9 @@ const wrmsr = ended((i) => {
   f.store32(0, i.reg(Reg.RAX, 32).wrap(), S.exchange);
   f.store32(0, i.reg(Reg.RDX, 32).wrap(), S.exchange + 4);
   i.faultIf(f.call(mc.writeMsr, index).eqz(), Vector.GP, 0);
+  f.if(index.eq(Msr.EFER), () => {
+    exitTrap(i, Misc2.EFER_WRITE_TRAP, SvmExit.EFER_WRITE_TRAP, S.efer.get(f));
+  });
 });
 
 function interceptMsr(i: Instruction, index: I32, write: number): void {
@@ -127,13 +134,50 @@ const sti = ended((i) => {
   });
 });
 
+/**
+ * The idle HLT intercept: only a guest without a virtual interrupt or NMI exits (APM vol. 2, table 15-7).
+ * The manual does not say whether one counts that is masked. It does here, by V_IRQ and V_NMI alone: the
+ * guest then halts in guest mode. Under AVIC, where V_IRQ means nothing, what counts is an interrupt that
+ * has enough priority.
+ */
+function interceptIdle(i: Instruction): void {
+  const { f } = i;
+  const enabled = S.guestMode.get(f)
+    .and(interceptWord(f, InterceptWord.MISC3).and(Misc3.IDLE_HLT).ne(0))
+    .and(S.svmFeatures.has(f, SvmFeature.IDLE_HLT));
+  f.if(
+    enabled,
+    () => {
+      const virtualNmi = hasVirtualNmi(f).and(S.intControl.has(f, IntControl.V_NMI));
+      const pending = S.events.has(f, Event.VINTR | Event.AVIC).or(virtualNmi);
+      f.if(pending.eqz(), () => exitGuest(i, i32(SvmExit.IDLE_HLT)));
+    },
+    undefined,
+    "unlikely",
+  );
+}
+
 const hlt = ended((i) => {
   privileged(i);
   intercept(i, InterceptWord.MISC1, Misc1.HLT, SvmExit.HLT);
+  interceptIdle(i);
   i.event(Event.HALTED);
 });
 
-const pause = ended((i) => intercept(i, InterceptWord.MISC1, Misc1.PAUSE, SvmExit.PAUSE));
+const pause = ended((i) => {
+  const { f, mc } = i;
+  const wanted = S.guestMode.get(f)
+    .and(interceptWord(f, InterceptWord.MISC1).and(Misc1.PAUSE).ne(0));
+  f.if(
+    wanted,
+    () => {
+      i.spill();
+      f.if(f.call(mc.pauseExits), () => exitGuest(i, i32(SvmExit.PAUSE)));
+    },
+    undefined,
+    "unlikely",
+  );
+});
 
 const cacheControl = (word: number, mask: number, code: number): Semantics =>
   ended((i) => {

@@ -384,6 +384,14 @@ export class CpuState {
   readonly svmFeatures: Field32 = at.i32();
   /** SVM: features, as CPUID 8000_000Ah ECX reports them. */
   readonly svmFeatures2: Field32 = at.i32();
+  /** SVM: PAUSEs that the filter still lets pass. */
+  readonly pauseCount: Field32 = at.i32();
+  /** SVM: what that starts from; 0 if PAUSE is not filtered. */
+  readonly pauseReload: Field32 = at.i32();
+  /** SVM: most cycles between PAUSEs that count; 0 if any number does. */
+  readonly pauseThreshold: Field32 = at.i32();
+  /** SVM: time of the last PAUSE. */
+  readonly pauseTime: Field64 = at.i64();
   /** SVM: exit code of the exit that {@linkcode Event.VMEXIT_TRAP} announces. */
   readonly trapCode: Field32 = at.i32();
   /** SVM: its EXITINFO1. */

@@ -12,7 +12,7 @@ import { Attr, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
 import { AVIC_PHYSICAL_MAX_INDEX, AvicMaxId } from "./avic/layout.ts";
 import { SvmFeature, SvmFeature2 } from "./features.ts";
-import { InterceptWord, Misc2 } from "./intercepts.ts";
+import { InterceptWord, Misc1, Misc2 } from "./intercepts.ts";
 import { Control, IntControl, Save, SaveSegment } from "./vmcb.ts";
 
 /**
@@ -73,6 +73,11 @@ export function illegalVmcb(mc: Microcode, f: FunctionBuilder, vmcb: I32): I32 {
     nested.and(S.cr0.has(f, Cr0.PG).eqz()),
     nested.and(get(Control.N_CR3).shrU(physicalBits).ne(0)),
     nested.and(validPat(get(Save.G_PAT)).eqz()),
+  );
+  const virtualNmi = f.load32(vmcb, Control.INT_CONTROL).and(IntControl.V_NMI_ENABLE).ne(0)
+    .and(S.svmFeatures.has(f, SvmFeature.VNMI));
+  checks.push(
+    virtualNmi.and(f.load32(vmcb, InterceptWord.MISC1).and(Misc1.NMI).eqz()),
   );
   checks.push(illegalAvic(mc, f, vmcb, nested.ne(0)));
   return checks.reduce((any, check) => any.or(check));

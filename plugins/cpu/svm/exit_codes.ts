@@ -66,6 +66,8 @@ export const SvmExit = {
   EFER_WRITE_TRAP: 0x8f,
   CR_WRITE_TRAP: 0x90,
   INVPCID: 0xa2,
+  BUS_LOCK: 0xa5,
+  IDLE_HLT: 0xa6,
   NPF: 0x400,
   AVIC_INCOMPLETE_IPI: 0x401,
   AVIC_NOACCEL: 0x402,

@@ -72,6 +72,15 @@ export const Misc2 = {
   XSETBV: 0x2000,
   RDPRU: 0x4000,
   EFER_WRITE_TRAP: 0x8000,
+  /** Of CR0; shifted left by n for CRn. */
+  CR_WRITE_TRAP: 0x1_0000,
+} as const;
+
+/** Bits of the word at 014h. */
+export const Misc3 = {
+  INVPCID: 0x4,
+  BUS_LOCK: 0x20,
+  IDLE_HLT: 0x40,
 } as const;
 
 /** The intercept word at VMCB offset `word`, as loaded by VMRUN. */

@@ -27,7 +27,8 @@ import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "
 import { AVIC_PHYSICAL_MAX_INDEX, AVIC_POINTER } from "./avic/layout.ts";
 import { illegalVmcb } from "./checks.ts";
 import { SVM_EXIT_INVALID, SvmExit } from "./exit_codes.ts";
-import { hasVirtualVmload } from "./virtual.ts";
+import { startPauseFilter } from "./pause_filter.ts";
+import { hasVirtualNmi, hasVirtualVmload, offerVirtualNmi } from "./virtual.ts";
 import { Control, IntControl, Save } from "./vmcb.ts";
 import {
   loadExtra,
@@ -104,7 +105,8 @@ export function defineSvm(mc: Microcode): void {
     for (let word = 0; word < 6; word++) f.store32(0, 0, S.intercepts + 4 * word);
     const gone = Event.SHADOW | Event.SHADOW_NEW | Event.SHADOW_SS | Event.SINGLE_STEP |
       Event.TRAP | Event.HALTED | Event.VINTR | Event.INJECT | Event.EXCEPTION | Event.ALONE |
-      Event.RESUME | Event.RESUME_NEW | Event.AVIC | Event.DOORBELL | Event.VMEXIT_TRAP;
+      Event.RESUME | Event.RESUME_NEW | Event.AVIC | Event.DOORBELL | Event.VMEXIT_TRAP |
+      Event.VNMI;
     S.events.clear(f, gone);
     S.avicPage.set(f, 0);
     S.avicBar.set(f, -1);
@@ -173,6 +175,7 @@ export function defineSvm(mc: Microcode): void {
     S.nestedPaging.set(f, f.load32(vmcb, Control.NESTED_CONTROL).and(1));
     S.nestedCr3.set(f, f.load64(vmcb, Control.N_CR3));
     S.virtExt.set(f, f.load32(vmcb, Control.VIRT_EXT));
+    startPauseFilter(mc, f, vmcb);
     const control = f.load32(vmcb, Control.INT_CONTROL);
     S.intControl.set(f, control);
     S.intVector.set(f, f.load32(vmcb, Control.INT_CONTROL + 4));
@@ -246,7 +249,10 @@ export function defineSvm(mc: Microcode): void {
       const rip = S.rip.get(f);
       S.injectionRip.set(f, soft.select(f.load64(vmcb, Control.NRIP), rip));
       S.events.or(f, Event.INJECT);
+      // Where NMIs are virtual, an injected one keeps others off until IRET.
+      f.if(isNmi.and(hasVirtualNmi(f)), () => S.intControl.or(f, IntControl.V_NMI_MASK));
     });
+    offerVirtualNmi(f);
   });
 
   /** Memory address of the code at `linear`; 0 if it cannot be fetched. Nothing comes of a fault. */
@@ -297,7 +303,11 @@ export function defineSvm(mc: Microcode): void {
       f.store64(vmcb, f.call(mc.readFlags), Save.RFLAGS);
       f.store64(vmcb, S.rip.get(f), Save.RIP);
       f.store8(vmcb, S.cpl.get(f), Save.CPL);
-      f.store32(vmcb, S.intControl.get(f), Control.INT_CONTROL);
+      // A virtual NMI that did not get to its handler masks no others (APM vol. 2, 15.21.10).
+      const delivering = S.delivering.get(f);
+      const lostNmi = delivering.and(EventFormat.TYPE).eq(EventFormat.NMI).and(hasVirtualNmi(f));
+      const unmasked = lostNmi.select(i32(~IntControl.V_NMI_MASK), i32(-1));
+      f.store32(vmcb, S.intControl.get(f).and(unmasked), Control.INT_CONTROL);
       f.store64(
         vmcb,
         S.events.has(f, Event.SHADOW | Event.SHADOW_NEW).extendU(),
@@ -308,7 +318,6 @@ export function defineSvm(mc: Microcode): void {
       f.store64(vmcb, info2, Control.EXITINFO2);
       f.store64(vmcb, nextRip, Control.NRIP);
       // The event being delivered when the exit came, or 0.
-      const delivering = S.delivering.get(f);
       const hasError = delivering.and(EventFormat.ERROR).ne(0);
       const error = hasError.select(S.deliveringError.get(f), i32(0));
       f.store32(vmcb, delivering, Control.EXITINTINFO);

@@ -1,11 +1,11 @@
 /**
- * A guest's own SVM instructions where the processor carries them out: a GIF for the guest (APM vol. 2,
- * 15.33.2), VMLOAD and VMSAVE of guest physical addresses (15.33.1).
+ * What a guest has of its own where the processor gives it to it: a GIF (APM vol. 2, 15.33.2), VMLOAD and
+ * VMSAVE of guest physical addresses (15.33.1), NMIs (15.21.10).
  *
  * @module
  */
 import { Efer } from "../microcode/registers.ts";
-import { S } from "../state/cpu_state.ts";
+import { Event, S } from "../state/cpu_state.ts";
 import type { FunctionBuilder, I32 } from "../wasm/mod.ts";
 import { SvmFeature } from "./features.ts";
 import { IntControl, VirtExt } from "./vmcb.ts";
@@ -40,4 +40,27 @@ export function hasVirtualVmload(f: FunctionBuilder): I32 {
 /** 1 if VMLOAD and VMSAVE exit though they are not intercepted, because they cannot be had. */
 export function virtualVmloadExits(f: FunctionBuilder): I32 {
   return virtualVmloadEnabled(f).and(virtualVmloadPossible(f).eqz());
+}
+
+/** 1 in a guest for which virtual NMIs are enabled. */
+export function hasVirtualNmi(f: FunctionBuilder): I32 {
+  return S.guestMode.get(f).and(S.intControl.has(f, IntControl.V_NMI_ENABLE))
+    .and(S.svmFeatures.has(f, SvmFeature.VNMI));
+}
+
+/** Marks a virtual NMI for the dispatcher if one is pending and none is being handled. */
+export function offerVirtualNmi(f: FunctionBuilder): void {
+  const pending = S.intControl.get(f).and(IntControl.V_NMI | IntControl.V_NMI_MASK);
+  f.if(hasVirtualNmi(f).and(pending.eq(IntControl.V_NMI)), () => S.events.or(f, Event.VNMI));
+}
+
+/**
+ * IRET: the next NMI may come. Where NMIs are virtual, only those are meant: the manual has IRET clear
+ * V_NMI_MASK and says nothing of physical NMIs, which the guest's handler did not get.
+ */
+export function unblockNmis(f: FunctionBuilder): void {
+  f.if(hasVirtualNmi(f), () => {
+    S.intControl.clear(f, IntControl.V_NMI_MASK);
+    offerVirtualNmi(f);
+  }, () => S.nmiBlocked.set(f, 0));
 }
