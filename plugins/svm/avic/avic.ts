@@ -126,11 +126,12 @@ export class Avic implements AvicBoard {
     const { bus, svm, policies } = this.#parts;
     const one = new AvicVcpu(bus.of(vcpu), svm.of(vcpu), this);
     this.#readMsrPolicies(one.lapic);
+    const inhibited = this.inhibited || this.#minded(vcpu);
     let accelerated = false;
     policies.vcpuId.current.create({
       id: vcpu.id,
       limit: this.limit,
-      permitted: !this.inhibited,
+      permitted: !inhibited,
       get accelerated() {
         return accelerated;
       },
@@ -141,7 +142,7 @@ export class Avic implements AvicBoard {
       inhibit: () => this.#inhibitTooBig(),
     });
     this.#vcpus[vcpu.index] = one;
-    if (one.listed && policies.vmcbInit.current.initializes(accelerated)) one.initializeVmcb();
+    if (one.listed && policies.vmcbInit.current.initializes(inhibited)) one.initializeVmcb();
     if (existing) return;
     vcpu.accelerated = accelerated;
     if (accelerated) one.refresh(true);

@@ -63,7 +63,7 @@ export {
   activationFlushSlot,
   flushBothModes,
   flushXavicOnly,
-  initializeAccelerated,
+  initializeActive,
   initializeAlways,
   type VmcbInitPolicy,
   vmcbInitSlot,

@@ -9,8 +9,8 @@ import { defineSlot, type Slot } from "../../../../core/mod.ts";
 export interface VmcbInitPolicy {
   /** Short name for reports. */
   readonly name: string;
-  /** Whether a new vCPU's VMCB gets them; `accelerated` as it is then. */
-  initializes(accelerated: boolean): boolean;
+  /** Whether a new vCPU's VMCB gets them; `inhibited` says whether AVIC is inhibited just then. */
+  initializes(inhibited: boolean): boolean;
 }
 
 /**
@@ -20,12 +20,12 @@ export interface VmcbInitPolicy {
 export const initializeAlways: VmcbInitPolicy = { name: "always", initializes: () => true };
 
 /**
- * If the vCPU is accelerated then, as before. One that was made while AVIC was inhibited is entered with
- * null pointers when the inhibit ends.
+ * If AVIC is not inhibited then, as before. A vCPU that was made while it was is entered with null
+ * pointers when the inhibit ends.
  */
-export const initializeAccelerated: VmcbInitPolicy = {
-  name: "if-accelerated",
-  initializes: (accelerated) => accelerated,
+export const initializeActive: VmcbInitPolicy = {
+  name: "if-active",
+  initializes: (inhibited) => !inhibited,
 };
 
 /** When a VMCB is set up; {@linkcode initializeAlways} unless a plugin says otherwise. */

@@ -10,7 +10,7 @@ import {
   flushXavicOnly,
   formerMsrs,
   inhibitTooBig,
-  initializeAccelerated,
+  initializeActive,
   initializeAlways,
   ipiVirtualizationAlways,
   ipiVirtualizationByFamily,
@@ -79,7 +79,7 @@ Deno.test("what activation and initialization do", () => {
   assertEquals([false, true].map((x2avic) => flushBothModes.flushes(x2avic)), [true, true]);
   assertEquals([false, true].map((x2avic) => flushXavicOnly.flushes(x2avic)), [true, false]);
   assertEquals([false, true].map((on) => initializeAlways.initializes(on)), [true, true]);
-  assertEquals([false, true].map((on) => initializeAccelerated.initializes(on)), [false, true]);
+  assertEquals([false, true].map((held) => initializeActive.initializes(held)), [true, false]);
 });
 
 /** What a policy does with a vCPU, in order. */
