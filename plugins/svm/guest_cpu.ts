@@ -9,7 +9,7 @@ import { type InterceptState, recalculateIntercepts } from "./controls.ts";
 import { type SvmSettings, VirtualSvm } from "./virtual_svm.ts";
 import type { NestedPageTables } from "./nested_paging.ts";
 import { type IoPermissionMap, MsrPermissionMap } from "./permission_maps.ts";
-import type { SvmGuest } from "./svm_guest.ts";
+import type { AcceleratedTaskPriority, SvmGuest } from "./svm_guest.ts";
 import { Clean, Vmcb } from "./vmcb.ts";
 
 /** Bytes of an XSAVE area with x87 and SSE state. */
@@ -52,6 +52,8 @@ export class GuestCpu implements InterceptState, SvmGuest {
   interruptWindow = false;
   /** Waiting until the guest lowers its task priority. */
   taskPriorityWindow = false;
+  /** See {@linkcode SvmGuest}. */
+  readonly taskPriority: AcceleratedTaskPriority = { syncs: true, keepsIntercept: false };
   /** Waiting for IRET to unmask NMIs. */
   iretWindow = false;
   /** An NMI was delivered, and IRET has not been executed since. */

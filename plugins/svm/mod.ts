@@ -61,6 +61,7 @@ export {
 export { invlpgaChecked, type InvlpgaPolicy, invlpgaSlot } from "./policy/invlpga.ts";
 export { MsrPermissionMap, msrpmBit } from "./permission_maps.ts";
 export {
+  type AcceleratedTaskPriority,
   interruptWindowHook,
   privatePageHook,
   type Svm,

@@ -8,6 +8,17 @@ import { defineHook, defineSlot, type Hook, type Slot, type Vcpu } from "../../c
 import type { MsrPermissionMap } from "./permission_maps.ts";
 import type { Vmcb } from "./vmcb.ts";
 
+/** How the task priority is kept while a vCPU's interrupts are accelerated; who accelerates says it. */
+export interface AcceleratedTaskPriority {
+  /** Whether V_TPR is set from the interrupt controller before entries; true at first. */
+  syncs: boolean;
+  /**
+   * Whether the CR8 write intercept stays as it was when acceleration began, instead of being off;
+   * false at first.
+   */
+  keepsIntercept: boolean;
+}
+
 /** One vCPU under SVM. */
 export interface SvmGuest {
   /** The vCPU. */
@@ -18,6 +29,8 @@ export interface SvmGuest {
   readonly msrpm: MsrPermissionMap;
   /** Set to drop all translations of the guest at its next entry (TLB_CONTROL 3). */
   flush: boolean;
+  /** What holds of the task priority while `vcpu.accelerated`. */
+  readonly taskPriority: AcceleratedTaskPriority;
 }
 
 /** The hypervisor, for plugins that build upon it. */

@@ -241,15 +241,18 @@ export class SvmVendor implements Vendor, Svm {
    * Before entry: V_TPR from the interrupt controller, which software may have written, also while
    * interrupts are accelerated; KVM's `sync_lapic_to_cr8` (and d02e48830e3f). Writes of CR8 exit only
    * while one of them could let an interrupt in that hardware does not know of; KVM's
-   * `update_cr8_intercept`.
+   * `update_cr8_intercept`. For accelerated vCPUs `AcceleratedTaskPriority` may say otherwise.
    */
   #loadTaskPriority(guest: GuestCpu): void {
     const { vcpu } = guest;
     const controller = this.#vm.interruptController.current;
     const priority = controller.taskPriority?.(vcpu);
     if (priority === undefined) return;
-    if (guest.cr8 !== priority) guest.cr8 = priority;
-    const waits = !vcpu.accelerated && controller.waitsForTaskPriority?.(vcpu) === true;
+    const { accelerated } = vcpu;
+    const { syncs, keepsIntercept } = guest.taskPriority;
+    if (guest.cr8 !== priority && (syncs || !accelerated)) guest.cr8 = priority;
+    if (accelerated && keepsIntercept) return;
+    const waits = !accelerated && controller.waitsForTaskPriority?.(vcpu) === true;
     if (guest.taskPriorityWindow === waits) return;
     guest.taskPriorityWindow = waits;
     guest.recalculate();
@@ -263,7 +266,10 @@ export class SvmVendor implements Vendor, Svm {
   #leave(guest: GuestCpu, step: boolean): void {
     const { vcpu, vmcb } = guest;
     const { exit } = vcpu;
-    this.#storeTaskPriority(guest, this.#vm.interruptController.current.taskPriority?.(vcpu));
+    // What is not brought together at entry is not at exit either.
+    if (guest.taskPriority.syncs || !vcpu.accelerated) {
+      this.#storeTaskPriority(guest, this.#vm.interruptController.current.taskPriority?.(vcpu));
+    }
     translateExit(exit, vmcb, vcpu.regs);
     returnInterrupted(guest);
     // An event that could not even be begun, because entry was refused, is not lost either.

@@ -8,6 +8,7 @@ import {
   cpuidSlot,
   eventRequest,
   type HostMemory,
+  type LeaveReason,
   MpState,
   PAGE_SIZE,
   type PluginContext,
@@ -126,6 +127,7 @@ export class Avic implements AvicBoard {
     const { bus, svm, policies } = this.#parts;
     const one = new AvicVcpu(bus.of(vcpu), svm.of(vcpu), this);
     this.#readMsrPolicies(one.lapic);
+    this.#setPriorityPolicies(vcpu);
     const inhibited = this.inhibited || this.#minded(vcpu);
     let accelerated = false;
     policies.vcpuId.current.create({
@@ -280,6 +282,18 @@ export class Avic implements AvicBoard {
     }
   }
 
+  /** The policies on the task priority have changed. */
+  priorityPolicyChanged(): void {
+    for (const one of this.#vcpus) if (one !== undefined) this.#setPriorityPolicies(one.vcpu);
+  }
+
+  #setPriorityPolicies(vcpu: Vcpu): void {
+    const { svm, policies } = this.#parts;
+    const { taskPriority } = svm.of(vcpu);
+    taskPriority.syncs = policies.taskPrioritySync.current.whileActive;
+    taskPriority.keepsIntercept = !policies.cr8Intercept.current.follows;
+  }
+
   /** The policy on IPI virtualization has changed. */
   ipiPolicyChanged(): void {
     for (const one of this.#vcpus) one?.writeEntry();
@@ -290,8 +304,16 @@ export class Avic implements AvicBoard {
     for (const one of this.#vcpus) if (one?.vcpu.accelerated) one.refresh(true);
   }
 
-  /** Gives the memory back. */
-  free(): void {
+  /** Gives the memory back, and leaves nothing of AVIC with vCPUs that go on. */
+  free(reason: LeaveReason): void {
+    if (reason === "unload") {
+      for (const vcpu of this.#vm.vcpus) {
+        const { taskPriority } = this.#parts.svm.of(vcpu);
+        taskPriority.syncs = true;
+        taskPriority.keepsIntercept = false;
+      }
+    }
+    if (reason !== "close") this.#dropAccessPage();
     this.physical.free();
     this.logical.free();
     this.#parts.memory.free(this.#accessPage);

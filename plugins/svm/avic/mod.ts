@@ -17,6 +17,8 @@
  * | {@linkcode x2apicReadSlot}, {@linkcode x2apicWriteSlot} | x2APIC MSRs that pass without an exit |
  * | {@linkcode vcpuIdSlot} | vCPUs whose id is too big |
  * | {@linkcode x2avicLimitSlot}, {@linkcode maxIndexSlot} | how far the physical table goes |
+ * | {@linkcode cr8InterceptSlot} | the CR8 write intercept while AVIC is active |
+ * | {@linkcode taskPrioritySyncSlot} | V_TPR at entries with AVIC active |
  * | {@linkcode vmcbInitSlot} | when a VMCB gets AVIC's pointers |
  * | {@linkcode activationFlushSlot} | whether activation flushes translations |
  * | {@linkcode ipiVirtualizationSlot} | whether hardware sees who is running |
@@ -53,6 +55,7 @@ import { activationFlushSlot, vmcbInitSlot } from "./policy/activation.ts";
 import { ipiVirtualizationSlot } from "./policy/ipi_virtualization.ts";
 import { maxIndexSlot, x2avicLimitSlot } from "./policy/limits.ts";
 import type { PolicyRefs } from "./policy/refs.ts";
+import { cr8InterceptSlot, taskPrioritySyncSlot } from "./policy/task_priority.ts";
 import { vcpuIdSlot } from "./policy/vcpu_id.ts";
 import { x2apicReadSlot, x2apicWriteSlot } from "./policy/x2apic_msrs.ts";
 
@@ -88,6 +91,16 @@ export {
   x2avicLimitSlot,
   XAVIC_MAX_ID,
 } from "./policy/limits.ts";
+export {
+  cr8FollowsAvic,
+  type Cr8InterceptPolicy,
+  cr8InterceptSlot,
+  cr8Untouched,
+  syncAlways,
+  syncWhileInactive,
+  type TaskPrioritySyncPolicy,
+  taskPrioritySyncSlot,
+} from "./policy/task_priority.ts";
 export {
   decideAtCreation,
   inhibitTooBig,
@@ -158,6 +171,8 @@ function setUp(ctx: PluginContext, vcpuIds: number): void {
     vcpuId: ctx.use(vcpuIdSlot),
     x2avicLimit: ctx.use(x2avicLimitSlot, activation),
     maxIndex: ctx.use(maxIndexSlot, activation),
+    cr8Intercept: ctx.use(cr8InterceptSlot, () => unit?.priorityPolicyChanged()),
+    taskPrioritySync: ctx.use(taskPrioritySyncSlot, () => unit?.priorityPolicyChanged()),
     vmcbInit: ctx.use(vmcbInitSlot),
     activationFlush: ctx.use(activationFlushSlot, activation),
     ipiVirtualization: ctx.use(ipiVirtualizationSlot, () => unit?.ipiPolicyChanged()),
@@ -177,7 +192,7 @@ function setUp(ctx: PluginContext, vcpuIds: number): void {
     }
     unit?.create(vcpu, existing);
   };
-  ctx.onLeave(() => unit?.free());
+  ctx.onLeave((reason) => unit?.free(reason));
   for (const vcpu of vm.vcpus) create(vcpu, true);
 
   const accelerator: InterruptAccelerator = {
