@@ -6,7 +6,7 @@
 
 import { describeOptions } from "./arguments.ts";
 import { LAB_OPTIONS } from "./lab.ts";
-import { RUN_OPTIONS } from "./run.ts";
+import { RUN_OPTIONS } from "./settings.ts";
 import { Status, STATUS_MEANINGS } from "./statuses.ts";
 
 /** For `trapline --help`. */

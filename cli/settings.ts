@@ -1,0 +1,138 @@
+/**
+ * The options of `trapline run`, and what they come to.
+ *
+ * @module
+ */
+
+import type { RoundRobinOptions } from "../core/mod.ts";
+import type { OptionSpec, ParsedArguments } from "./arguments.ts";
+import { usageError } from "./errors.ts";
+import { parseCount, parseMemory, parseSize } from "./numbers.ts";
+
+/** The options of `trapline run`. */
+export const RUN_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "vendor",
+    value: "NAME",
+    help: "svm, a hypervisor for AMD processors (default), or metal, none",
+  },
+  { name: "memory", value: "SIZE", help: "RAM, like 64M or 1G; 128M if not given" },
+  { name: "cpus", value: "N", help: "number of vCPUs; 1 if not given" },
+  { name: "pcpus", value: "M", help: "number of processors for them; as many if not given" },
+  {
+    name: "quantum",
+    value: "TICKS",
+    help:
+      "how long a processor's turn is; 10000 if not given, and a hundred\ntimes as long until vCPUs change places",
+  },
+  { name: "seed", value: "N", help: "vary the lengths of turns in a pattern of this number" },
+  { name: "append", value: "TEXT", help: "arguments for the guest" },
+  { name: "module", value: "FILE", repeat: true, help: "a multiboot module; may be given again" },
+  {
+    name: "format",
+    value: "NAME",
+    help: "auto (default), multiboot, elf, or flat, which has nothing to be\nrecognized by",
+  },
+  { name: "load-address", value: "ADDRESS", help: "where a flat image goes; 0x7c00 if not given" },
+  {
+    name: "entry",
+    value: "MODE",
+    help: "how a flat image is entered: real (default), protected32, long64",
+  },
+  { name: "max-instructions", value: "N", help: "end after so many instructions, like 1e9" },
+  { name: "success", value: "CODE", help: "the guest's code that gives exit status 0" },
+  { name: "json", value: "FILE", help: "write the profile and the end of the run to a file" },
+  { name: "top", value: "N", help: "targets to show under each exit reason; 8 if not given" },
+  {
+    name: "symbols",
+    value: "FILE",
+    repeat: true,
+    help:
+      "names for addresses, besides the image's own: an ELF file, or a list\nlike System.map; may be given again",
+  },
+  {
+    name: "last-instructions",
+    value: "N",
+    help:
+      "instructions to show when the guest died, found by running it again\nup to there; 16 if not given and the run was short, 0 for none",
+  },
+  { name: "last-exits", value: "N", help: "exits to show when the guest died; 16 if not given" },
+  { name: "no-profile", help: "do not count exits" },
+  { name: "no-stdin", help: "do not connect standard input to the guest's console" },
+  { name: "quiet", help: "print no profile, and only one line when the guest died" },
+  { name: "help", help: "print this" },
+];
+
+/** The command line in the form in which it is used. */
+export interface Settings {
+  readonly image: string;
+  readonly vendor: string;
+  readonly memory: number;
+  readonly cpus: number;
+  readonly processors: number | undefined;
+  readonly scheduler: RoundRobinOptions;
+  readonly append: string | undefined;
+  readonly symbols: readonly string[];
+  readonly modules: readonly string[];
+  readonly format: string;
+  readonly loadAddress: number | undefined;
+  readonly entry: string | undefined;
+  readonly maxInstructions: number | undefined;
+  readonly success: number | undefined;
+  readonly json: string | undefined;
+  readonly top: number;
+  readonly lastExits: number;
+  readonly lastInstructions: number | undefined;
+  readonly profile: boolean;
+  readonly stdin: boolean;
+  readonly quiet: boolean;
+}
+
+const MOST = Number.MAX_SAFE_INTEGER;
+
+/** Turns until vCPUs change places, where there are more of them than processors. */
+const SLICE_QUANTA = 100;
+
+/**
+ * Reads the options.
+ *
+ * @throws {CliError} If one of them is wrong.
+ */
+export function readSettings(args: ParsedArguments): Settings {
+  const [image, ...more] = args.operands;
+  if (image === undefined) throw usageError("run: no image given: trapline run IMAGE");
+  if (more.length > 0) throw usageError(`run: one image at a time; "${more[0]}" is one too many`);
+  const number = (name: string, least: number, most: number): number | undefined => {
+    const text = args.value(name);
+    return text === undefined ? undefined : parseCount(`--${name}`, text, least, most);
+  };
+  const address = args.value("load-address");
+  const quantum = number("quantum", 1, 1e12);
+  const seed = number("seed", 0, 0xffff_ffff);
+  return {
+    image,
+    vendor: args.value("vendor") ?? "svm",
+    memory: parseMemory("--memory", args.value("memory") ?? "128M"),
+    cpus: number("cpus", 1, 4096) ?? 1,
+    processors: number("pcpus", 1, 4096),
+    scheduler: {
+      ...(quantum === undefined ? {} : { quantum, timeslice: SLICE_QUANTA * quantum }),
+      ...(seed === undefined ? {} : { seed }),
+    },
+    append: args.value("append"),
+    modules: args.values("module"),
+    symbols: args.values("symbols"),
+    format: args.value("format") ?? "auto",
+    loadAddress: address === undefined ? undefined : parseSize("--load-address", address),
+    entry: args.value("entry"),
+    maxInstructions: number("max-instructions", 1, MOST),
+    success: number("success", 1, 0xffff_ffff),
+    json: args.value("json"),
+    top: number("top", 1, MOST) ?? 8,
+    lastExits: number("last-exits", 1, 65536) ?? 16,
+    lastInstructions: number("last-instructions", 0, 65536),
+    profile: !args.has("no-profile"),
+    stdin: !args.has("no-stdin"),
+    quiet: args.has("quiet"),
+  };
+}
