@@ -538,31 +538,38 @@ Deno.test("a guest without paging: linear addresses are guest physical ones", ()
   assertEquals(bench.info, [BigInt(Pf.US) | FINAL, BigInt(PAGE + 4)]);
 });
 
-Deno.test("the host's NXE rules the nested level, the guest's the guest's", () => {
-  for (const hostNxe of [false, true]) {
-    for (const guestNxe of [false, true]) {
-      for (const where of ["guest", "nested"] as const) {
-        bench.guest();
-        bench.nested();
-        bench.setControl32(InterceptWord.EXCEPTIONS, 1 << Vector.PF);
-        const guestEfer = Efer.SVME | Efer.LME | Efer.LMA | (guestNxe ? Efer.NXE : 0);
-        bench.setControl64(Save.EFER, guestEfer);
-        const hostEfer = Efer.SVME | Efer.LME | Efer.LMA | (hostNxe ? Efer.NXE : 0);
-        bench.processor.writeMsr(Msr.EFER, BigInt(hostEfer));
-        const root = where === "guest" ? SvmPlace.GUEST_TABLES : SvmPlace.NPT;
-        const entry = bench.pageEntry(root, PAGE);
-        bench.set64(entry, bench.get64(entry) | Pte.NX);
-        register(3, PAGE);
-        bench.write(PAGE, [0xf4]);
-        const exit = bench.enter(ACCESS.fetch);
-        const nxe = where === "guest" ? guestNxe : hostNxe;
-        const name = `host ${hostNxe} guest ${guestNxe} in ${where} tables`;
-        assertEquals(exit, where === "guest" ? "4e" : "400", name);
-        // Without NXE the bit is reserved, and a fetch is not told from a read.
-        const rsv = nxe ? Pf.ID : Pf.RSV;
-        const expected = where === "guest" ? Pf.P | rsv : Pf.P | Pf.US | rsv;
-        assertEquals(bench.info[0] & 0xffffn, BigInt(expected), name);
+Deno.test("the host's NXE and SMEP rule the nested level, the guest's NXE the guest's", () => {
+  // The guest's pages are for everyone, so that it cannot run with SMEP.
+  for (const flags of [0, 1, 2, 3, 4, 5, 6, 7]) {
+    const [hostNxe, hostSmep, guestNxe] = [1, 2, 4].map((bit) => (flags & bit) !== 0);
+    for (const where of ["guest", "nested"] as const) {
+      bench.guest();
+      bench.nested();
+      if (hostSmep) {
+        // The host runs from a page of its own.
+        const large = Place.TABLES + 0x2000;
+        bench.set64(large, bench.get64(large) & ~Pte.US);
+        bench.state.set(S.cr4, bench.state.get(S.cr4) | BigInt(Cr4.SMEP));
       }
+      bench.setControl32(InterceptWord.EXCEPTIONS, 1 << Vector.PF);
+      const guestEfer = Efer.SVME | Efer.LME | Efer.LMA | (guestNxe ? Efer.NXE : 0);
+      bench.setControl64(Save.EFER, guestEfer);
+      const hostEfer = Efer.SVME | Efer.LME | Efer.LMA | (hostNxe ? Efer.NXE : 0);
+      bench.processor.writeMsr(Msr.EFER, BigInt(hostEfer));
+      const root = where === "guest" ? SvmPlace.GUEST_TABLES : SvmPlace.NPT;
+      const entry = bench.pageEntry(root, PAGE);
+      bench.set64(entry, bench.get64(entry) | Pte.NX);
+      register(3, PAGE);
+      bench.write(PAGE, [0xf4]);
+      const exit = bench.enter(ACCESS.fetch);
+      const nxe = where === "guest" ? guestNxe : hostNxe;
+      const smep = where === "nested" && hostSmep;
+      const name = `flags ${flags} in ${where} tables`;
+      assertEquals(exit, where === "guest" ? "4e" : "400", name);
+      // Without NXE the bit is reserved; a fetch is told from a read where either can forbid it.
+      const rsv = (nxe ? 0 : Pf.RSV) | (nxe || smep ? Pf.ID : 0);
+      const expected = where === "guest" ? Pf.P | rsv : Pf.P | Pf.US | rsv;
+      assertEquals(bench.info[0] & 0xffffn, BigInt(expected), name);
     }
   }
 });

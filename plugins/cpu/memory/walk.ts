@@ -342,8 +342,10 @@ export function defineWalk(mc: Microcode): void {
     const isWrite = kind.eq(Access.WRITE);
     const efer = S.hostEfer.get(f);
     const fail = (present: boolean, reserved: boolean): void => {
+      // As in any page fault of the host's: shown where its NXE or SMEP could forbid a fetch.
+      const fetchShown = isFetch.and(efer.has(Efer.NXE).or(S.hostCr4.has(f, Cr4.SMEP)));
       const error = isWrite.select(i32(PageError.WRITE), i32(0))
-        .or(isFetch.and(efer.has(Efer.NXE)).select(i32(PageError.FETCH), i32(0)))
+        .or(fetchShown.select(i32(PageError.FETCH), i32(0)))
         // Every nested access counts as a user access.
         .or(
           PageError.USER | (present ? PageError.PRESENT : 0) | (reserved ? PageError.RESERVED : 0),
