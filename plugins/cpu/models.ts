@@ -59,6 +59,7 @@ const NAMES: readonly SvmFeatureName[] = Object.keys(ROWS) as SvmFeatureName[];
  * software finds only what there is.
  */
 const IMPLEMENTED: ReadonlySet<SvmFeatureName> = new Set<SvmFeatureName>([
+  "lbr_virt",
   "pause_filter",
   "pause_filter_threshold",
   "v_vmsave_vmload",

@@ -26,8 +26,20 @@ export const BlockHeader = {
   CS_LIMIT: 32,
   /** u32: 1 if the dispatcher looks at events behind the last instruction, whatever that did. */
   SERVICED: 36,
+  /** u32: one of {@linkcode Transfer}, for a block of one instruction alone. */
+  TRANSFER: 40,
   /** Bytes of the header. */
-  BYTES: 40,
+  BYTES: 48,
+} as const;
+
+/** Whether an instruction transfers control, as last-branch records see it. */
+export const Transfer = {
+  /** It goes on with the next one. */
+  NEVER: 0,
+  /** If it does not go on with the next one. */
+  IF_TAKEN: 1,
+  /** It does, wherever to. */
+  ALWAYS: 2,
 } as const;
 
 /** Mode bit of blocks that hold one instruction, for exact stops. */

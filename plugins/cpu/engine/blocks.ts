@@ -39,12 +39,18 @@ import {
   MICRO_OP_BYTES,
   MicroOp,
   NEVER_LINK,
+  Transfer,
   UNLINKED,
 } from "./block_layout.ts";
 import { DEAD_HANDLER, type Handlers } from "./handlers.ts";
 
 const PAGE = 0x1000;
 /** Room a block may need, header and terminator included. */
+const TRANSFERS = {
+  "never": Transfer.NEVER,
+  "if taken": Transfer.IF_TAKEN,
+  "always": Transfer.ALWAYS,
+} as const;
 const LARGEST_BLOCK = BlockHeader.BYTES + (MAX_BLOCK_INSTRUCTIONS + 1) * MICRO_OP_BYTES;
 const CS_BASE = segmentAddress(Seg.CS) + SegmentField.BASE;
 const CS_LIMIT = segmentAddress(Seg.CS) + SegmentField.LIMIT;
@@ -110,6 +116,8 @@ export class Blocks {
   readonly #known = new Set<number>();
   /** Whether the last instruction written uses its IMMEDIATE for links. */
   #links = false;
+  /** Whether the last instruction decoded is a control transfer. */
+  #transfer: number = Transfer.NEVER;
   /** What each micro-op of an unimplemented instruction stands for. */
   readonly #unimplemented = new Map<number, string>();
   #next = MICRO_OPS;
@@ -226,6 +234,7 @@ export class Blocks {
       boundary = !ended && this.#isolated.has(at);
       if (boundary || (!ended && code + offset >= pageEnd)) break;
     }
+    this.#setWord(block + BlockHeader.TRANSFER, this.#transfer);
     this.#setWord(block + BlockHeader.SERVICED, Number(ended || boundary || alone));
     if (ended && count > 1) this.#fuse(record - MICRO_OP_BYTES);
     this.#halves[(block + BlockHeader.COUNT) >> 1] = count;
@@ -302,6 +311,7 @@ export class Blocks {
     this.#setWord(record + MicroOp.DISPLACEMENT + 4, decoder.displacementHigh);
     this.#setWord(record + MicroOp.IMMEDIATE, decoder.immediateLow);
     this.#setWord(record + MicroOp.IMMEDIATE + 4, decoder.immediateHigh);
+    this.#transfer = TRANSFERS[semantics.transfers ?? "never"];
     this.#links = semantics.ends === true &&
       !decoder.operands.some(({ kind }) => kind === "I");
     return semantics.ends === true;
@@ -317,6 +327,7 @@ export class Blocks {
     if (name === Pseudo.UNIMPLEMENTED) this.#unimplemented.set(record, this.#decoder.entry.name);
     this.#halves[(record + MicroOp.HANDLER) >> 1] = this.#handlers.indexOf(pseudoForm(name));
     this.#bytes[record + MicroOp.ADDRESSING] = 0;
+    this.#transfer = Transfer.NEVER;
     this.#links = false;
     return true;
   }

@@ -18,6 +18,7 @@ import { defineControl } from "../microcode/control.ts";
 import { defineEvents } from "../microcode/events.ts";
 import { defineFar } from "../microcode/far.ts";
 import { defineInterrupt } from "../microcode/interrupt.ts";
+import { defineLastBranch } from "../microcode/last_branch.ts";
 import { declareMicrocode, type Microcode } from "../microcode/microcode.ts";
 import { defineMode } from "../microcode/mode.ts";
 import { defineMsr } from "../microcode/msr.ts";
@@ -100,6 +101,7 @@ export function buildMicrocode(
   defineRaise(mc, tag);
   defineOutside(mc);
   defineBreakpoints(mc);
+  defineLastBranch(mc);
   defineMode(mc);
   defineFlags(mc);
   definePhysical(mc);

@@ -5,7 +5,7 @@
  */
 import { type Microcode, Service, Unwind } from "../microcode/microcode.ts";
 import { Vector } from "../microcode/raise.ts";
-import { Rflags } from "../microcode/registers.ts";
+import { DebugCtl, Rflags } from "../microcode/registers.ts";
 import { DR6_BS, Event, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { BLOCK_BUCKETS, BUCKETS } from "../state/layout.ts";
 import { jumpSlot, logFill } from "../memory/tlb.ts";
@@ -48,7 +48,7 @@ function bucket(code: I32): I32 {
 }
 
 const EXCLUSIVE = Event.SHADOW | Event.SINGLE_STEP | Event.ALONE | Event.BREAKPOINTS |
-  Event.RESUME;
+  Event.RESUME | Event.BRANCHES;
 
 /** Gives the dispatcher's functions their bodies. */
 export function defineRun(mc: Microcode, tag: Tag): void {
@@ -151,7 +151,15 @@ export function defineRun(mc: Microcode, tag: Tag): void {
   });
 
   /** What follows an instruction that ran alone: the end of shadow and RF, and traps. */
-  const afterAlone = module.define("afterAlone", [], undefined, (f) => {
+  const afterAlone = module.define("afterAlone", [I32T, I32T], undefined, (f, block, exits) => {
+    // What has left or entered a guest was no branch in either.
+    const transferred = f.variable(I32T, 0);
+    f.if(
+      S.events.has(f, Event.BRANCHES).and(S.exits.get(f).eq(exits)),
+      () => transferred.set(f.call(mc.recordBranch, block)),
+      undefined,
+      "unlikely",
+    );
     f.if(S.events.has(f, Event.SHADOW), () => {
       S.events.clear(f, Event.SHADOW | Event.SHADOW_SS);
     });
@@ -162,7 +170,10 @@ export function defineRun(mc: Microcode, tag: Tag): void {
       });
     });
     // Behind MOV SS there is no single-step trap, and what it met of breakpoints waits.
-    const stepped = S.stepping.get(f).and(S.events.has(f, Event.SHADOW_SS).eqz());
+    // With DebugCtl.BTF only branches are stepped.
+    const unstepped = S.debugCtl.has(f, DebugCtl.BTF).and(transferred.get().eqz());
+    const stepped = S.stepping.get(f).and(S.events.has(f, Event.SHADOW_SS).eqz())
+      .and(unstepped.eqz());
     S.trapBits.or(f, stepped.select(i32(DR6_BS), i32(0)).or(S.breakpointHits.get(f)));
     const trap = S.trapBits.get(f).ne(0).select(i32(Event.TRAP), i32(0));
     S.events.set(f, S.events.get(f).and(~Event.ALONE).or(trap));
@@ -187,7 +198,10 @@ export function defineRun(mc: Microcode, tag: Tag): void {
               f.if(verdict.eq(Service.STOP), () => f.return(S.stop.get(f)));
               // What was delivered may use the budget up.
               const leaves = S.events.has(f, Event.EXIT).or(S.budget.get(f).gtS(0));
-              f.branchIf(verdict.eq(Service.AGAIN).and(leaves), next);
+              f.if(verdict.eq(Service.AGAIN), () => {
+                S.link.set(f, 0);
+                f.branchIf(leaves, next);
+              });
               f.if(
                 S.events.has(f, Event.BREAKPOINTS),
                 () => f.branchIf(f.call(mc.codeBreakpoint), next),
@@ -247,6 +261,7 @@ export function defineRun(mc: Microcode, tag: Tag): void {
           }, "unlikely");
           S.link.set(f, 0);
           const first = block.get().add(BlockHeader.BYTES);
+          const exits = f.variable(I32T, S.exits.get(f)).get();
           f.callIndirect(HANDLER, f.load16(first, MicroOp.HANDLER), [
             first,
             S.budget.get(f),
@@ -259,7 +274,7 @@ export function defineRun(mc: Microcode, tag: Tag): void {
             () => {
               S.budget.set(f, S.budget.get(f).add(S.held.get(f)));
               S.held.set(f, 0);
-              f.call(afterAlone);
+              f.call(afterAlone, block.get(), exits);
               S.link.set(f, 0);
             },
             undefined,

@@ -32,7 +32,7 @@ import {
   type Variable,
 } from "../wasm/mod.ts";
 import { type Microcode, Missing } from "./microcode.ts";
-import { EventFormat, Vector } from "./raise.ts";
+import { EventFormat, ripOf, Vector } from "./raise.ts";
 import { Efer, Rflags } from "./registers.ts";
 import { Descriptor, dplOf, errorOf, SystemType, typeOf } from "./segments.ts";
 
@@ -139,6 +139,9 @@ export function defineInterrupt(mc: Microcode): void {
 
   module.body(mc.deliver, (f, event, error, rip) => {
     S.delivering.set(f, event.and(~GATE_DPL_CHECKED));
+    // INT n and the like come with their own record; all others have RIP in the state.
+    const uop = S.uop.get(f);
+    const from = f.choose(I64T, uop, () => ripOf(f, uop), () => S.rip.get(f), "unlikely");
     S.deliveringError.set(f, error);
     const number = S.eventCount.get(f);
     S.eventCount.set(f, number.add(1));
@@ -159,6 +162,7 @@ export function defineInterrupt(mc: Microcode): void {
     f.store32(log, 1, EventLog.DELIVERED);
     S.delivering.set(f, 0);
     S.events.clear(f, ENDED_BY_DELIVERY);
+    f.if(S.debugCtl.get(f).ne(0), () => f.call(mc.recordEvent, event, from), undefined, "unlikely");
     S.stepping.set(f, 0);
     S.deliveries.set(f, S.deliveries.get(f).add(1));
     S.budget.set(f, S.budget.get(f).sub(1));

@@ -115,6 +115,13 @@ export interface Routines {
   /** `(port, bytes)`: notes the breakpoints that an access to a port meets. */
   readonly portBreakpoint: Fn<[I, I]>;
 
+  // Last-branch records (microcode/last_branch.ts).
+
+  /** `(block)`: the one instruction of the block has been executed; 1 if it transferred control. */
+  readonly recordBranch: Fn<[I], I>;
+  /** `(event, from)`: an event has been delivered that interrupted the instruction at `from`. */
+  readonly recordEvent: Fn<[I, L]>;
+
   // Control registers, MSRs, ports (microcode/control.ts, microcode/msr.ts, microcode/port.ts).
 
   /** `(n, value)`: raises #GP unless `value` may be moved to CRn as the processor is now. */
@@ -351,6 +358,8 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   codeBreakpoint: [[], I32T],
   dataBreakpoint: [[I64T, I32T, I32T], undefined],
   portBreakpoint: [[I32T, I32T], undefined],
+  recordBranch: [[I32T], I32T],
+  recordEvent: [[I32T, I64T], undefined],
   checkCr: [[I32T, I64T], undefined],
   writeCr0: [[I64T], undefined],
   writeCr3: [[I64T], undefined],

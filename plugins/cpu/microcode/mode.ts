@@ -18,7 +18,7 @@ import { Context, FETCH_BYTES, INDEX_BYTES, MmuIndex } from "../state/tlb_layout
 import { type FunctionBuilder, type I32, i32, I32T } from "../wasm/mod.ts";
 import { watchesData } from "./breakpoints.ts";
 import type { Microcode } from "./microcode.ts";
-import { Cr0, Cr4, Dr7, Efer, Rflags } from "./registers.ts";
+import { Cr0, Cr4, DebugCtl, Dr7, Efer, Rflags } from "./registers.ts";
 
 const at = (segment: number, field: number): number => segmentAddress(segment) + field;
 
@@ -88,11 +88,16 @@ export function defineMode(mc: Microcode): void {
     S.tlbFetch.set(f, context.add(Context.FETCH).add(user.select(i32(0), i32(FETCH_BYTES))));
     S.jumpCache.set(f, context.add(Context.JUMP));
 
-    const events = S.events.get(f).and(~(Event.SINGLE_STEP | Event.BREAKPOINTS));
+    const control = S.debugCtl.get(f);
+    const branches = control.has(DebugCtl.LBR)
+      .or(control.has(DebugCtl.BTF).and(flags.has(Rflags.TF)));
+    const derived = Event.SINGLE_STEP | Event.BREAKPOINTS | Event.BRANCHES;
+    const events = S.events.get(f).and(~derived);
     S.events.set(
       f,
       events.or(bit(flags.has(Rflags.TF), Event.SINGLE_STEP))
-        .or(bit(breakpoints, Event.BREAKPOINTS)),
+        .or(bit(breakpoints, Event.BREAKPOINTS))
+        .or(bit(branches, Event.BRANCHES)),
     );
   });
 }

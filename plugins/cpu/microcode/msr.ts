@@ -9,7 +9,7 @@ import { type FunctionBuilder, type I32, I32T, type I64, i64, I64T } from "../wa
 import { x2avic } from "../svm/avic/registers.ts";
 import { SvmFeature } from "../svm/features.ts";
 import type { Microcode } from "./microcode.ts";
-import { Cr0, Efer } from "./registers.ts";
+import { Cr0, DebugCtl, Efer } from "./registers.ts";
 
 /** MSR indices (APM vol. 2, appendix A). */
 export const Msr = {
@@ -18,6 +18,10 @@ export const Msr = {
   SYSENTER_ESP: 0x175,
   SYSENTER_EIP: 0x176,
   DEBUGCTL: 0x1d9,
+  LAST_BRANCH_FROM_IP: 0x1db,
+  LAST_BRANCH_TO_IP: 0x1dc,
+  LAST_INT_FROM_IP: 0x1dd,
+  LAST_INT_TO_IP: 0x1de,
   PAT: 0x277,
   EFER: 0xc000_0080,
   STAR: 0xc000_0081,
@@ -56,13 +60,20 @@ const SIMPLE: readonly (readonly [number, Field64, Check])[] = [
   [Msr.SYSENTER_CS, S.sysenterCs, "any"],
   [Msr.SYSENTER_ESP, S.sysenterEsp, "canonical"],
   [Msr.SYSENTER_EIP, S.sysenterEip, "canonical"],
-  [Msr.DEBUGCTL, S.debugCtl, "low32"],
   [Msr.STAR, S.star, "any"],
   [Msr.LSTAR, S.lstar, "canonical"],
   [Msr.CSTAR, S.cstar, "canonical"],
   [Msr.SFMASK, S.sfmask, "low32"],
   [Msr.KERNEL_GS_BASE, S.kernelGsBase, "canonical"],
   [Msr.TSC_AUX, S.tscAux, "low32"],
+];
+
+/** MSRs that WRMSR raises #GP for. */
+const READ_ONLY: readonly (readonly [number, Field64])[] = [
+  [Msr.LAST_BRANCH_FROM_IP, S.lastBranchFrom],
+  [Msr.LAST_BRANCH_TO_IP, S.lastBranchTo],
+  [Msr.LAST_INT_FROM_IP, S.lastIntFrom],
+  [Msr.LAST_INT_TO_IP, S.lastIntTo],
 ];
 
 const BASES: readonly (readonly [number, number])[] = [
@@ -101,7 +112,9 @@ export function defineMsr(mc: Microcode): void {
     const apic = index.and(~0xff).eq(X2APIC_MSRS).and(x2avic(f));
     f.if(apic, () => f.return(f.call(mc.avicReadMsr, index)), undefined, "unlikely");
     for (const [number, field] of SIMPLE) f.if(index.eq(number), () => give(field.get(f)));
+    for (const [number, field] of READ_ONLY) f.if(index.eq(number), () => give(field.get(f)));
     for (const [number, address] of BASES) f.if(index.eq(number), () => give(f.load64(0, address)));
+    f.if(index.eq(Msr.DEBUGCTL), () => give(S.debugCtl.get(f)));
     f.if(index.eq(Msr.EFER), () => give(S.efer.get(f)));
     f.if(index.eq(Msr.PAT), () => give(S.pat.get(f)));
     f.if(index.eq(Msr.TSC), () => give(f.call(mc.readTsc)));
@@ -145,6 +158,15 @@ export function defineMsr(mc: Microcode): void {
         f.return(1);
       });
     }
+    for (const [number] of READ_ONLY) f.if(index.eq(number), () => f.return(0));
+    f.if(index.eq(Msr.DEBUGCTL), () => {
+      // Bus-lock traps and freezing on a PMC interrupt are not implemented (CPUID says so): reserved.
+      const known = DebugCtl.LBR | DebugCtl.BTF;
+      f.if(value.has(i64(BigInt(known | DebugCtl.IGNORED)).xor(-1)), () => f.return(0));
+      S.debugCtl.set(f, value.and(known));
+      f.call(mc.updateMode);
+      f.return(1);
+    });
     f.if(index.eq(Msr.EFER), () => writeEfer(f, value));
     f.if(index.eq(Msr.PAT), () => {
       f.if(validPat(value).eqz(), () => f.return(0));

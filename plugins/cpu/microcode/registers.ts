@@ -89,6 +89,16 @@ export const Dr7 = {
   FIXED: 0x400,
 } as const;
 
+/** DebugCtl */
+export const DebugCtl = {
+  /** Control transfers are recorded. */
+  LBR: 0x1,
+  /** RFLAGS.TF traps behind control transfers only. */
+  BTF: 0x2,
+  /** Bits that read as zero whatever is written (10:7). */
+  IGNORED: 0x780,
+} as const;
+
 /** EFER */
 export const Efer = {
   SCE: 0x1,

@@ -17,6 +17,7 @@ import { checkVirtualIopl, CONDITIONS } from "./move.ts";
 
 const conditional = (code: number): Semantics => ({
   ends: true,
+  transfers: "if taken",
   emit: (i) => {
     const holds = emitCondition(i.mc, i.f, code, i.flagsBefore);
     i.f.if(holds, () => i.branchTaken());
@@ -39,7 +40,7 @@ export function beyondLimit(name: string): string | undefined {
   return BRANCHES[beyond] === undefined ? undefined : beyond;
 }
 
-const jump: Semantics = { ends: true, emit: (i) => i.branchTaken() };
+const jump: Semantics = { ends: true, transfers: "always", emit: (i) => i.branchTaken() };
 
 /** A near target beyond the limit or not canonical faults before anything has changed. */
 function checkTarget(i: Instruction, target: I64): void {
@@ -55,6 +56,7 @@ function checkTarget(i: Instruction, target: I64): void {
 const jumpIndirect: Semantics = {
   code: true,
   ends: true,
+  transfers: "always",
   emit: (i) => {
     const target = i.unsigned(0);
     checkTarget(i, target);
@@ -66,6 +68,7 @@ const call: Semantics = {
   operandSize: true,
   stack: true,
   ends: true,
+  transfers: "always",
   emit: (i) => {
     i.push(i.bits, i.nextRip());
     i.branchTaken();
@@ -77,6 +80,7 @@ const callIndirect: Semantics = {
   stack: true,
   code: true,
   ends: true,
+  transfers: "always",
   emit: (i) => {
     const target = i.unsigned(0);
     checkTarget(i, target);
@@ -90,6 +94,7 @@ const ret: Semantics = {
   stack: true,
   code: true,
   ends: true,
+  transfers: "always",
   emit: (i) => {
     const target = i.top(i.bits);
     checkTarget(i, target);
@@ -103,6 +108,7 @@ const ret: Semantics = {
 const loop = (zero?: boolean, beyond = false): Semantics => ({
   addressSize: true,
   ends: true,
+  transfers: "if taken",
   emit: (i) => {
     const bits = i.addressBits;
     const count = i.reg(Reg.RCX, bits).sub(1).zeroExtend(bits);
@@ -118,6 +124,7 @@ const loop = (zero?: boolean, beyond = false): Semantics => ({
 const jrcxz = (beyond = false): Semantics => ({
   addressSize: true,
   ends: true,
+  transfers: "if taken",
   emit: (i) => {
     const taken = i.reg(Reg.RCX, i.addressBits).eqz();
     if (beyond) i.faultIf(taken, Vector.GP, 0);
@@ -134,6 +141,7 @@ const far = (emit: (i: Instruction) => void): Semantics => ({
   stack: true,
   code: true,
   ends: true,
+  transfers: "always",
   emit: (i) => {
     i.spillOnce();
     emit(i);

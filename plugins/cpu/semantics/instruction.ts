@@ -45,6 +45,8 @@ export interface Semantics extends FormNeeds {
   readonly emit: Emitter;
   /** The instruction ends its block: it transfers control or changes what the next one depends on. */
   readonly ends?: boolean;
+  /** It is a control transfer for last-branch records, always or if it does not go on behind itself. */
+  readonly transfers?: "always" | "if taken";
 }
 
 /** How an instruction leaves its block. */

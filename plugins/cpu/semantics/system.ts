@@ -256,6 +256,7 @@ const setAc = (value: boolean): Semantics =>
 const microcoded = (emit: (i: Instruction) => void): Semantics => ({
   operandSize: true,
   ends: true,
+  transfers: "always",
   emit: (i) => {
     i.spillOnce();
     emit(i);

@@ -121,6 +121,8 @@ export const Event = {
   VMEXIT_TRAP: 0x80_0000,
   /** A virtual NMI is pending (V_NMI in guest mode). */
   VNMI: 0x100_0000,
+  /** Control transfers are recorded, or single-stepped: instructions run one by one. */
+  BRANCHES: 0x200_0000,
 } as const;
 
 /** Bits of the mode word, by which decoded blocks are told apart. */
@@ -298,6 +300,14 @@ export class CpuState {
   readonly tscOffset: Field64 = at.i64();
   /** DebugCtl (1D9h) */
   readonly debugCtl: Field64 = at.i64();
+  /** LastBranchFromIP (1DBh) */
+  readonly lastBranchFrom: Field64 = at.i64();
+  /** LastBranchToIP (1DCh) */
+  readonly lastBranchTo: Field64 = at.i64();
+  /** LastIntFromIP (1DDh) */
+  readonly lastIntFrom: Field64 = at.i64();
+  /** LastIntToIP (1DEh) */
+  readonly lastIntTo: Field64 = at.i64();
   /** APIC base (1Bh) */
   readonly apicBase: Field64 = at.i64();
 

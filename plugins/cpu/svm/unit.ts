@@ -31,11 +31,14 @@ import { startPauseFilter } from "./pause_filter.ts";
 import { hasVirtualNmi, hasVirtualVmload, offerVirtualNmi } from "./virtual.ts";
 import { Control, IntControl, Save } from "./vmcb.ts";
 import {
+  hasVirtualLbr,
   loadExtra,
   loadGuestOnly,
+  loadLastBranch,
   loadWorld,
   storeExtra,
   storeGuestOnly,
+  storeLastBranch,
   storeWorld,
 } from "./world_switch.ts";
 
@@ -119,6 +122,8 @@ export function defineSvm(mc: Microcode): void {
     setFlags(f, f.load64(area, Save.RFLAGS).and(~Rflags.VM));
     S.rip.set(f, f.load64(area, Save.RIP));
     S.dr7.set(f, Dr7.FIXED);
+    f.if(hasVirtualLbr(f), () => loadLastBranch(f, area), undefined, "unlikely");
+    S.virtExt.set(f, 0);
     S.cpl.set(f, 0);
     f.call(mc.selectContext, 0);
     f.call(mc.updateMode);
@@ -188,6 +193,15 @@ export function defineSvm(mc: Microcode): void {
     loadGuestOnly(f, vmcb);
     // Only with nested paging has the guest a PAT of its own.
     f.if(S.nestedPaging.get(f), () => S.pat.set(f, f.load64(vmcb, Save.G_PAT)));
+    f.if(
+      hasVirtualLbr(f),
+      () => {
+        storeLastBranch(f, hostArea);
+        loadLastBranch(f, vmcb);
+      },
+      undefined,
+      "unlikely",
+    );
     setFlags(f, guestFlags);
     S.rip.set(f, f.load64(vmcb, Save.RIP));
     const cpl = f.load8(vmcb, Save.CPL).and(3);
@@ -299,6 +313,7 @@ export function defineSvm(mc: Microcode): void {
       f.call(mc.settle);
       storeWorld(f, vmcb);
       storeGuestOnly(f, vmcb);
+      f.if(hasVirtualLbr(f), () => storeLastBranch(f, vmcb), undefined, "unlikely");
       f.if(S.nestedPaging.get(f), () => f.store64(vmcb, S.pat.get(f), Save.G_PAT));
       f.store64(vmcb, f.call(mc.readFlags), Save.RFLAGS);
       f.store64(vmcb, S.rip.get(f), Save.RIP);

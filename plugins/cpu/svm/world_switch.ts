@@ -15,10 +15,11 @@ import {
   SegmentUse,
 } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
-import { Dr6, Dr7 } from "../microcode/registers.ts";
+import { DebugCtl, Dr6, Dr7 } from "../microcode/registers.ts";
 import { useOf } from "../microcode/segments.ts";
 import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
-import { Save, SaveSegment } from "./vmcb.ts";
+import { SvmFeature } from "./features.ts";
+import { Save, SaveSegment, VirtExt } from "./vmcb.ts";
 
 /** Segments that VMRUN and #VMEXIT switch. */
 const SWITCHED: readonly (readonly [number, number])[] = [
@@ -149,4 +150,29 @@ export function loadExtra(f: FunctionBuilder, area: I32): void {
   for (const [segment, offset] of EXTRA) loadSegment(f, area, segment, offset, i32(0));
   for (const [field, offset] of EXTRA_MSRS) move(f, state, field.address, area, offset);
   S.kernelGsBase.set(f, canonical(S.kernelGsBase.get(f)));
+}
+
+/** What LBR virtualization switches (APM vol. 2, 15.23.1). */
+const LAST_BRANCH: readonly (readonly [Field64, number])[] = [
+  [S.debugCtl, Save.DBGCTL],
+  [S.lastBranchFrom, Save.BR_FROM],
+  [S.lastBranchTo, Save.BR_TO],
+  [S.lastIntFrom, Save.LASTEXCPFROM],
+  [S.lastIntTo, Save.LASTEXCPTO],
+];
+
+/** 1 in a guest whose last-branch records are switched with it. */
+export function hasVirtualLbr(f: FunctionBuilder): I32 {
+  return S.virtExt.has(f, VirtExt.LBR).and(S.svmFeatures.has(f, SvmFeature.LBR_VIRT));
+}
+
+/** Stores DebugCtl and the last-branch records. */
+export function storeLastBranch(f: FunctionBuilder, area: I32): void {
+  for (const [field, offset] of LAST_BRANCH) move(f, area, offset, state, field.address);
+}
+
+/** Loads them; bits of DebugCtl that do not exist read as they always do. */
+export function loadLastBranch(f: FunctionBuilder, area: I32): void {
+  for (const [field, offset] of LAST_BRANCH) move(f, state, field.address, area, offset);
+  S.debugCtl.set(f, S.debugCtl.get(f).and(DebugCtl.LBR | DebugCtl.BTF));
 }
