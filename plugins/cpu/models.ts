@@ -65,6 +65,7 @@ const IMPLEMENTED: ReadonlySet<SvmFeatureName> = new Set<SvmFeatureName>([
   "v_vmsave_vmload",
   "vgif",
   "vnmi",
+  "bus_lock_threshold",
   "idle_hlt",
   "avic",
   "x2avic",

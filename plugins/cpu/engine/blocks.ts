@@ -11,6 +11,7 @@ import { type DecodeMode, DecodeStatus } from "../decode/status.ts";
 import type { Entry } from "../decode/entries.ts";
 import type { Form } from "../decode/form.ts";
 import { beyondLimit } from "../semantics/branch.ts";
+import { lockedName } from "../semantics/instruction.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
 import { Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
@@ -291,12 +292,17 @@ export class Blocks {
       decoder.displacementLow >>> 0 > limit;
     const conditional = leaves ? beyondLimit(entry.name) : undefined;
     if (leaves && conditional === undefined) return this.#failure(record, DecodeStatus.TOO_LONG);
-    const variant = decoder.variant(semantics);
+    // XCHG with memory locks by itself.
+    const locked = decoder.operands[0]?.kind === "M" && (decoder.lock || entry.name === "XCHG");
+    const variant = decoder.variant(semantics) * 2 + Number(locked);
     let handler = entry.handlers.get(variant);
     if (conditional !== undefined) {
       handler = this.#handlers.indexOf({ ...decoder.form(semantics), name: conditional });
     } else if (handler === undefined || !this.#known.has(handler)) {
-      handler = this.#handlers.indexOf(decoder.form(semantics));
+      const form = decoder.form(semantics);
+      handler = this.#handlers.indexOf(
+        locked ? { ...form, name: lockedName(entry.name) } : form,
+      );
       entry.handlers.set(variant, handler);
       this.#known.add(handler);
     }

@@ -33,6 +33,7 @@ import { S } from "../state/cpu_state.ts";
 import { defineEvaluation } from "../svm/avic/evaluate.ts";
 import { defineIpi } from "../svm/avic/ipi.ts";
 import { defineRegisters } from "../svm/avic/registers.ts";
+import { defineBusLock } from "../svm/bus_lock.ts";
 import { definePauseFilter } from "../svm/pause_filter.ts";
 import { defineSvm } from "../svm/unit.ts";
 import { ModuleBuilder } from "../wasm/mod.ts";
@@ -120,6 +121,7 @@ export function buildMicrocode(
   defineIpi(mc);
   defineRegisters(mc);
   definePauseFilter(mc);
+  defineBusLock(mc);
   defineSvm(mc);
   defineEvents(mc);
   defineRun(mc, tag);

@@ -418,7 +418,9 @@ export class Machine {
   /** What INIT and RESET do besides: whatever a guest had is gone. */
   leaveGuestMode(): void {
     const { state } = this;
-    for (const field of [S.nestedPaging, S.asid, S.intControl, S.avicPage]) state.set32(field, 0);
+    for (const field of [S.nestedPaging, S.asid, S.intControl, S.avicPage, S.busLocks]) {
+      state.set32(field, 0);
+    }
     state.set(S.tscOffset, 0n);
     state.set(S.avicBar, NOWHERE);
     state.set32(S.physicalMap, state.get32(S.hostMap));

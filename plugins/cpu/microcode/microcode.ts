@@ -180,6 +180,9 @@ export interface Routines {
   /** `()`: 1 if an intercepted PAUSE exits, after the filter has counted it (svm/pause_filter.ts). */
   readonly pauseExits: Fn<[], I>;
 
+  /** `(linear, bytes)`: counts a locked access if it locks the bus; exits if it may not (svm/bus_lock.ts). */
+  readonly busLock: Fn<[L, I]>;
+
   // AVIC (svm/avic/*.ts). The guest's backing page is S.avicPage.
 
   /** `(page, offset)`: highest vector set in the eight registers at `offset`; −1 for none. */
@@ -381,6 +384,7 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   leaveGuestStub: [[I32T, I32T, I32T], undefined],
   forceExit: [[I32T], undefined],
   pauseExits: [[], I32T],
+  busLock: [[I64T, I32T], undefined],
   vmload: [[I64T], undefined],
   vmsave: [[I64T], undefined],
   vmexit: [[I64T, I64T, I64T], undefined],

@@ -49,6 +49,13 @@ export interface Semantics extends FormNeeds {
   readonly transfers?: "always" | "if taken";
 }
 
+const LOCKED = ".lock";
+
+/** Name of the form of an instruction that locks its access to memory. */
+export function lockedName(name: string): string {
+  return name + LOCKED;
+}
+
 /** How an instruction leaves its block. */
 export type Ending = "none" | "done";
 
@@ -209,6 +216,7 @@ export abstract class Instruction {
   /** Loads the memory operand so that storing it back cannot fault. */
   #loadForWrite(bits: number, linear: I64 = this.operandAddress(bits / 8, 1)): I64 {
     const { f } = this;
+    if (this.form.name.endsWith(LOCKED)) this.#checkBusLock(bits, linear);
     const { hit, address } = probe(f, linear, bits / 8, true);
     const pointer = f.choose(I32T, hit, address, () => 0, "likely");
     this.#memory = { linear, pointer };
@@ -216,6 +224,20 @@ export abstract class Instruction {
       this.spill();
       return f.call(this.mc.slowLoadForWrite, linear, bits, S.mmu.get(f));
     }, "likely");
+  }
+
+  /** Counts a bus lock, in a guest whose bus locks are counted. */
+  #checkBusLock(bits: number, linear: I64): void {
+    const { f } = this;
+    f.if(
+      S.busLocks.get(f),
+      () => {
+        this.spill();
+        f.call(this.mc.busLock, linear, bits / 8);
+      },
+      undefined,
+      "unlikely",
+    );
   }
 
   /** Loads `bits` at `linear` so that {@linkcode storeBack} cannot fault. */

@@ -5,10 +5,11 @@
  *
  * @module
  */
+import { LOCKABLE } from "../decode/opcode_map.ts";
 import { ALU } from "./alu.ts";
 import { BITS } from "./bits.ts";
 import { BRANCHES } from "./branch.ts";
-import type { Semantics } from "./instruction.ts";
+import { lockedName, type Semantics } from "./instruction.ts";
 import { IO } from "./io.ts";
 import { MOVES } from "./move.ts";
 import { PSEUDO } from "./pseudo.ts";
@@ -17,8 +18,7 @@ import { STRINGS } from "./string.ts";
 import { SYSTEM } from "./system.ts";
 import { VIRTUALIZATION } from "./virtualization.ts";
 
-/** Semantics by mnemonic. */
-export const SEMANTICS: Readonly<Record<string, Semantics>> = {
+const PLAIN: Readonly<Record<string, Semantics>> = {
   ...ALU,
   ...BITS,
   ...BRANCHES,
@@ -29,4 +29,10 @@ export const SEMANTICS: Readonly<Record<string, Semantics>> = {
   ...STRINGS,
   ...SYSTEM,
   ...VIRTUALIZATION,
+};
+
+/** Semantics by mnemonic; those of locked accesses to memory besides, by {@linkcode lockedName}. */
+export const SEMANTICS: Readonly<Record<string, Semantics>> = {
+  ...PLAIN,
+  ...Object.fromEntries([...LOCKABLE].map((name) => [lockedName(name), PLAIN[name]!])),
 };

@@ -394,6 +394,8 @@ export class CpuState {
   readonly svmFeatures: Field32 = at.i32();
   /** SVM: features, as CPUID 8000_000Ah ECX reports them. */
   readonly svmFeatures2: Field32 = at.i32();
+  /** SVM: 1 more than the bus locks that the guest may still make; 0 if they are not counted. */
+  readonly busLocks: Field32 = at.i32();
   /** SVM: PAUSEs that the filter still lets pass. */
   readonly pauseCount: Field32 = at.i32();
   /** SVM: what that starts from; 0 if PAUSE is not filtered. */

@@ -27,6 +27,7 @@ import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "
 import { AVIC_PHYSICAL_MAX_INDEX, AVIC_POINTER } from "./avic/layout.ts";
 import { illegalVmcb } from "./checks.ts";
 import { SVM_EXIT_INVALID, SvmExit } from "./exit_codes.ts";
+import { startBusLocks, stopBusLocks } from "./bus_lock.ts";
 import { startPauseFilter } from "./pause_filter.ts";
 import { hasVirtualNmi, hasVirtualVmload, offerVirtualNmi } from "./virtual.ts";
 import { Control, IntControl, Save } from "./vmcb.ts";
@@ -124,6 +125,7 @@ export function defineSvm(mc: Microcode): void {
     S.dr7.set(f, Dr7.FIXED);
     f.if(hasVirtualLbr(f), () => loadLastBranch(f, area), undefined, "unlikely");
     S.virtExt.set(f, 0);
+    S.busLocks.set(f, 0);
     S.cpl.set(f, 0);
     f.call(mc.selectContext, 0);
     f.call(mc.updateMode);
@@ -181,6 +183,7 @@ export function defineSvm(mc: Microcode): void {
     S.nestedCr3.set(f, f.load64(vmcb, Control.N_CR3));
     S.virtExt.set(f, f.load32(vmcb, Control.VIRT_EXT));
     startPauseFilter(mc, f, vmcb);
+    startBusLocks(f, vmcb);
     const control = f.load32(vmcb, Control.INT_CONTROL);
     S.intControl.set(f, control);
     S.intVector.set(f, f.load32(vmcb, Control.INT_CONTROL + 4));
@@ -328,6 +331,7 @@ export function defineSvm(mc: Microcode): void {
         S.events.has(f, Event.SHADOW | Event.SHADOW_NEW).extendU(),
         Control.INT_STATE,
       );
+      stopBusLocks(f, vmcb);
       f.store64(vmcb, code, Control.EXITCODE);
       f.store64(vmcb, info1, Control.EXITINFO1);
       f.store64(vmcb, info2, Control.EXITINFO2);

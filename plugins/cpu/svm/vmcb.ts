@@ -43,6 +43,8 @@ export const Control = {
   AVIC_BACKING_PAGE: 0x0e0,
   AVIC_LOGICAL_TABLE: 0x0f0,
   AVIC_PHYSICAL_TABLE: 0x0f8,
+  /** 16: bus locks that the guest may still make. */
+  BUS_LOCK_COUNT: 0x120,
 } as const;
 
 /** Offsets in the save area, from the start of the VMCB. */
