@@ -10,7 +10,7 @@ import type { ProcessorModel } from "./models.ts";
 /** Register that a feature bit is in. */
 export type CpuidOutput = "eax" | "ebx" | "ecx" | "edx";
 
-/** Features that every model has, by name: leaf, register, bit. */
+/** Features by name: leaf, register, bit. Every AMD model has all of them. */
 export const FEATURES: Readonly<Record<string, readonly [number, CpuidOutput, number]>> = {
   cx16: [1, "ecx", 13],
   movbe: [1, "ecx", 22],
@@ -52,7 +52,7 @@ export const FEATURES: Readonly<Record<string, readonly [number, CpuidOutput, nu
   null_select_clears_base: [0x8000_0021, "eax", 6],
 };
 
-const VENDOR = "AuthenticAMD";
+const VENDORS = { amd: "AuthenticAMD", intel: "GenuineIntel" } as const;
 const BRAND = "Trapline Processor";
 const MAX_LEAF = 7;
 const MAX_EXTENDED_LEAF = 0x8000_0021;
@@ -77,13 +77,41 @@ function fill(result: CpuidResult, eax: number, ebx = 0, ecx = 0, edx = 0): void
   result.edx = edx >>> 0;
 }
 
-/** Feature bits by leaf. */
-const BITS = new Map<number, Record<CpuidOutput, number>>();
-for (const [leaf, output, bit] of Object.values(FEATURES)) {
-  const outputs = BITS.get(leaf) ?? { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-  outputs[output] |= 1 << bit;
-  BITS.set(leaf, outputs);
+/** Features of {@linkcode FEATURES} that only AMD's models have: SVM and what belongs to it. */
+const AMD_ONLY: ReadonlySet<string> = new Set([
+  "svm",
+  "ffxsr",
+  "nested_paging",
+  "nrips",
+  "vmcb_clean",
+  "flush_by_asid",
+  "decode_assists",
+  "null_select_clears_base",
+]);
+
+/** Features that only Intel's models have. */
+const INTEL_ONLY: typeof FEATURES = { vmx: [1, "ecx", 5] };
+
+type Bits = ReadonlyMap<number, Record<CpuidOutput, number>>;
+
+function bitsOf(features: readonly (readonly [number, CpuidOutput, number])[]): Bits {
+  const bits = new Map<number, Record<CpuidOutput, number>>();
+  for (const [leaf, output, bit] of features) {
+    const outputs = bits.get(leaf) ?? { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+    outputs[output] |= 1 << bit;
+    bits.set(leaf, outputs);
+  }
+  return bits;
 }
+
+const SHARED = Object.entries(FEATURES).filter(([name]) => !AMD_ONLY.has(name))
+  .map(([, place]) => place);
+
+/** Feature bits by leaf. */
+const BITS: Readonly<Record<ProcessorModel["vendor"], Bits>> = {
+  amd: bitsOf(Object.values(FEATURES)),
+  intel: bitsOf([...SHARED, ...Object.values(INTEL_ONLY)]),
+};
 
 /** CPUID of processors of `model`. */
 export function processorCpuid(model: ProcessorModel): CpuidSource {
@@ -92,14 +120,15 @@ export function processorCpuid(model: ProcessorModel): CpuidSource {
 
 function readCpuid(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void {
   const { leaf, subleaf } = result;
+  const vendor = VENDORS[model.vendor];
   switch (leaf) {
     case 0:
       fill(
         result,
         MAX_LEAF,
-        characters(VENDOR, 0),
-        characters(VENDOR, 8),
-        characters(VENDOR, 4),
+        characters(vendor, 0),
+        characters(vendor, 8),
+        characters(vendor, 4),
       );
       return;
     case 1:
@@ -109,13 +138,13 @@ function readCpuid(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void
       fill(
         result,
         MAX_EXTENDED_LEAF,
-        characters(VENDOR, 0),
-        characters(VENDOR, 8),
-        characters(VENDOR, 4),
+        characters(vendor, 0),
+        characters(vendor, 8),
+        characters(vendor, 4),
       );
       return;
     case 0x8000_0001:
-      fill(result, model.signature);
+      fill(result, model.vendor === "amd" ? model.signature : 0);
       break;
     case 0x8000_0002:
     case 0x8000_0003:
@@ -129,13 +158,17 @@ function readCpuid(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void
       fill(result, PHYSICAL_ADDRESS_BITS | (LINEAR_ADDRESS_BITS << 8));
       return;
     case 0x8000_000a:
+      if (model.vendor === "intel") {
+        fill(result, 0);
+        return;
+      }
       fill(result, 1, ASIDS, model.svmFeatures2, model.svmFeatures);
       break;
     default:
       fill(result, 0);
   }
   if (subleaf !== 0 && leaf === 7) return;
-  const bits = BITS.get(leaf);
+  const bits = BITS[model.vendor].get(leaf);
   if (bits === undefined) return;
   result.eax = (result.eax | bits.eax) >>> 0;
   result.ebx = (result.ebx | bits.ebx) >>> 0;

@@ -32,7 +32,37 @@ export { Stop } from "./engine/run.ts";
 export type { BlockStatistics } from "./engine/blocks.ts";
 export { Attr, CpuState, S, Seg } from "./state/cpu_state.ts";
 export { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
-export type { CpuModel, SvmFeatureChoice, SvmFeatureName } from "./models.ts";
+export type {
+  AmdModel,
+  CpuModel,
+  FeatureChoice,
+  SvmFeatureChoice,
+  SvmFeatureName,
+} from "./models.ts";
+export type { IntelModel } from "./intel_models.ts";
+export {
+  EptVpid,
+  FeatureControl,
+  FIRST_VMX_MSR,
+  type VmxFeatureChoice,
+  type VmxFeatureName,
+  VmxMsr,
+} from "./vmx/capabilities.ts";
+export {
+  AccessRights,
+  Activity,
+  EntryControl,
+  EptPointer,
+  ExitControl,
+  Interruptibility,
+  PendingDebug,
+  Pin,
+  Primary,
+  Secondary,
+  Tertiary,
+} from "./vmx/controls.ts";
+export { SHADOW_VMCS, Vmcs, VMCS_REVISION } from "./vmx/fields.ts";
+export { ENTRY_FAILURE, EntryFailure, VmxError, VmxExit } from "./vmx/exit_reasons.ts";
 export { SvmFeature, SvmFeature2 } from "./svm/features.ts";
 export { StateView } from "./state/view.ts";
 export type { SegmentState } from "./state/view.ts";

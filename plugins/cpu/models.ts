@@ -4,10 +4,15 @@
  * @module
  */
 import { ArgumentError, UnimplementedError } from "../../core/mod.ts";
+import { INTEL_MODELS, type IntelModel, intelModel, isIntelModel } from "./intel_models.ts";
 import { SvmFeature, SvmFeature2 } from "./svm/features.ts";
+import type { VmxFeatureChoice } from "./vmx/capabilities.ts";
 
 /** A processor by its microarchitecture. */
-export type CpuModel = "zen2" | "zen3" | "zen4" | "zen5";
+export type CpuModel = AmdModel | IntelModel;
+
+/** An AMD processor by its microarchitecture. */
+export type AmdModel = "zen2" | "zen3" | "zen4" | "zen5";
 
 /** An optional part of SVM, by a name after the one in CPUID 8000_000Ah (APM vol. 3, E.4.9). */
 export type SvmFeatureName =
@@ -26,6 +31,9 @@ export type SvmFeatureName =
 
 /** Parts of SVM to switch on or off against what the model has. */
 export type SvmFeatureChoice = { readonly [K in SvmFeatureName]?: boolean };
+
+/** Parts of SVM or VMX, whichever the model has, to switch on or off. */
+export type FeatureChoice = SvmFeatureChoice & VmxFeatureChoice;
 
 /** Where a feature is reported, and what it cannot be without. */
 interface FeatureRow {
@@ -88,7 +96,7 @@ const ZEN5: readonly SvmFeatureName[] = [...ZEN4, "bus_lock_threshold", "idle_hl
  * Signatures are those of the server parts. Of the features, 8000_000Ah EDX of a Zen 4 reads 1EBF_BCFFh;
  * the others follow the order in which Linux learned the bits and the PPRs of the families.
  */
-const MODELS: Readonly<Record<CpuModel, readonly [number, readonly SvmFeatureName[]]>> = {
+const MODELS: Readonly<Record<AmdModel, readonly [number, readonly SvmFeatureName[]]>> = {
   zen2: [0x0083_0f10, ZEN2],
   zen3: [0x00a0_0f11, ZEN2],
   zen4: [0x00a1_0f11, ZEN4],
@@ -97,12 +105,16 @@ const MODELS: Readonly<Record<CpuModel, readonly [number, readonly SvmFeatureNam
 
 /** What a processor tells about itself. */
 export interface ProcessorModel {
+  /** Whose it is: AMD's processors have SVM, Intel's VMX. */
+  readonly vendor: "amd" | "intel";
   /** Family, model and stepping as CPUID 1 EAX reports them. */
   readonly signature: number;
   /** Optional bits of CPUID 8000_000Ah EDX. */
   readonly svmFeatures: number;
   /** Optional bits of CPUID 8000_000Ah ECX. */
   readonly svmFeatures2: number;
+  /** VMX capability MSRs from 480h on. */
+  readonly vmxMsrs: readonly bigint[];
 }
 
 /**
@@ -114,12 +126,15 @@ export interface ProcessorModel {
  */
 export function processorModel(
   model: CpuModel = "zen4",
-  choice: SvmFeatureChoice = {},
+  choice: FeatureChoice = {},
 ): ProcessorModel {
+  if (isIntelModel(model)) {
+    return { vendor: "intel", svmFeatures: 0, svmFeatures2: 0, ...intelModel(model, choice) };
+  }
   const row = MODELS[model];
   if (row === undefined) {
     throw new ArgumentError(
-      `cpu: no model ${model}; there are ${Object.keys(MODELS).join(", ")}`,
+      `cpu: no model ${model}; there are ${[...Object.keys(MODELS), ...INTEL_MODELS].join(", ")}`,
     );
   }
   const unknown = Object.keys(choice).find((name) => !(name in ROWS));
@@ -147,5 +162,5 @@ export function processorModel(
     svmFeatures |= ROWS[name].edx ?? 0;
     svmFeatures2 |= ROWS[name].ecx ?? 0;
   }
-  return { signature, svmFeatures, svmFeatures2 };
+  return { vendor: "amd", signature, svmFeatures, svmFeatures2, vmxMsrs: [] };
 }

@@ -19,9 +19,9 @@ import { Machine } from "./engine/machine.ts";
 import { Processor } from "./engine/processor.ts";
 import {
   type CpuModel,
+  type FeatureChoice,
   type ProcessorModel,
   processorModel,
-  type SvmFeatureChoice,
 } from "./models.ts";
 import { MAX_CPUS, RAM } from "./state/layout.ts";
 
@@ -75,8 +75,8 @@ export interface CpuOptions {
   readonly memory?: number;
   /** Which processor; `"zen4"` if not given. */
   readonly model?: CpuModel;
-  /** Optional parts of SVM to switch on or off against what the model has. */
-  readonly features?: SvmFeatureChoice;
+  /** Optional parts of SVM or VMX to switch on or off against what the model has. */
+  readonly features?: FeatureChoice;
 }
 
 /**
@@ -93,7 +93,7 @@ export function cpu(options: CpuOptions = {}): Plugin {
   return {
     name: "cpu",
     version: "0.1.0",
-    description: "software x86-64 processors with SVM, and the host's memory",
+    description: "software x86-64 processors with SVM or VMX, and the host's memory",
     provides: [hostMemorySlot, processorsSlot, cpuidSlot],
     setup(ctx) {
       const { processors } = ctx.vm;

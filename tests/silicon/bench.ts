@@ -16,6 +16,7 @@ import {
   Cr4,
   createHost,
   Efer,
+  type FeatureChoice,
   type Outside,
   type Processor,
   type Processors,
@@ -24,7 +25,6 @@ import {
   Seg,
   type StateView,
   Stop,
-  type SvmFeatureChoice,
 } from "../../plugins/cpu/mod.ts";
 import { refuseOutside } from "./lab.ts";
 
@@ -96,9 +96,9 @@ export interface BenchOptions {
   /** Bytes of memory from physical address 0 on. */
   readonly memory?: number;
   readonly outside?: Outside;
-  /** Which processor, and what of SVM it has. */
+  /** Which processor, and what of SVM or VMX it has. */
   readonly model?: CpuModel;
-  readonly features?: SvmFeatureChoice;
+  readonly features?: FeatureChoice;
 }
 
 /** The address space that maps the bench's memory at 0. */

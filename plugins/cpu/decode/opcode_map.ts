@@ -72,7 +72,7 @@ export const TWO_BYTE = `
 60 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
 68 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
 70 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?EMMS
-78 - | - | - | - | ?SSE | ?SSE | ?SSE | ?SSE
+78 NP VMREAD Er,Gr ; - | NP VMWRITE Gr,Er ; - | - | - | ?SSE | ?SSE | ?SSE | ?SSE
 80 f64 JO Jz | f64 JNO Jz | f64 JB Jz | f64 JNB Jz | f64 JZ Jz | f64 JNZ Jz | f64 JBE Jz | f64 JNBE Jz
 88 f64 JS Jz | f64 JNS Jz | f64 JP Jz | f64 JNP Jz | f64 JL Jz | f64 JNL Jz | f64 JLE Jz | f64 JNLE Jz
 90 SETO Eb | SETNO Eb | SETB Eb | SETNB Eb | SETZ Eb | SETNZ Eb | SETBE Eb | SETNBE Eb
@@ -93,6 +93,7 @@ F8 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | UD0 Gv,Ev
 
 /** Opcodes behind 0F 38. */
 export const MAP_0F38 = `
+80 66 INVEPT Gr,Mdq ; - | 66 INVVPID Gr,Mdq ; - | - | - | - | - | - | -
 F0 F2 CRC32 Gy,Eb ; MOVBE Gv,Mv | F2 CRC32 Gy,Ev ; MOVBE Mv,Gv | - | - | - | - | 66 ADCX Gy,Ey ; F3 ADOX Gy,Ey ; - | -
 `;
 
@@ -108,7 +109,8 @@ export const GROUPS: Readonly<Record<string, string>> = {
   GRP7:
     "mem SGDT Ms ; reg GRP7.0 | mem SIDT Ms ; reg GRP7.1 | mem LGDT Ms ; reg GRP7.2 | mem LIDT Ms ; reg GRP7.3 | mem SMSW Mw ; SMSW Rv | - | LMSW Ew | mem INVLPG Mb ; reg GRP7.7",
   GRP8: "- | - | - | - | BT | BTS | BTR | BTC",
-  GRP9: "- | mem CMPXCHG8B Mq | - | - | - | - | - | -",
+  GRP9:
+    "- | mem CMPXCHG8B Mq | - | - | - | - | NP mem VMPTRLD Mq ; 66 mem VMCLEAR Mq ; F3 mem VMXON Mq ; - | NP mem VMPTRST Mq ; -",
   GRP11: "MOV | - | - | - | - | - | - | -",
   GRP15:
     "mem ?FXSAVE ; reg F3 o64 RDFSBASE Ry ; - | mem ?FXRSTOR ; reg F3 o64 RDGSBASE Ry ; - | mem ?LDMXCSR ; reg F3 o64 WRFSBASE Ry ; - | mem ?STMXCSR ; reg F3 o64 WRGSBASE Ry ; - | - | reg NP FENCE ; - | reg NP FENCE ; - | reg NP FENCE ; mem CLFLUSH Mb ; -",
@@ -117,9 +119,9 @@ export const GROUPS: Readonly<Record<string, string>> = {
 
 /** Second-level extensions by ModRM.rm, for register forms of 0F 01. */
 export const SUBGROUPS: Readonly<Record<string, string>> = {
-  "GRP7.0": "- | - | - | - | - | - | - | -",
+  "GRP7.0": "- | NP VMCALL ; - | NP VMLAUNCH ; - | NP VMRESUME ; - | NP VMXOFF ; - | - | - | -",
   "GRP7.1": "- | - | CLAC | STAC | - | - | - | -",
-  "GRP7.2": "- | - | - | - | - | - | - | -",
+  "GRP7.2": "- | - | - | - | NP VMFUNC ; - | - | - | -",
   "GRP7.3": "VMRUN | VMMCALL | VMLOAD | VMSAVE | STGI | CLGI | SKINIT | INVLPGA",
   "GRP7.7": "o64 SWAPGS | RDTSCP | - | - | - | - | - | -",
 };

@@ -36,6 +36,7 @@ import { defineRegisters } from "../svm/avic/registers.ts";
 import { defineBusLock } from "../svm/bus_lock.ts";
 import { definePauseFilter } from "../svm/pause_filter.ts";
 import { defineSvm } from "../svm/unit.ts";
+import { defineVmx } from "../vmx/unit.ts";
 import { ModuleBuilder } from "../wasm/mod.ts";
 import { BlockHeader } from "./block_layout.ts";
 import { HOT_FORMS, HOT_PAIRS } from "./hot_forms.ts";
@@ -123,6 +124,7 @@ export function buildMicrocode(
   definePauseFilter(mc);
   defineBusLock(mc);
   defineSvm(mc);
+  defineVmx(mc);
   defineEvents(mc);
   defineRun(mc, tag);
   return { module, microcode: mc };

@@ -31,6 +31,7 @@ import { fillAvicTables } from "../svm/avic/access_table.ts";
 import { SvmFeature } from "../svm/features.ts";
 import { StateView } from "../state/view.ts";
 import type { ProcessorModel } from "../models.ts";
+import { writeFieldTable } from "../vmx/fields.ts";
 import { resetProcessor } from "./reset.ts";
 import { Handlers, TABLE_SIZE } from "./handlers.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
@@ -123,6 +124,7 @@ export class Machine {
     this.state = new StateView(this.words, this.longs);
     this.bytes.fill(0xff, TLB_NEVER, TLB_NEVER + INDEX_BYTES);
     fillAvicTables(this.bytes, (model.svmFeatures & SvmFeature.EXTLVT_AVIC_ACCESS) !== 0);
+    writeFieldTable(this.bytes);
     for (let cpu = 0; cpu < cpus; cpu++) this.#reset(cpu);
     this.#load(0);
   }
@@ -375,15 +377,17 @@ export class Machine {
   abandon(): void {
     this.exports.settle!();
     const { state } = this;
-    state.set32(S.budget, state.get32(S.budget) + state.get32(S.held));
+    const budget = state.get32(S.budget) + state.get32(S.held) + state.get32(S.timerHeld);
+    state.set32(S.budget, budget);
     state.set32(S.held, 0);
+    state.set32(S.timerHeld, 0);
   }
 
   /** Instructions retired in the current or last run; the one at hand, if any, does not count. */
   get retired(): number {
     const word = (address: number): number => this.words[address >> 2]!;
     const charged = word(S.budgetStart.address) - word(S.budget.address) - word(S.held.address) -
-      word(S.deliveries.address);
+      word(S.timerHeld.address) - word(S.deliveries.address);
     const uop = word(S.uop.address) >>> 0;
     if (uop === 0) return charged;
     const index = this.bytes[uop + MicroOp.INDEX]!;
@@ -440,6 +444,10 @@ export class Machine {
     }
     this.words[S.svmFeatures.address >> 2] = this.model.svmFeatures;
     this.words[S.svmFeatures2.address >> 2] = this.model.svmFeatures2;
+    this.words[S.intel.address >> 2] = Number(this.model.vendor === "intel");
+    for (const [k, value] of this.model.vmxMsrs.entries()) {
+      this.longs[(S.vmxMsrs >> 3) + k] = value;
+    }
     resetProcessor(this.state, false, this.model.signature);
     this.exports.selectContext!(0);
     this.refresh();

@@ -6,7 +6,7 @@
 import { VmCr } from "../microcode/msr.ts";
 import { Rflags } from "../microcode/registers.ts";
 import { Attr, registerAddress, S, Seg } from "../state/cpu_state.ts";
-import type { Field64 } from "../state/field.ts";
+import type { Field32, Field64 } from "../state/field.ts";
 import type { StateView } from "../state/view.ts";
 
 /** Bits of a physical address; CPUID 8000_0008h reports the same. */
@@ -43,6 +43,19 @@ const KEPT_BY_INIT: readonly (readonly [Field64, bigint])[] = [
     S.vmCr,
     S.hsavePa,
   ].map((field) => [field, 0n] as const),
+  [S.featureControl, 0n],
+];
+
+/** VMX operation is left; a guest with it. */
+const LEFT: readonly Field32[] = [
+  S.vmxOn,
+  S.nonRoot,
+  S.vmcs,
+  S.nestedPaging,
+  S.pinControls,
+  S.primaryControls,
+  S.secondaryControls,
+  S.tertiaryControls,
 ];
 
 /** Registers that are 0 after RESET and INIT alike. */
@@ -89,6 +102,7 @@ export function resetProcessor(state: StateView, init: boolean, signature: numbe
   // INIT clears VM_CR.SVMDIS unless LOCK keeps it (APM vol. 2, 15.30.1).
   const vmCr = state.get(S.vmCr);
   if ((vmCr & BigInt(VmCr.LOCK)) === 0n) state.set(S.vmCr, vmCr & ~BigInt(VmCr.SVMDIS));
+  for (const field of LEFT) state.set32(field, 0);
   if (init) return;
   for (let n = 16; n < 32; n++) state.setAt(registerAddress(n), 0n);
   for (const [field, value] of KEPT_BY_INIT) state.set(field, value);

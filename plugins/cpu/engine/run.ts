@@ -8,6 +8,7 @@ import { Vector } from "../microcode/raise.ts";
 import { DebugCtl, Rflags } from "../microcode/registers.ts";
 import { DR6_BS, Event, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { BLOCK_BUCKETS, BUCKETS } from "../state/layout.ts";
+import { Pin } from "../vmx/controls.ts";
 import { jumpSlot, logFill } from "../memory/tlb.ts";
 import {
   type FunctionBuilder,
@@ -48,7 +49,7 @@ function bucket(code: I32): I32 {
 }
 
 const EXCLUSIVE = Event.SHADOW | Event.SINGLE_STEP | Event.ALONE | Event.BREAKPOINTS |
-  Event.RESUME | Event.BRANCHES;
+  Event.RESUME | Event.BRANCHES | Event.MTF;
 
 /** Gives the dispatcher's functions their bodies. */
 export function defineRun(mc: Microcode, tag: Tag): void {
@@ -175,6 +176,7 @@ export function defineRun(mc: Microcode, tag: Tag): void {
     const stepped = S.stepping.get(f).and(S.events.has(f, Event.SHADOW_SS).eqz())
       .and(unstepped.eqz());
     S.trapBits.or(f, stepped.select(i32(DR6_BS), i32(0)).or(S.breakpointHits.get(f)));
+    f.if(S.events.has(f, Event.MTF), () => S.events.or(f, Event.MTF_PENDING));
     const trap = S.trapBits.get(f).ne(0).select(i32(Event.TRAP), i32(0));
     S.events.set(f, S.events.get(f).and(~Event.ALONE).or(trap));
     S.stepping.set(f, 0);
@@ -186,6 +188,13 @@ export function defineRun(mc: Microcode, tag: Tag): void {
     S.budgetStart.set(f, budget);
     S.held.set(f, 0);
     S.deliveries.set(f, 0);
+    S.timerHeld.set(f, 0);
+    f.if(
+      S.pinControls.has(f, Pin.PREEMPTION_TIMER),
+      () => f.call(mc.splitBudget),
+      undefined,
+      "unlikely",
+    );
     S.link.set(f, 0);
     f.loop((restart) => {
       f.tryCatch(tag, () => {
@@ -216,6 +225,13 @@ export function defineRun(mc: Microcode, tag: Tag): void {
           f.if(
             left.leS(0),
             () => {
+              f.if(S.timerHeld.get(f).ne(0), () => {
+                // Not the budget's end, but the preemption timer's.
+                S.budget.set(f, left.add(S.timerHeld.get(f)));
+                S.timerHeld.set(f, 0);
+                f.call(mc.splitBudget);
+                f.branch(next);
+              });
               S.stop.set(f, Stop.BUDGET);
               f.return(Stop.BUDGET);
             },

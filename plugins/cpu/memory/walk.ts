@@ -11,6 +11,7 @@ import { Cr0, Cr4, Efer } from "../microcode/registers.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { S } from "../state/cpu_state.ts";
 import { Context, MmuIndex } from "../state/tlb_layout.ts";
+import { EPT_IN_FORCE, EptPointer } from "../vmx/controls.ts";
 import {
   type FunctionBuilder,
   type I32,
@@ -29,6 +30,10 @@ export const Access = { READ: 0, WRITE: 1, FETCH: 2 } as const;
 
 /** Added to the access for {@linkcode Microcode.nestedTranslate}: the access is a page walk's. */
 export const TABLE_ACCESS = 4;
+/** Added under EPT: the linear address is one of user mode by every level of its tables. */
+export const USER_LINEAR = 8;
+/** Added under EPT: there is a linear address, in `S.walkLinear`. */
+export const LINEAR_ACCESS = 0x10;
 
 /** Error code of #PF and, in its low bits, of #NPF (APM vol. 2, 8.4.2 and 15.25.6). */
 export const PageError = {
@@ -72,6 +77,8 @@ interface WalkRules {
   readonly entry: (pa: I64, bytes: 4 | 8) => Entry;
   /** Page-directory-pointer entry `index` of PAE paging. */
   readonly pdpte: (index: I32) => Entry;
+  /** Before an entry at `pa` is written, to set accessed or dirty in it. */
+  readonly beforeMark: (pa: I64) => void;
   /** Fails; `present` is 0 or 1, `reserved` whether a reserved bit was set. */
   readonly fail: (present: boolean, reserved: boolean) => void;
 }
@@ -88,6 +95,8 @@ interface WalkResult {
   readonly noExecute: Variable<I32>;
   /** log2 of the page size. */
   readonly shift: Variable<I32>;
+  /** Physical address of the last entry, as the tables have it. */
+  readonly leafPa: Variable<I64>;
   /** Memory address of the last entry. */
   readonly leaf: Variable<I32>;
   /** The last entry. */
@@ -104,6 +113,7 @@ function emitWalk(f: FunctionBuilder, rules: WalkRules): WalkResult {
     user: f.variable(I32T, 1),
     noExecute: f.variable(I32T, 0),
     shift: f.variable(I32T, 12),
+    leafPa: f.variable(I64T, 0),
     leaf: f.variable(I32T, 0),
     leafValue: f.variable(I64T, 0),
     narrow: f.variable(I32T, 0),
@@ -116,9 +126,16 @@ function emitWalk(f: FunctionBuilder, rules: WalkRules): WalkResult {
   return result;
 }
 
-function setAccessed(f: FunctionBuilder, { address, value }: Entry, narrow: boolean): void {
+function setAccessed(
+  f: FunctionBuilder,
+  rules: WalkRules,
+  pa: I64,
+  { address, value }: Entry,
+  narrow: boolean,
+): void {
   const needed = value.has(ACCESSED).eqz();
   f.if(needed.and(address.ne(0)), () => {
+    rules.beforeMark(pa);
     if (narrow) f.store32(address, value.or(ACCESSED).wrap());
     else f.store64(address, value.or(ACCESSED));
   });
@@ -146,7 +163,8 @@ function emitWalk64(f: FunctionBuilder, rules: WalkRules, result: WalkResult): v
   f.loop((again: Label) => {
     const shift = level.get().mul(9).add(3);
     const index = address.shrU(shift.extendU()).and(0x1ff);
-    const entry = rules.entry(table.get().add(index.shl(3)), 8);
+    const pa = table.get().add(index.shl(3));
+    const entry = rules.entry(pa, 8);
     const { value } = entry;
     f.if(value.has(PRESENT).eqz(), () => rules.fail(false, false), undefined, "unlikely");
     const isLarge = value.has(LARGE).and(level.get().ne(1));
@@ -179,10 +197,11 @@ function emitWalk64(f: FunctionBuilder, rules: WalkRules, result: WalkResult): v
       const mask = i64(1n).shl(shift.extendU()).sub(1);
       result.pa.set(value.and(ADDRESS).and(mask.xor(-1)).or(address.and(mask)));
       result.shift.set(shift);
+      result.leafPa.set(pa);
       result.leaf.set(entry.address);
       result.leafValue.set(value);
     }, () => {
-      setAccessed(f, entry, false);
+      setAccessed(f, rules, pa, entry, false);
       table.set(value.and(ADDRESS));
       level.set(level.get().sub(1));
       f.branch(again);
@@ -195,7 +214,8 @@ function emitWalk32(f: FunctionBuilder, rules: WalkRules, result: WalkResult): v
   const { address } = rules;
   result.narrow.set(1);
   const directory = rules.root.and(0xffff_f000);
-  const upper = rules.entry(directory.add(address.shrU(22).and(0x3ff).shl(2)), 4);
+  const upperPa = directory.add(address.shrU(22).and(0x3ff).shl(2));
+  const upper = rules.entry(upperPa, 4);
   f.if(upper.value.has(PRESENT).eqz(), () => rules.fail(false, false));
   result.writable.set(upper.value.has(WRITABLE));
   result.user.set(upper.value.has(USER));
@@ -207,27 +227,31 @@ function emitWalk32(f: FunctionBuilder, rules: WalkRules, result: WalkResult): v
       high.or(upper.value.and(0xffc0_0000)).or(address.and(0x3f_ffff)),
     );
     result.shift.set(22);
+    result.leafPa.set(upperPa);
     result.leaf.set(upper.address);
     result.leafValue.set(upper.value);
   }, () => {
-    setAccessed(f, upper, true);
+    setAccessed(f, rules, upperPa, upper, true);
     const table = upper.value.and(0xffff_f000);
-    const lower = rules.entry(table.add(address.shrU(12).and(0x3ff).shl(2)), 4);
+    const lowerPa = table.add(address.shrU(12).and(0x3ff).shl(2));
+    const lower = rules.entry(lowerPa, 4);
     f.if(lower.value.has(PRESENT).eqz(), () => rules.fail(false, false));
     result.writable.set(result.writable.get().and(lower.value.has(WRITABLE)));
     result.user.set(result.user.get().and(lower.value.has(USER)));
     result.pa.set(lower.value.and(0xffff_f000).or(address.and(0xfff)));
+    result.leafPa.set(lowerPa);
     result.leaf.set(lower.address);
     result.leafValue.set(lower.value);
   });
 }
 
 /** Sets the accessed bit of the last entry, and the dirty bit for a write. */
-function emitMark(f: FunctionBuilder, result: WalkResult, write: I32): void {
+function emitMark(f: FunctionBuilder, rules: WalkRules, result: WalkResult, write: I32): void {
   const wanted = f.choose(I64T, write, () => ACCESSED | DIRTY, () => ACCESSED);
   const value = result.leafValue.get();
   const address = result.leaf.get();
   f.if(value.and(wanted).ne(wanted).and(address.ne(0)), () => {
+    rules.beforeMark(result.leafPa.get());
     f.if(
       result.narrow.get(),
       () => f.store32(address, value.or(wanted).wrap()),
@@ -261,6 +285,11 @@ export function defineWalk(mc: Microcode): void {
     const nested = S.nestedPaging.get(f);
     findApic(f, linear, access, isUser);
 
+    // Under EPT: how a guest's tables are accessed, and what a violation reports.
+    const ept = nested.eq(EPT_IN_FORCE);
+    const userLinear = f.variable(I32T, USER_LINEAR);
+    S.walkLinear.set(f, linear);
+
     const pa = f.variable(I64T, 0);
     const large = f.variable(I32T, 0);
     f.if(S.cr0.has(f, Cr0.PG), () => {
@@ -278,19 +307,23 @@ export function defineWalk(mc: Microcode): void {
       const fail = (present: boolean, reserved: boolean): void => {
         f.call(mc.pageFault, linear, errorOf(present, reserved));
       };
-      const tableAccess = Access.WRITE | TABLE_ACCESS;
+      // Nested paging writes a guest's tables always; EPT only where its own accessed and dirty flags are on.
+      const tableWrite = Access.WRITE | TABLE_ACCESS | LINEAR_ACCESS;
+      const reads = ept.and(S.eptPointer.has(f, EptPointer.ACCESSED_DIRTY).eqz());
+      const tableAccess = reads.select(i32(tableWrite & ~Access.WRITE), i32(tableWrite));
       const host = (gpa: I64): I64 =>
         f.choose(I64T, nested, () => f.call(mc.nestedTranslate, gpa, tableAccess), () => gpa);
-      const result = emitWalk(f, {
+      const rules: WalkRules = {
         cr4,
         efer,
         root: S.cr3.get(f),
         address: linear,
         entry: (gpa, bytes) => entryAt(mc, f, host(gpa), bytes),
+        beforeMark: (gpa) => f.if(reads, () => f.call(mc.eptTranslate, gpa, tableWrite)),
         // Without nested paging the four entries were read when CR3 was loaded; with it they are read
-        // on use (APM vol. 2, 15.25.10).
+        // on use (APM vol. 2, 15.25.10), with EPT not (SDM vol. 3, 29.3.1).
         pdpte: (index) => {
-          const value = f.choose(I64T, nested, () => {
+          const value = f.choose(I64T, nested.eq(1), () => {
             const gpa = S.cr3.get(f).and(0xffff_ffe0).add(index.extendU().shl(3));
             const found = entryAt(mc, f, host(gpa), 8);
             const bad = S.reservedPte.get(f).or(PAE_HIGH).or(NO_EXECUTE).or(0x1e6);
@@ -300,9 +333,11 @@ export function defineWalk(mc: Microcode): void {
           return { address: i32(0), value };
         },
         fail,
-      });
+      };
+      const result = emitWalk(f, rules);
       const deny = f.variable(I32T, 0);
       const userPage = result.user.get();
+      userLinear.set(userPage.select(i32(USER_LINEAR), i32(0)));
       f.if(isUser, () => {
         deny.set(userPage.eqz().or(isWrite.and(result.writable.get().eqz())));
       }, () => {
@@ -313,14 +348,15 @@ export function defineWalk(mc: Microcode): void {
         deny.set(readOnly.or(smep).or(smap));
       });
       f.if(deny.get().or(isFetch.and(result.noExecute.get())), () => fail(true, false));
-      emitMark(f, result, isWrite);
+      emitMark(f, rules, result, isWrite);
       pa.set(result.pa.get());
       large.set(result.shift.get().ne(12));
     }, () => pa.set(linear.and(0xffff_ffff)));
 
     f.if(nested, () => {
       const gpa = pa.get();
-      pa.set(f.call(mc.nestedTranslate, gpa, access));
+      const kind = access.or(userLinear.get()).or(LINEAR_ACCESS);
+      pa.set(f.call(mc.nestedTranslate, gpa, kind));
       const isApic = gpa.and(~0xfff).eq(S.avicBar.get(f)).and(isFetch.eqz());
       f.if(isApic, () => f.return(fillApic(f, linear, isUser, isWrite)), undefined, "unlikely");
     });
@@ -337,6 +373,8 @@ export function defineWalk(mc: Microcode): void {
   });
 
   module.body(mc.nestedTranslate, (f, gpa, access) => {
+    const ept = S.nestedPaging.get(f).eq(EPT_IN_FORCE);
+    f.if(ept, () => f.return(f.call(mc.eptTranslate, gpa, access)), undefined, "unlikely");
     const kind = access.and(3);
     const isFetch = kind.eq(Access.FETCH);
     const isWrite = kind.eq(Access.WRITE);
@@ -354,23 +392,25 @@ export function defineWalk(mc: Microcode): void {
     };
     // What a host outside of long mode walks reaches 4 GiB; beyond, nothing is present.
     f.if(efer.has(Efer.LMA).eqz().and(gpa.shrU(32).ne(0)), () => fail(false, false));
-    const result = emitWalk(f, {
+    const rules: WalkRules = {
       cr4: S.hostCr4.get(f),
       efer,
       root: S.nestedCr3.get(f),
       address: gpa,
       entry: (pa, bytes) => entryAt(mc, f, pa, bytes),
+      beforeMark: () => {},
       pdpte: (index) => {
         const pa = S.nestedCr3.get(f).and(0xffff_ffe0).add(index.extendU().shl(3));
         return entryAt(mc, f, pa, 8);
       },
       fail,
-    });
+    };
+    const result = emitWalk(f, rules);
     const deny = result.user.get().eqz()
       .or(isWrite.and(result.writable.get().eqz()))
       .or(isFetch.and(result.noExecute.get()));
     f.if(deny, () => fail(true, false));
-    emitMark(f, result, isWrite);
+    emitMark(f, rules, result, isWrite);
     f.return(result.pa.get());
   });
 }

@@ -3,8 +3,11 @@
  *
  * @module
  */
+import { TABLE_ACCESS } from "../memory/walk.ts";
 import { Attr, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
-import { type FunctionBuilder, type I32, type I64, i64 } from "../wasm/mod.ts";
+import { fixedBitsHold, VmxMsr } from "../vmx/capabilities.ts";
+import { EPT_IN_FORCE, Secondary } from "../vmx/controls.ts";
+import { type FunctionBuilder, type I32, type I64, i64, I64T } from "../wasm/mod.ts";
 import type { Microcode } from "./microcode.ts";
 import { Vector } from "./raise.ts";
 import { Cr0, Cr4, Efer } from "./registers.ts";
@@ -29,7 +32,9 @@ export function defineControl(mc: Microcode): void {
   module.body(mc.readPdptes, (f, cr3) => {
     const base = cr3.and(0xffff_ffe0);
     const reserved = S.reservedPte.get(f).or(0xfff0_0000_0000_01e6n);
-    const entries = [0, 1, 2, 3].map((k) => f.call(mc.readPhysical, base.add(8 * k)));
+    const ept = S.nestedPaging.get(f).eq(EPT_IN_FORCE);
+    const at = f.choose(I64T, ept, () => f.call(mc.eptTranslate, base, TABLE_ACCESS), () => base);
+    const entries = [0, 1, 2, 3].map((k) => f.call(mc.readPhysical, at.add(8 * k)));
     for (const entry of entries) {
       f.if(entry.has(1).and(entry.has(reserved)), () => f.return(0));
     }
@@ -39,7 +44,7 @@ export function defineControl(mc: Microcode): void {
 
   const loadPdptesIfUsed = (f: FunctionBuilder, cr0: I64, cr4: I64, cr3: I64): void => {
     const used = cr0.has(Cr0.PG).and(cr4.has(Cr4.PAE)).and(S.efer.has(f, Efer.LMA).eqz())
-      .and(S.nestedPaging.get(f).eqz());
+      .and(S.nestedPaging.get(f).ne(1));
     f.if(used, () => faultIf(f, f.call(mc.readPdptes, cr3).eqz()));
   };
 
@@ -47,6 +52,13 @@ export function defineControl(mc: Microcode): void {
     faultIf(f, value.shrU(32).ne(0));
     faultIf(f, value.has(Cr0.PG).and(value.has(Cr0.PE).eqz()));
     faultIf(f, value.has(Cr0.NW).and(value.has(Cr0.CD).eqz()));
+    f.if(S.vmxOn.get(f), () => {
+      // In VMX operation some bits are fixed; an unrestricted guest has PE and PG to itself.
+      const strict = fixedBitsHold(f, value.or(Cr0.ET), VmxMsr.CR0_FIXED0);
+      const free = fixedBitsHold(f, value.or(Cr0.ET), VmxMsr.CR0_FIXED0, Cr0.PE | Cr0.PG);
+      const unrestricted = S.secondaryControls.has(f, Secondary.UNRESTRICTED_GUEST);
+      faultIf(f, unrestricted.select(free, strict).eqz());
+    });
     const cr4 = S.cr4.get(f);
     const paging = value.has(Cr0.PG);
     const was = S.cr0.has(f, Cr0.PG);
@@ -65,7 +77,12 @@ export function defineControl(mc: Microcode): void {
     faultIf(f, S.efer.has(f, Efer.LMA).and(reserved));
   };
   const checkCr4 = (f: FunctionBuilder, value: I64): void => {
-    faultIf(f, value.has(i64(BigInt(CR4_IMPLEMENTED)).xor(-1)));
+    const implemented = S.intel.get(f).select(
+      i64(CR4_IMPLEMENTED | Cr4.VMXE),
+      i64(CR4_IMPLEMENTED),
+    );
+    faultIf(f, value.has(implemented.xor(-1)));
+    faultIf(f, S.vmxOn.get(f).and(value.has(Cr4.VMXE).eqz()));
     const long = S.efer.has(f, Efer.LMA);
     faultIf(f, long.and(value.has(Cr4.PAE).eqz()));
     const pcidOn = value.has(Cr4.PCIDE).and(S.cr4.has(f, Cr4.PCIDE).eqz());

@@ -10,6 +10,7 @@ import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { virtualGifOpen } from "../svm/virtual.ts";
 import { IntControl } from "../svm/vmcb.ts";
+import { VmxExit } from "../vmx/exit_reasons.ts";
 import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
 import { type Microcode, Service } from "./microcode.ts";
 import { VmCr } from "./msr.ts";
@@ -47,6 +48,10 @@ export function defineEvents(mc: Microcode): void {
 
   const shutdown = module.define("shutdown", [], I32T, (f) => {
     S.delivering.set(f, 0);
+    f.if(S.nonRoot.get(f), () => {
+      f.call(mc.vmxExit, VmxExit.TRIPLE_FAULT, 0);
+      f.return(Service.AGAIN);
+    });
     interceptOr(f, InterceptWord.MISC1, Misc1.SHUTDOWN, SvmExit.SHUTDOWN, () => {
       S.events.or(f, Event.SHUTDOWN);
       S.stop.set(f, Stop.SHUTDOWN);
@@ -60,6 +65,9 @@ export function defineEvents(mc: Microcode): void {
     // Real mode pushes no error codes; an intercept is still told one (15.12.15).
     f.if(S.cr0.has(f, Cr0.PE).eqz(), () => event.set(event.get().and(~EventFormat.ERROR)));
     const vector = event.get().and(0xff);
+    f.if(S.nonRoot.get(f), () => {
+      f.if(f.call(mc.vmxException, event.get(), error.get()), () => f.return(Service.AGAIN));
+    });
     // DR6 and DR7 change before the intercept is looked at (APM vol. 2, 15.12.2). GD is cleared so that
     // the handler can use the debug registers.
     f.if(vector.eq(Vector.DB), () => {
@@ -87,6 +95,13 @@ export function defineEvents(mc: Microcode): void {
       f.if(both.or(afterPage), () => {
         event.set(Vector.DF | EventFormat.EXCEPTION | EventFormat.ERROR | EventFormat.VALID);
         error.set(0);
+        f.if(S.nonRoot.get(f), () => {
+          // A double fault is not reported as one that came up during a delivery (SDM vol. 3, 28.2.4).
+          const delivering = S.delivering.get(f);
+          S.delivering.set(f, 0);
+          f.if(f.call(mc.vmxException, event.get(), 0), () => f.return(Service.AGAIN));
+          S.delivering.set(f, delivering);
+        });
         const mask = 1 << Vector.DF;
         interceptOr(
           f,
@@ -106,9 +121,13 @@ export function defineEvents(mc: Microcode): void {
   module.body(mc.service, (f) => {
     f.if(S.events.has(f, Event.LIMIT), () => {
       S.events.clear(f, Event.LIMIT);
-      const over = S.budget.get(f).sub(S.limit.get(f));
+      const limit = S.limit.get(f);
+      const held = S.timerHeld.get(f);
+      const over = S.budget.get(f).add(held).sub(limit);
       f.if(over.gtS(0), () => {
-        S.budget.set(f, S.limit.get(f));
+        const left = S.budget.get(f);
+        S.budget.set(f, left.ltS(limit).select(left, limit));
+        S.timerHeld.set(f, left.ltS(limit).select(limit.sub(left), i32(0)));
         // What is taken away has not been retired.
         S.budgetStart.set(f, S.budgetStart.get(f).sub(over));
       });
@@ -146,6 +165,9 @@ export function defineEvents(mc: Microcode): void {
     f.if(S.events.has(f, Event.RESUME_NEW), () => {
       S.events.set(f, S.events.get(f).and(~Event.RESUME_NEW).or(Event.RESUME));
     });
+    f.if(S.nonRoot.get(f), () => {
+      f.if(f.call(mc.vmxBeforeTraps), () => f.return(Service.AGAIN));
+    });
     f.if(S.events.has(f, Event.TRAP).and(S.events.has(f, Event.SHADOW_SS).eqz()), () => {
       S.events.clear(f, Event.TRAP);
       S.exception.set(f, Vector.DB | EventFormat.EXCEPTION | EventFormat.VALID);
@@ -166,8 +188,12 @@ export function defineEvents(mc: Microcode): void {
       S.events.clear(f, Event.DOORBELL);
       f.call(mc.avicEvaluate);
     });
+    f.if(S.nonRoot.get(f), () => {
+      f.if(f.call(mc.vmxAfterTraps), () => f.return(Service.AGAIN));
+    });
+    // In VMX root operation INIT stays pending (SDM vol. 3, 24.8).
     f.if(
-      S.events.has(f, Event.INIT).and(S.gif.get(f)),
+      S.events.has(f, Event.INIT).and(S.gif.get(f)).and(S.vmxOn.get(f).eqz()),
       () => {
         // APM vol. 2, table 15-12.
         interceptOr(f, InterceptWord.MISC1, Misc1.INIT, SvmExit.INIT, () => {

@@ -15,6 +15,7 @@ import {
 } from "../state/cpu_state.ts";
 import { MmuIndex } from "../state/tlb_layout.ts";
 import { unblockNmis } from "../svm/virtual.ts";
+import { Pin } from "../vmx/controls.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { copySegment, innerStack, nextStackMask } from "./interrupt.ts";
 import { type Microcode, Missing } from "./microcode.ts";
@@ -195,6 +196,12 @@ function pushAll(
     S.stackAccess.set(f, 0);
   }
   return pointer.get();
+}
+
+/** IRET ends the blocking of NMIs, but not of those that exit from a guest without virtual ones. */
+function endNmi(f: FunctionBuilder): void {
+  const kept = S.pinControls.get(f).and(Pin.NMI | Pin.VIRTUAL_NMIS).eq(Pin.NMI);
+  f.if(kept.eqz(), () => unblockNmis(f));
 }
 
 /** Gives the far-transfer functions their bodies. */
@@ -426,7 +433,7 @@ export function defineFar(mc: Microcode): void {
       const mode = virtual.select(i64(always | Rflags.IF), i64(always | Rflags.IF | Rflags.IOPL));
       f.call(mc.writeFlags, mergeFlags(mode));
       f.call(mc.loadRealSegment, Seg.CS, selector);
-      unblockNmis(f);
+      endNmi(f);
       f.return();
     });
     const long = S.efer.has(f, Efer.LMA);
@@ -453,7 +460,7 @@ export function defineFar(mc: Microcode): void {
         [Seg.GS, gs.wrap()],
       ];
       for (const [segment, value] of loads) f.call(mc.loadRealSegment, segment, value);
-      unblockNmis(f);
+      endNmi(f);
       f.return();
     });
     const descriptor = checkReturn(f, selector);
@@ -478,6 +485,6 @@ export function defineFar(mc: Microcode): void {
       commit(mc, f, selector, descriptor, rpl, rip);
     });
     f.call(mc.writeFlags, flags);
-    unblockNmis(f);
+    endNmi(f);
   });
 }

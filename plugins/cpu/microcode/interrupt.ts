@@ -41,6 +41,9 @@ import { Descriptor, dplOf, errorOf, SystemType, typeOf } from "./segments.ts";
  * in a bit that EVENTINJ reserves and is removed wherever the event becomes visible.
  */
 export const GATE_DPL_CHECKED = 0x1000;
+/** Another: it comes from INT1. */
+export const SINGLE_STEP_INTERRUPT = 0x2000;
+const INTERNAL = GATE_DPL_CHECKED | SINGLE_STEP_INTERRUPT;
 
 /** What no longer holds at the handler's first instruction. */
 const ENDED_BY_DELIVERY = Event.SHADOW | Event.SHADOW_NEW | Event.SHADOW_SS | Event.HALTED |
@@ -138,7 +141,8 @@ export function defineInterrupt(mc: Microcode): void {
   });
 
   module.body(mc.deliver, (f, event, error, rip) => {
-    S.delivering.set(f, event.and(~GATE_DPL_CHECKED));
+    S.delivering.set(f, event.and(~INTERNAL));
+    S.deliveringKind.set(f, event);
     // INT n and the like come with their own record; all others have RIP in the state.
     const uop = S.uop.get(f);
     const from = f.choose(I64T, uop, () => ripOf(f, uop), () => S.rip.get(f), "unlikely");
@@ -146,7 +150,7 @@ export function defineInterrupt(mc: Microcode): void {
     const number = S.eventCount.get(f);
     S.eventCount.set(f, number.add(1));
     const log = number.and(EventLog.ENTRIES - 1).mul(EventLog.BYTES).add(S.eventLog);
-    f.store32(log, event.and(~GATE_DPL_CHECKED), EventLog.EVENT);
+    f.store32(log, event.and(~INTERNAL), EventLog.EVENT);
     f.store32(log, error, EventLog.ERROR);
     f.store64(log, S.rip.get(f), EventLog.RIP);
     f.store64(log, S.cr2.get(f), EventLog.CR2);
@@ -166,6 +170,8 @@ export function defineInterrupt(mc: Microcode): void {
     S.stepping.set(f, 0);
     S.deliveries.set(f, S.deliveries.get(f).add(1));
     S.budget.set(f, S.budget.get(f).sub(1));
+    // The monitor trap flag exits before the handler's first instruction.
+    f.if(S.events.has(f, Event.MTF), () => S.events.or(f, Event.MTF_PENDING));
   });
 }
 

@@ -210,6 +210,67 @@ export interface Routines {
   /** `(apicId)`: rings the doorbell of the processor with that physical APIC ID, if there is one. */
   readonly ringDoorbell: Fn<[I]>;
 
+  // VMX (vmx/*.ts). What an instruction of VMX operation yields is the arithmetic flags it sets.
+
+  /** `(error)`: VMfail: to the current VMCS if there is one. */
+  readonly vmxFail: Fn<[I], I>;
+  /** `(pointer)`: VMXON outside of VMX operation. */
+  readonly vmxon: Fn<[L], I>;
+  /** `()`: VMXOFF. */
+  readonly vmxoff: Fn<[]>;
+  /** `(pointer)`: VMCLEAR. */
+  readonly vmclear: Fn<[L], I>;
+  /** `(pointer)`: VMPTRLD. */
+  readonly vmptrld: Fn<[L], I>;
+  /** `(region, encoding)`: VMREAD from the VMCS at a memory address (0 for none) into `S.exchange`. */
+  readonly vmread: Fn<[I, L], I>;
+  /** `(region, encoding, value)`: VMWRITE. */
+  readonly vmwrite: Fn<[I, L, L], I>;
+  /** `(launch)`: VMLAUNCH (1) or VMRESUME (0); negative if the state is another one now. */
+  readonly vmxEnter: Fn<[I], I>;
+  /** `(reason, qualification)`: a VM entry has failed: loads the host. */
+  readonly vmxEntryFailed: Fn<[I, L]>;
+  /** `()`: leaves non-root operation for the host of the current VMCS. */
+  readonly vmxLoadHost: Fn<[]>;
+  /** `(reason, qualification)`: VM exit; the instruction at hand, if any, has not taken place. */
+  readonly vmxExit: Fn<[I, L]>;
+  /** `(reason, qualification)`: the same from within an access, saving RF as set. Does not return. */
+  readonly vmxExitFault: Fn<[I, L]>;
+  /** `(event, error, qualification)`: VM exit for an exception or NMI. */
+  readonly vmxExitEvent: Fn<[I, I, L]>;
+  /** `(information)`: VM exit for an external interrupt. */
+  readonly vmxExitInterrupt: Fn<[I]>;
+  /** `(event, error)`: takes the VM exit if the exception bitmap asks for one: 1, else 0. */
+  readonly vmxException: Fn<[I, I], I>;
+  /** `()`: exits that come before debug traps: 1 if one was taken. */
+  readonly vmxBeforeTraps: Fn<[], I>;
+  /** `()`: exits that come behind debug traps: 1 if one was taken. */
+  readonly vmxAfterTraps: Fn<[], I>;
+  /** `(port, bytes)`: 1 if an access exits. */
+  readonly vmxPortIntercepted: Fn<[I, I], I>;
+  /** `(index, write)`: 1 if an access exits. */
+  readonly vmxMsrIntercepted: Fn<[I, I], I>;
+  /** `(encoding, write)`: 1 if VMREAD or VMWRITE exits by the shadow-VMCS bitmaps. */
+  readonly vmcsFieldIntercepted: Fn<[L, I], I>;
+  /** `(uop)`: a memory operand as in the VM-exit instruction information. */
+  readonly memoryInformation: Fn<[I], I>;
+  /** `()`: starts the preemption timer, if it is on. */
+  readonly startTimer: Fn<[]>;
+  /** `()`: holds back the part of the budget that lies behind the timer's expiry. */
+  readonly splitBudget: Fn<[]>;
+  /** `()`: the time-stamp counter without a guest's offset and scale. */
+  readonly readHostTsc: Fn<[], L>;
+  /** `(gpa, access)`: guest physical to host physical address under EPT. */
+  readonly eptTranslate: Fn<[L, I], L>;
+  /** `()`: empties the active TLB context if it belongs to another EPT pointer. */
+  readonly matchEptContext: Fn<[]>;
+  /** `(type, pointer, high)`: INVEPT. */
+  readonly invept: Fn<[L, L, L], I>;
+  /** `(type, vpid, linear)`: INVVPID. */
+  readonly invvpid: Fn<[L, L, L], I>;
+  /** `()`: VMFUNC: 1 if it has exited. */
+  readonly vmfunc: Fn<[], I>;
+
   // Segments and far transfers (microcode/segments.ts, microcode/far.ts).
 
   /** `(segment, selector)`: loads ES, SS, DS, FS or GS as MOV and POP do. */
@@ -401,6 +462,35 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   avicReadMsr: [[I32T], I32T],
   avicWriteMsr: [[I32T], I32T],
   ringDoorbell: [[I32T], undefined],
+  vmxFail: [[I32T], I32T],
+  vmxon: [[I64T], I32T],
+  vmxoff: [[], undefined],
+  vmclear: [[I64T], I32T],
+  vmptrld: [[I64T], I32T],
+  vmread: [[I32T, I64T], I32T],
+  vmwrite: [[I32T, I64T, I64T], I32T],
+  vmxEnter: [[I32T], I32T],
+  vmxEntryFailed: [[I32T, I64T], undefined],
+  vmxLoadHost: [[], undefined],
+  vmxExit: [[I32T, I64T], undefined],
+  vmxExitFault: [[I32T, I64T], undefined],
+  vmxExitEvent: [[I32T, I32T, I64T], undefined],
+  vmxExitInterrupt: [[I32T], undefined],
+  vmxException: [[I32T, I32T], I32T],
+  vmxBeforeTraps: [[], I32T],
+  vmxAfterTraps: [[], I32T],
+  vmxPortIntercepted: [[I32T, I32T], I32T],
+  vmxMsrIntercepted: [[I32T, I32T], I32T],
+  vmcsFieldIntercepted: [[I64T, I32T], I32T],
+  memoryInformation: [[I32T], I32T],
+  startTimer: [[], undefined],
+  splitBudget: [[], undefined],
+  readHostTsc: [[], I64T],
+  eptTranslate: [[I64T, I32T], I64T],
+  matchEptContext: [[], undefined],
+  invept: [[I64T, I64T, I64T], I32T],
+  invvpid: [[I64T, I64T, I64T], I32T],
+  vmfunc: [[], I32T],
   loadSegment: [[I32T, I32T], undefined],
   loadRealSegment: [[I32T, I32T], undefined],
   setSegment: [[I32T, I32T, I64T], undefined],

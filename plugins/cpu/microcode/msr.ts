@@ -8,12 +8,16 @@ import { S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { x2avic } from "../svm/avic/registers.ts";
 import { SvmFeature } from "../svm/features.ts";
+import { FeatureControl, FIRST_VMX_MSR, VMX_MSRS } from "../vmx/capabilities.ts";
+import { INTEL_EFER } from "../vmx/host_checks.ts";
+import { scaledTsc } from "../vmx/tsc_scaling.ts";
 import type { Microcode } from "./microcode.ts";
 import { Cr0, DebugCtl, Efer } from "./registers.ts";
 
 /** MSR indices (APM vol. 2, appendix A). */
 export const Msr = {
   TSC: 0x10,
+  FEATURE_CONTROL: 0x3a,
   SYSENTER_CS: 0x174,
   SYSENTER_ESP: 0x175,
   SYSENTER_EIP: 0x176,
@@ -96,12 +100,15 @@ export function validPat(value: I64): I32 {
 export function defineMsr(mc: Microcode): void {
   const { module } = mc;
 
-  module.body(mc.readTsc, (f) => {
+  module.body(mc.readHostTsc, (f) => {
     // The time-stamp counter counts retired instructions; the whole block was charged on entry.
     const used = S.budgetStart.get(f).sub(S.budget.get(f)).sub(S.held.get(f))
-      .sub(S.deliveries.get(f));
-    const own = S.tscStart.get(f).add(S.tscAdjust.get(f)).add(used.extendS());
-    f.return(own.add(S.tscOffset.get(f)));
+      .sub(S.timerHeld.get(f)).sub(S.deliveries.get(f));
+    f.return(S.tscStart.get(f).add(S.tscAdjust.get(f)).add(used.extendS()));
+  });
+
+  module.body(mc.readTsc, (f) => {
+    f.return(scaledTsc(f, f.call(mc.readHostTsc)).add(S.tscOffset.get(f)));
   });
 
   module.body(mc.readMsr, (f, index) => {
@@ -118,6 +125,11 @@ export function defineMsr(mc: Microcode): void {
     f.if(index.eq(Msr.EFER), () => give(S.efer.get(f)));
     f.if(index.eq(Msr.PAT), () => give(S.pat.get(f)));
     f.if(index.eq(Msr.TSC), () => give(f.call(mc.readTsc)));
+    f.if(S.intel.get(f), () => {
+      const place = index.sub(FIRST_VMX_MSR);
+      f.if(place.ltU(VMX_MSRS), () => give(f.load64(place.shl(3), S.vmxMsrs)));
+      f.if(index.eq(Msr.FEATURE_CONTROL), () => give(S.featureControl.get(f)));
+    });
     f.if(index.eq(Msr.VM_CR), () => give(S.vmCr.get(f)));
     f.if(index.eq(Msr.VM_HSAVE_PA), () => give(S.hsavePa.get(f)));
     f.if(index.eq(Msr.AVIC_DOORBELL), () => f.return(0));
@@ -129,7 +141,8 @@ export function defineMsr(mc: Microcode): void {
 
   const writeEfer = (f: FunctionBuilder, value: I64): void => {
     const old = S.efer.get(f);
-    f.if(value.has(i64(BigInt(EFER_IMPLEMENTED)).xor(-1)), () => f.return(0));
+    const implemented = S.intel.get(f).select(i64(INTEL_EFER), i64(EFER_IMPLEMENTED));
+    f.if(value.has(implemented.xor(-1)), () => f.return(0));
     const paging = S.cr0.has(f, Cr0.PG);
     // LME cannot change while paging is on; LMA is read-only and follows CR0.PG.
     f.if(paging.and(old.xor(value).has(Efer.LME)), () => f.return(0));
@@ -176,6 +189,13 @@ export function defineMsr(mc: Microcode): void {
     f.if(index.eq(Msr.TSC), () => {
       const now = f.call(mc.readTsc);
       S.tscAdjust.set(f, S.tscAdjust.get(f).add(value.sub(now)));
+      f.return(1);
+    });
+    f.if(S.intel.get(f).and(index.eq(Msr.FEATURE_CONTROL)), () => {
+      const locked = S.featureControl.has(f, FeatureControl.LOCK);
+      const defined = FeatureControl.LOCK | FeatureControl.VMXON;
+      f.if(locked.or(value.has(~defined)), () => f.return(0));
+      S.featureControl.set(f, value);
       f.return(1);
     });
     f.if(index.eq(Msr.VM_CR), () => {

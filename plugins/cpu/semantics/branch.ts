@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { GATE_DPL_CHECKED } from "../microcode/interrupt.ts";
+import { GATE_DPL_CHECKED, SINGLE_STEP_INTERRUPT } from "../microcode/interrupt.ts";
 import { EventFormat, Vector } from "../microcode/raise.ts";
 import { Rflags } from "../microcode/registers.ts";
 import { Event, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
@@ -13,6 +13,7 @@ import { type I32, i32, type I64, i64 } from "../wasm/mod.ts";
 import { emitCondition } from "./flags.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { exitGuest, intercept } from "./intercept.ts";
+import { exceptVmx } from "./vmx_intercept.ts";
 import { checkVirtualIopl, CONDITIONS } from "./move.ts";
 
 const conditional = (code: number): Semantics => ({
@@ -219,6 +220,7 @@ const int3: Semantics = {
   ends: true,
   emit: (i) => {
     interceptException(i, Vector.BP);
+    exceptVmx(i, Vector.BP | EventFormat.EXCEPTION | EventFormat.VALID | GATE_DPL_CHECKED);
     softInterrupt(i, i32(Vector.BP | EventFormat.EXCEPTION | GATE_DPL_CHECKED));
   },
 };
@@ -229,6 +231,7 @@ const int1: Semantics = {
   emit: (i) => {
     // Its #DB takes no exception intercept (APM vol. 2, 15.12.2).
     intercept(i, InterceptWord.MISC2, Misc2.ICEBP, SvmExit.ICEBP);
+    exceptVmx(i, Vector.DB | EventFormat.EXCEPTION | EventFormat.VALID | SINGLE_STEP_INTERRUPT);
     // A breakpoint that the shadow of MOV SS has held back is reported together with it.
     const { f } = i;
     f.if(
@@ -241,7 +244,7 @@ const int1: Semantics = {
       undefined,
       "unlikely",
     );
-    softInterrupt(i, i32(Vector.DB | EventFormat.EXCEPTION));
+    softInterrupt(i, i32(Vector.DB | EventFormat.EXCEPTION | SINGLE_STEP_INTERRUPT));
   },
 };
 
@@ -251,6 +254,7 @@ const into: Semantics = {
     const overflow = i.flagBits().and(Rflags.OF).ne(0);
     i.f.if(overflow, () => {
       interceptException(i, Vector.OF);
+      exceptVmx(i, Vector.OF | EventFormat.EXCEPTION | EventFormat.VALID | GATE_DPL_CHECKED);
       softInterrupt(i, i32(Vector.OF | EventFormat.EXCEPTION | GATE_DPL_CHECKED));
     });
     i.branchNotTaken();

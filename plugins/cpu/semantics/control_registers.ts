@@ -14,6 +14,14 @@ import { type I32, i32, type I64, i64, I64T } from "../wasm/mod.ts";
 import type { Instruction, Semantics } from "./instruction.ts";
 import { exitGuest, exitTrap, intercept } from "./intercept.ts";
 import { checkUmip, ended, privileged } from "./privilege.ts";
+import {
+  exitCrRead,
+  exitDebugRegister,
+  guestCrValue,
+  guestMayClearTs,
+  writeGuestCr,
+  writeGuestMsw,
+} from "./vmx_registers.ts";
 
 /** Takes #VMEXIT for MOV to or from control register `n` of intercept half `shift`. */
 function interceptRegister(i: Instruction, word: number, shift: number, code: number): void {
@@ -58,6 +66,7 @@ const movFromCr = ended((i) => {
   const { f } = i;
   const n = existingCr(i);
   interceptRegister(i, InterceptWord.CR, 0, SvmExit.CR_READ);
+  exitCrRead(i, n);
   const value = f.variable(I64T, 0);
   for (const [number, field] of CRS) f.if(n.eq(number), () => value.set(field.get(f)));
   f.if(n.eq(8), () => {
@@ -66,7 +75,7 @@ const movFromCr = ended((i) => {
     const masking = S.guestMode.get(f).and(virtual);
     value.set(masking.select(S.intControl.get(f).and(15).extendU(), S.cr8.get(f)));
   });
-  i.write(0, value.get());
+  i.write(0, guestCrValue(i, n, value.get()));
 });
 
 const V_INTR_MASKING = 0x100_0000;
@@ -95,7 +104,8 @@ function trapWrite(i: Instruction, n: I32, value: I64): void {
 const movToCr = ended((i) => {
   const { f, mc } = i;
   const n = existingCr(i);
-  const value = i.unsigned(1);
+  // In VMX non-root operation the exit comes before the value is looked at.
+  const value = writeGuestCr(i, n, i.unsigned(1));
   i.spill();
   f.call(mc.checkCr, n, value);
   interceptRegister(i, InterceptWord.CR, 16, SvmExit.CR_WRITE);
@@ -123,10 +133,12 @@ const movToCr = ended((i) => {
 // Debug registers.
 
 /** DR4 and DR5 are DR6 and DR7 unless CR4.DE is set. */
-function debugRegister(i: Instruction): I32 {
+function debugRegister(i: Instruction, read: 0 | 1): I32 {
   const { f } = i;
   const n = i.immediate().wrap();
   i.faultIf(n.gtU(7), Vector.UD);
+  // On Intel processors the exit comes before the other faults (SDM vol. 3, 26.1.3).
+  exitDebugRegister(i, n, read);
   const alias = n.eq(4).or(n.eq(5));
   i.faultIf(alias.and(S.cr4.has(f, Cr4.DE)), Vector.UD);
   privileged(i);
@@ -149,7 +161,7 @@ function generalDetect(i: Instruction): void {
 
 const movFromDr = ended((i) => {
   const { f } = i;
-  const n = debugRegister(i);
+  const n = debugRegister(i, 1);
   generalDetect(i);
   interceptRegister(i, InterceptWord.DR, 0, SvmExit.DR_READ);
   const value = f.choose(
@@ -163,7 +175,7 @@ const movFromDr = ended((i) => {
 
 const movToDr = ended((i) => {
   const { f, mc } = i;
-  const n = debugRegister(i);
+  const n = debugRegister(i, 0);
   generalDetect(i);
   const value = i.unsigned(1);
   i.faultIf(n.geU(4).and(value.shrU(32).ne(0)), Vector.GP, 0);
@@ -184,7 +196,7 @@ const clts = ended((i) => {
   const { f } = i;
   privileged(i);
   intercept(i, InterceptWord.CR, 0x1_0000, SvmExit.CR_WRITE);
-  S.cr0.set(f, S.cr0.get(f).and(~Cr0.TS));
+  f.if(guestMayClearTs(i), () => S.cr0.set(f, S.cr0.get(f).and(~Cr0.TS)));
   trapWrite(i, i32(0), i64(0));
 });
 
@@ -192,7 +204,7 @@ const smsw = ended((i) => {
   const { f } = i;
   checkUmip(i);
   intercept(i, InterceptWord.CR, 1, SvmExit.CR_READ);
-  i.write(0, S.cr0.get(f));
+  i.write(0, guestCrValue(i, i32(0), S.cr0.get(f)));
 }, { operandSize: true });
 
 /** LMSW sets PE, MP, EM and TS, and cannot clear PE. */
@@ -202,7 +214,7 @@ const lmsw = ended((i) => {
   intercept(i, InterceptWord.CR, 0x1_0000, SvmExit.CR_WRITE);
   // LMSW takes the selective intercept whatever it changes.
   intercept(i, InterceptWord.MISC1, Misc1.CR0_SEL_WRITE, SvmExit.CR0_SEL_WRITE);
-  const source = i.unsigned(0).and(15);
+  const source = writeGuestMsw(i, i.unsigned(0));
   const old = S.cr0.get(f);
   i.spill();
   f.call(mc.writeCr0, old.and(~0xe).or(source));

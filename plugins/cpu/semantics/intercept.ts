@@ -7,9 +7,11 @@ import { Event, S } from "../state/cpu_state.ts";
 import { InterceptWord, interceptWord } from "../svm/intercepts.ts";
 import { type I32, i32, type I64, i64 } from "../wasm/mod.ts";
 import type { Instruction } from "./instruction.ts";
+import { interceptVmx } from "./vmx_intercept.ts";
 
 /**
- * Takes a #VMEXIT with `code` if in guest mode with `mask` of intercept word `word` set. The
+ * Takes a #VMEXIT with `code` if in guest mode with `mask` of intercept word `word` set, or the VM exit
+ * that the same instruction has in VMX non-root operation (`vmx_intercept.ts` has the table). The
  * instruction must end its block.
  */
 export function intercept(
@@ -23,6 +25,7 @@ export function intercept(
   const { f } = i;
   const wanted = S.guestMode.get(f).and(interceptWord(f, word).and(mask).ne(0));
   f.if(wanted, () => exitGuest(i, i32(code), info1, info2), undefined, "unlikely");
+  interceptVmx(i, code);
 }
 
 /** Takes a #VMEXIT; the instruction has not taken place. */

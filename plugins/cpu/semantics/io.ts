@@ -9,6 +9,7 @@ import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
 import { type I32, i32, type I64 } from "../wasm/mod.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { exitGuest } from "./intercept.ts";
+import { exitPort } from "./vmx_intercept.ts";
 
 /** Fields of EXITINFO1 of an IOIO exit (APM vol. 2, 15.10.2). */
 export const IoioInfo = {
@@ -68,6 +69,7 @@ export function checkAccess(
     undefined,
     "unlikely",
   );
+  exitPort(i, port, bits, read, segment);
 }
 
 /** Reads a port, all checks done; zero-extended. */

@@ -17,6 +17,7 @@ import { SHIFTS } from "./shift.ts";
 import { STRINGS } from "./string.ts";
 import { SYSTEM } from "./system.ts";
 import { VIRTUALIZATION } from "./virtualization.ts";
+import { VMX } from "./vmx.ts";
 
 const PLAIN: Readonly<Record<string, Semantics>> = {
   ...ALU,
@@ -29,6 +30,7 @@ const PLAIN: Readonly<Record<string, Semantics>> = {
   ...STRINGS,
   ...SYSTEM,
   ...VIRTUALIZATION,
+  ...VMX,
 };
 
 /** Semantics by mnemonic; those of locked accesses to memory besides, by {@linkcode lockedName}. */

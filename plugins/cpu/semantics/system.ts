@@ -27,6 +27,7 @@ import { DESCRIPTOR_TABLES } from "./descriptor_tables.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { exitGuest, exitTrap, intercept } from "./intercept.ts";
 import { ended, privileged } from "./privilege.ts";
+import { exitInvlpg, exitMsr, exitPause } from "./vmx_intercept.ts";
 
 // MSRs, time, identification.
 
@@ -69,6 +70,7 @@ function interceptMsr(i: Instruction, index: I32, write: number): void {
     undefined,
     "unlikely",
   );
+  exitMsr(i, index, write);
 }
 
 /** CR4.TSD keeps RDTSC from anyone but CPL 0. */
@@ -177,6 +179,7 @@ const pause = ended((i) => {
     undefined,
     "unlikely",
   );
+  exitPause(i);
 });
 
 const cacheControl = (word: number, mask: number, code: number): Semantics =>
@@ -204,6 +207,7 @@ const invlpg = ended((i) => {
   const wanted = S.guestMode.get(f)
     .and(interceptWord(f, InterceptWord.MISC1).and(Misc1.INVLPG).ne(0));
   f.if(wanted, () => exitGuest(i, i32(SvmExit.INVLPG), linear), undefined, "unlikely");
+  exitInvlpg(i, linear);
   f.call(mc.flushPage, linear);
 });
 

@@ -123,6 +123,14 @@ export const Event = {
   VNMI: 0x100_0000,
   /** Control transfers are recorded, or single-stepped: instructions run one by one. */
   BRANCHES: 0x200_0000,
+  /** VMX: an interrupt or NMI window is waited for. */
+  VMX_WINDOW: 0x400_0000,
+  /** VMX: the monitor trap flag is on: instructions run one by one. */
+  MTF: 0x800_0000,
+  /** VMX: the exit of the monitor trap flag is pending. */
+  MTF_PENDING: 0x1000_0000,
+  /** VMX: the preemption timer has expired. */
+  VMX_TIMER: 0x2000_0000,
 } as const;
 
 /** Bits of the mode word, by which decoded blocks are told apart. */
@@ -432,6 +440,49 @@ export class CpuState {
   readonly avicTlbTarget: Field32 = at.i32();
   /** SVM: #VMEXITs taken since the processor was made. */
   readonly exits: Field32 = at.i32();
+
+  /** 1 if this is an Intel processor (VMX), 0 if it is AMD's (SVM). */
+  readonly intel: Field32 = at.i32();
+  /** VMX: 1 in VMX operation. */
+  readonly vmxOn: Field32 = at.i32();
+  /** VMX: 1 in VMX non-root operation. */
+  readonly nonRoot: Field32 = at.i32();
+  /** VMX: memory address of the current VMCS; 0 for none. */
+  readonly vmcs: Field32 = at.i32();
+  /** VMX: physical address of the current VMCS; all ones for none. */
+  readonly vmcsPointer: Field64 = at.i64();
+  /** VMX: physical address of the VMXON region. */
+  readonly vmxonPointer: Field64 = at.i64();
+  /** VMX: IA32_FEATURE_CONTROL (3Ah). */
+  readonly featureControl: Field64 = at.i64();
+  /** VMX: the capability MSRs from 480h on, 8 bytes each. */
+  readonly vmxMsrs: number = at.bytes(0x14 * 8, 8);
+  /** VMX: pin-based controls in force. */
+  readonly pinControls: Field32 = at.i32();
+  /** VMX: primary controls in force; 0 outside of non-root operation. */
+  readonly primaryControls: Field32 = at.i32();
+  /** VMX: secondary controls in force; 0 unless activated. */
+  readonly secondaryControls: Field32 = at.i32();
+  /** VMX: tertiary controls in force (31:0); 0 unless activated. */
+  readonly tertiaryControls: Field32 = at.i32();
+  /** VMX: the EPT pointer in force. */
+  readonly eptPointer: Field64 = at.i64();
+  /** VMX: the event being delivered with the internal bits that tell its kind (with `delivering`). */
+  readonly deliveringKind: Field32 = at.i32();
+  /** VMX: length of the instruction whose event VM entry injects. */
+  readonly injectionLength: Field32 = at.i32();
+  /** VMX: whether NMIs were blocked at VM entry: with virtual NMIs `nmiBlocked` is of those. */
+  readonly hostNmiBlocked: Field32 = at.i32();
+  /** VMX: TSC (before offset and scaling) at which the preemption timer expires. */
+  readonly timerDeadline: Field64 = at.i64();
+  /** VMX: part of the budget that lies behind the expiry of the preemption timer. */
+  readonly timerHeld: Field32 = at.i32();
+  /** VMX: linear address that is being translated, for EPT violations. */
+  readonly walkLinear: Field64 = at.i64();
+  /** VMX: TSC at the last PAUSE, and at the first one of its loop. */
+  readonly pauseLast: Field64 = at.i64();
+  /** See {@linkcode CpuState.pauseLast}. */
+  readonly pauseFirst: Field64 = at.i64();
 
   /** x87 control word, status word and tag word (u32 each). */
   readonly fpuControl: Field32 = at.i32();

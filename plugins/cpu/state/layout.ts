@@ -31,6 +31,9 @@ export const AVIC_TABLES = 0x3000;
  */
 export const TLB_NEVER = 0x4000;
 
+/** Where VMCS fields stand, by encoding: see `vmx/fields.ts`. */
+export const VMX_TABLES = 0xc000;
+
 /** log2 of the size of a chunk of physical memory. */
 export const CHUNK_SHIFT = 21;
 /** log2 of the size of the physical address space that can hold memory: 64 GiB. */

@@ -43,6 +43,8 @@ export const Context = {
   JUMP_BASE: 20,
   /** u32: CS.limit of those blocks. */
   JUMP_LIMIT: 24,
+  /** u64: EPT pointer under which the context was filled; 0 for none. */
+  EPT: 32,
   /** Read array of index 0; the write array follows it, then the next index. */
   DATA: 0x1000,
   /** Instruction TLB of user mode; that of supervisor mode follows. */

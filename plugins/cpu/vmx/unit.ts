@@ -1,0 +1,27 @@
+/**
+ * The VMX unit: VMX operation, VM entries and exits, EPT (SDM vol. 3, ch. 24–31). The twin of `svm/`.
+ *
+ * What is not implemented is not in the capability MSRs, and a control that asks for it is refused as any
+ * reserved one is: SMM monitors, TSX, enclaves, processor trace, CET, protection keys, HLAT, SPP, #VE.
+ *
+ * @module
+ */
+import type { Microcode } from "../microcode/microcode.ts";
+import { defineEntry } from "./entry.ts";
+import { defineEpt } from "./ept.ts";
+import { defineEvents } from "./events.ts";
+import { defineExit } from "./exit.ts";
+import { defineIntercepts } from "./intercepts.ts";
+import { defineRegion } from "./region.ts";
+import { defineTimer } from "./timer.ts";
+
+/** Gives the VMX functions their bodies. */
+export function defineVmx(mc: Microcode): void {
+  defineRegion(mc);
+  defineEntry(mc);
+  defineExit(mc);
+  defineEvents(mc);
+  defineIntercepts(mc);
+  defineTimer(mc);
+  defineEpt(mc);
+}
