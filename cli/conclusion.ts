@@ -50,6 +50,7 @@ export async function conclude(
       command: {
         image: settings.image,
         vendor: settings.vendor,
+        avic: settings.avic,
         memory: settings.memory,
         cpus: settings.cpus,
         pcpus: settings.processors ?? settings.cpus,

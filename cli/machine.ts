@@ -23,6 +23,7 @@ import { pic } from "../plugins/pic/mod.ts";
 import { postMortem } from "../plugins/postmortem/mod.ts";
 import { profile } from "../plugins/profile/mod.ts";
 import { serial, type SerialOptions } from "../plugins/serial/mod.ts";
+import { avic } from "../plugins/svm/avic/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
 import { type GuestSymbol, symbols } from "../plugins/symbols/mod.ts";
 import { testDevice } from "../plugins/testdev/mod.ts";
@@ -36,6 +37,7 @@ export const VENDORS: { readonly [name: string]: () => Plugin } = { svm, metal }
 export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[] = [
   ["cpu", cpu],
   ["svm", svm],
+  ["svm/avic", avic],
   ["metal", metal],
   ["pic", pic],
   ["lapic", lapic],
@@ -53,6 +55,8 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
 export interface MachineOptions {
   /** One of {@linkcode VENDORS}. */
   readonly vendor: string;
+  /** Whether interrupts are delivered by the processor, where the vendor is svm. */
+  readonly avic: boolean;
   /** How vCPUs take turns. */
   readonly scheduler: RoundRobinOptions;
   /** The console. */
@@ -82,6 +86,7 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     roundRobin(options.scheduler),
     pic({ wiring: "apic" }),
     lapic(),
+    ...(options.avic ? [avic()] : []),
     debugExit(),
     perfCounters(),
     fwCfg(),

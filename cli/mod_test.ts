@@ -105,6 +105,7 @@ Deno.test("--json writes the same as data", async () => {
   assertEquals(record.command, {
     image: guest("exits"),
     vendor: "svm",
+    avic: true,
     memory: 16 * 2 ** 20,
     cpus: 1,
     pcpus: 1,
@@ -287,6 +288,8 @@ const WRONG: [what: string, args: string[], status: number, message: string][] =
   ["no image", ["run"], 64, "no image given"],
   ["two images", ["run", "a", "b"], 64, '"b" is one too many'],
   ["unknown option", ["run", "a", "--verndor=svm"], 64, "--vendor was meant?"],
+  ["no such switch", ["run", "TOUR", "--avic=maybe"], 64, "it is on or off"],
+  ["AVIC on metal", ["run", "TOUR", "--vendor=metal", "--avic=on"], 64, "for --vendor svm"],
   ["no such vendor", ["run", "TOUR", "--vendor=toString"], 64, "there are svm, metal"],
   ["size", ["run", "TOUR", "--memory=big"], 64, "--memory big: not a size"],
   ["too much memory", ["run", "TOUR", "--memory=64T"], 64, "--memory 67108864M"],

@@ -23,6 +23,8 @@ export interface RunRecord {
     readonly image: string;
     /** Vendor. */
     readonly vendor: string;
+    /** Whether interrupts were to be delivered by the processor. */
+    readonly avic: boolean;
     /** Bytes of RAM. */
     readonly memory: number;
     /** Number of vCPUs. */

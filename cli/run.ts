@@ -91,8 +91,16 @@ async function makeVm(
   profile: boolean,
   serial: SerialOptions,
 ): Promise<Vm> {
-  const { vendor, memory, cpus, processors, scheduler, lastExits } = settings;
-  const plugins = machinePlugins({ vendor, lastExits, scheduler, profile, symbols, serial });
+  const { vendor, avic, memory, cpus, processors, scheduler, lastExits } = settings;
+  const plugins = machinePlugins({
+    vendor,
+    avic,
+    lastExits,
+    scheduler,
+    profile,
+    symbols,
+    serial,
+  });
   try {
     const host = processors === undefined ? {} : { processors };
     return await createVm({ memory, cpus, ...host, plugins, images: [image] });

@@ -16,6 +16,12 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     value: "NAME",
     help: "svm, a hypervisor for AMD processors (default), or metal, none",
   },
+  {
+    name: "avic",
+    value: "on|off",
+    help:
+      "under svm: whether interrupts are delivered by the processor, as far\nas it can; on if not given",
+  },
   { name: "memory", value: "SIZE", help: "RAM, like 64M or 1G; 128M if not given" },
   { name: "cpus", value: "N", help: "number of vCPUs; 1 if not given" },
   { name: "pcpus", value: "M", help: "number of processors for them; as many if not given" },
@@ -67,6 +73,8 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
 export interface Settings {
   readonly image: string;
   readonly vendor: string;
+  /** Whether interrupts are delivered by the processor; only under svm. */
+  readonly avic: boolean;
   readonly memory: number;
   readonly cpus: number;
   readonly processors: number | undefined;
@@ -107,11 +115,13 @@ export function readSettings(args: ParsedArguments): Settings {
     return text === undefined ? undefined : parseCount(`--${name}`, text, least, most);
   };
   const address = args.value("load-address");
+  const vendor = args.value("vendor") ?? "svm";
   const quantum = number("quantum", 1, 1e12);
   const seed = number("seed", 0, 0xffff_ffff);
   return {
     image,
-    vendor: args.value("vendor") ?? "svm",
+    vendor,
+    avic: readAvic(args.value("avic"), vendor),
     memory: parseMemory("--memory", args.value("memory") ?? "128M"),
     cpus: number("cpus", 1, 4096) ?? 1,
     processors: number("pcpus", 1, 4096),
@@ -135,4 +145,12 @@ export function readSettings(args: ParsedArguments): Settings {
     stdin: !args.has("no-stdin"),
     quiet: args.has("quiet"),
   };
+}
+
+/** AVIC is the hypervisor's business: without one there is nothing to switch. */
+function readAvic(text: string | undefined, vendor: string): boolean {
+  if (text === undefined) return vendor === "svm";
+  if (text !== "on" && text !== "off") throw usageError(`--avic ${text}: it is on or off`);
+  if (vendor !== "svm") throw usageError(`--avic is for --vendor svm, not ${vendor}`);
+  return text === "on";
 }
