@@ -34,6 +34,8 @@ export * from "./core/mod.ts";
 export { cpu, type CpuOptions, processorsSlot } from "./plugins/cpu/mod.ts";
 export { metal } from "./plugins/metal/mod.ts";
 export { svm } from "./plugins/svm/mod.ts";
+export { avic, type AvicOptions } from "./plugins/svm/avic/mod.ts";
+export { lapic, type LapicOptions } from "./plugins/lapic/mod.ts";
 export { pic, type PicOptions } from "./plugins/pic/mod.ts";
 export { COM, serial, SerialInput, type SerialOptions } from "./plugins/serial/mod.ts";
 export { debugExit, type DebugExitOptions } from "./plugins/debugexit/mod.ts";
