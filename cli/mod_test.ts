@@ -295,6 +295,12 @@ const WRONG: [what: string, args: string[], status: number, message: string][] =
   ["too much memory", ["run", "TOUR", "--memory=64T"], 64, "--memory 67108864M"],
   ["too little memory", ["run", "TOUR", "--memory=64K"], 66, "segment 0"],
   ["too many vCPUs", ["run", "TOUR", "--cpus=999"], 64, "--cpus 999: cpu: 999 processors"],
+  [
+    "too few processors",
+    ["run", "TOUR", "--vendor=metal", "--cpus=2", "--pcpus=1"],
+    64,
+    "metal: a vCPU is a processor, and there is 1",
+  ],
   ["not a number", ["run", "TOUR", "--cpus=two"], 64, "--cpus two: not a whole number"],
   ["no limit", ["run", "TOUR", "--max-instructions=0"], 64, "--max-instructions 0: not a whole"],
   ["missing file", ["run", "missing.elf"], 66, 'image "missing.elf": no such file'],

@@ -8,6 +8,7 @@
  * @module
  */
 import {
+  ArgumentError,
   type ExitAction,
   ExitReason,
   handleExit,
@@ -323,8 +324,14 @@ export class MetalVendor implements Vendor {
     for (const own of this.#vcpus) if (own !== undefined) this.#load(own.vcpu).flushTlbs();
   }
 
-  /** See `Vendor.createVcpu`. */
+  /** See `Vendor.createVcpu`. Throws `ArgumentError` if there are fewer processors than vCPUs. */
   createVcpu(vcpu: Vcpu): Uint32Array {
+    const { count } = this.#processors;
+    if (vcpu.index >= count) {
+      throw new ArgumentError(
+        `metal: a vCPU is a processor, and there ${count === 1 ? "is" : "are"} ${count}`,
+      );
+    }
     const processor = this.#processors.get(vcpu.index);
     if (!this.#mapped) {
       this.#mapped = true;

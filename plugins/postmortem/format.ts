@@ -18,6 +18,7 @@ import {
 import type { ChainLink } from "./chain.ts";
 import { digits, exceptionName, hex } from "./hexadecimal.ts";
 import type { ReturnAddress } from "./calls.ts";
+import type { OtherVcpu } from "./others.ts";
 import type { ExecutedInstruction } from "./retrace.ts";
 import {
   type CodeBytes,
@@ -44,6 +45,7 @@ export function formatPostMortem(report: PostMortem): string {
       ...registerLines(report.registers),
       ...(system === undefined ? [] : systemLines(system)),
     ]],
+    ["other vCPUs", otherLines(report.others)],
     ...(report.code === undefined ? [] : [codeSection(report.code, named)]),
     [
       "calls that the stack shows, innermost first",
@@ -60,10 +62,7 @@ export function formatPostMortem(report: PostMortem): string {
     ],
     [
       "last instructions, found by running it again",
-      instructionLines(
-        report.lastInstructions,
-        new Set(report.lastInstructions.map(({ vcpuId }) => vcpuId)).size > 1,
-      ),
+      instructionLines(report.lastInstructions),
     ],
     ["last exits", exitLines(report, named)],
     ["not to be had", [...report.missing]],
@@ -71,6 +70,25 @@ export function formatPostMortem(report: PostMortem): string {
   return sections.filter(([, lines], k) => k === 0 || lines.length > 0)
     .map(([title, lines]) => [title, ...lines.map((line) => `  ${line}`.trimEnd())].join("\n"))
     .join("\n\n") + "\n";
+}
+
+function otherLines(others: readonly OtherVcpu[]): string[] {
+  return aligned(others.map(({ vcpuId, state, rip, place = "", interrupts, instructions }) => [
+    `vCPU ${vcpuId}`,
+    state,
+    `RIP ${hex(rip)}`,
+    place,
+    `interrupts ${interrupts ? "on" : "off"}`,
+    `${instructions} instructions`,
+  ]));
+}
+
+/** Rows as columns, without those that are empty. */
+function aligned(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]?.map((_, k) => Math.max(...rows.map((row) => row[k]!.length))) ?? [];
+  return rows.map((row) =>
+    row.flatMap((cell, k) => widths[k] === 0 ? [] : [cell.padEnd(widths[k]!)]).join("  ").trimEnd()
+  );
 }
 
 const ORDER = ["RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", "RSP"];
@@ -141,30 +159,16 @@ function codeSection(code: CodeBytes, named: Named): [string, string[]] {
   ]];
 }
 
-/** General registers that an instruction changed, RIP aside. */
-function instructionLines(instructions: readonly ExecutedInstruction[], vcpus: boolean): string[] {
-  const rows = instructions.map((executed) => {
-    const { vcpuId, rip, place = "", bytes, text, changes, events } = executed;
-    const raw = bytes.map((byte) => digits(byte, 2)).join(" ");
-    const changed = Object.entries(changes).map(([name, value]) => `${name}=${hex(value)}`);
-    return {
-      cells: [
-        ...(vcpus ? [`vCPU ${vcpuId}`] : []),
-        hex(rip),
-        place,
-        text ?? (raw === "" ? "nothing there" : raw),
-      ],
-      changed: changed.join(" "),
-      events,
-    };
-  });
-  const columns = rows[0]?.cells.map((_, k) =>
-    Math.max(...rows.map(({ cells }) => cells[k]!.length))
-  );
-  return rows.flatMap(({ cells, changed, events }) => {
-    const padded = cells.flatMap((cell, k) => columns![k] === 0 ? [] : [cell.padEnd(columns![k]!)]);
-    return [[...padded, changed].join("  ").trimEnd(), ...events.map((event) => `  ${event}`)];
-  });
+function instructionLines(instructions: readonly ExecutedInstruction[]): string[] {
+  const several = new Set(instructions.map(({ vcpuId }) => vcpuId)).size > 1;
+  const rows = aligned(instructions.map(({ vcpuId, rip, place = "", bytes, text, changes }) => [
+    several ? `vCPU ${vcpuId}` : "",
+    hex(rip),
+    place,
+    text ?? (bytes.length === 0 ? "nothing there" : bytes.map((byte) => digits(byte, 2)).join(" ")),
+    Object.entries(changes).map(([name, value]) => `${name}=${hex(value)}`).join(" "),
+  ]));
+  return rows.flatMap((row, k) => [row, ...instructions[k]!.events.map((event) => `  ${event}`)]);
 }
 
 function callLine({ slot, address, call, target }: ReturnAddress, named: Named): string {
@@ -230,14 +234,12 @@ function gateSection({ gate }: ChainLink, named: Named): [string, string[]] {
 }
 
 function exitLines({ lastExits }: PostMortem, named: Named): string[] {
-  const cells = lastExits.map((exit) => [
+  return aligned(lastExits.map((exit) => [
     `#${exit.number}`,
     `vCPU ${exit.vcpuId}`,
     `after ${exit.instructions}`,
     `RIP ${hex(exit.rip)}${named(exit.rip)}`,
     exit.reason,
     exit.detail,
-  ]);
-  const widths = [0, 1, 2, 3, 4].map((k) => Math.max(0, ...cells.map((row) => row[k]!.length)));
-  return cells.map((row) => row.map((cell, k) => cell.padEnd(widths[k] ?? 0)).join("  ").trimEnd());
+  ]));
 }

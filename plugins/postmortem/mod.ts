@@ -49,6 +49,7 @@ export { formatPostMortem } from "./format.ts";
 export type { Gate } from "./gates.ts";
 export type { CpuMode } from "./guest_view.ts";
 export type { ExitRecord, HotSpot } from "./recorder.ts";
+export type { OtherVcpu } from "./others.ts";
 export { type ExecutedInstruction, retrace } from "./retrace.ts";
 export {
   type CodeBytes,

@@ -134,7 +134,7 @@ Deno.test("a halt: where, and why nothing wakes it", () => {
   assertStringIncludes(on.notes[0] ?? "", "no timer is armed");
 });
 
-Deno.test("a halt: an interrupt that waits, and the other vCPUs, are mentioned", () => {
+Deno.test("a halt: an interrupt that waits is mentioned, and what the other vCPUs do", () => {
   const controller: Plugin = {
     name: "controller",
     version: "1.0.0",
@@ -145,9 +145,16 @@ Deno.test("a halt: an interrupt that waits, and the other vCPUs, are mentioned",
   using machine = scriptedVm({ cpus: 2, plugins: [controller, postMortem()] });
   const result = machine.vm.runSync();
   assertEquals(result.reason, "halted");
-  const { notes } = examine(machine.vm, result);
+  const report = examine(machine.vm, result);
+  const { notes } = report;
   assertStringIncludes(notes.join("\n"), "An interrupt is waiting at the interrupt controller");
-  assertStringIncludes(notes.join("\n"), "vCPU 1 is not started.");
+  assertEquals(report.others, [
+    { vcpuId: 1, state: "not started", rip: 0xfff0n, interrupts: false, instructions: 0 },
+  ]);
+  assertStringIncludes(
+    formatPostMortem(report),
+    "\nother vCPUs\n  vCPU 1  not started  RIP fff0h  interrupts off  0 instructions\n",
+  );
 });
 
 Deno.test("a limit: a loop without exits is found by sampling", () => {

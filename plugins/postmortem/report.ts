@@ -17,6 +17,7 @@ import { type ReturnAddress, returnAddresses } from "./calls.ts";
 import { type ChainLink, recentEvents, undelivered } from "./chain.ts";
 import { type CpuMode, GuestView } from "./guest_view.ts";
 import type { ExitRecord, HotSpot, Recorder } from "./recorder.ts";
+import { type OtherVcpu, otherVcpus } from "./others.ts";
 import type { ExecutedInstruction } from "./retrace.ts";
 import { judge } from "./verdict.ts";
 
@@ -95,6 +96,8 @@ export interface PostMortem {
   readonly registers: Readonly<Record<string, bigint>>;
   /** System registers. */
   readonly system: SystemState | undefined;
+  /** The other vCPUs. */
+  readonly others: readonly OtherVcpu[];
   /** The events that could not be delivered, in order. */
   readonly chain: readonly ChainLink[];
   /** The events before them, newest last, as far as the processor remembers. */
@@ -178,6 +181,7 @@ export function makeReport(vm: Vm, end: RunEnd, recorder: Recorder | undefined):
     cpl: view?.cpl,
     registers: attempt("registers", () => registersOf(vcpu), {}),
     system: view?.system,
+    others: attempt("other vCPUs", () => otherVcpus(vcpu), []),
     chain,
     events: seen,
     code,

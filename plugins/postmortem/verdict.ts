@@ -6,7 +6,6 @@
 
 import {
   describeRunEnd,
-  MpState,
   PluginError,
   type RunEnd,
   UnimplementedError,
@@ -118,25 +117,8 @@ function halted(evidence: Evidence, interruptsEnabled: boolean): Verdict {
       );
     }
   }
-  for (const other of vm.vcpus) {
-    if (other !== vcpu) notes.push(`vCPU ${other.id} is ${stateName(other)}.`);
-  }
   const flag = interruptsEnabled ? "on" : "off";
   return { verdict: `vCPU ${vcpu.id} halted for good ${at}, interrupts ${flag}`, notes };
-}
-
-const STATE_NAMES: { readonly [state: number]: string } = {
-  [MpState.RUNNABLE]: "running",
-  [MpState.UNINITIALIZED]: "not started",
-  [MpState.INIT_RECEIVED]: "waiting for a start-up IPI",
-  [MpState.HALTED]: "halted",
-  [MpState.SIPI_RECEIVED]: "about to start",
-  [MpState.STOPPED]: "shut down",
-};
-
-function stateName(vcpu: Vcpu): string {
-  const name = STATE_NAMES[vcpu.mpState] ?? `in state ${vcpu.mpState}`;
-  return vcpu.mpState === MpState.HALTED ? `${name} at RIP ${hex(vcpu.regs.rip)}` : name;
 }
 
 /** Samples below which nothing is concluded from them. */
