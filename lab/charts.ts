@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ScenarioReport, VariantReport } from "./report.ts";
+import { isRefused, type ScenarioReport, type VariantReport } from "./report.ts";
 import { differs } from "./rows.ts";
 import { grouped } from "./table.ts";
 
@@ -33,11 +33,12 @@ const GREYS: readonly string[] = ["#c3c8d0", "#a4abb7", "#868e9c", "#6b7382"];
  */
 export function reasonColours(scenario: ScenarioReport): ReadonlyMap<string, string> {
   const colours = new Map<string, string>();
+  const missing = scenario.runs.map(isRefused);
   const add = (reasons: readonly string[], palette: readonly string[]): void => {
     const fresh = new Set(reasons.filter((reason) => !colours.has(reason)));
     [...fresh].forEach((reason, k) => colours.set(reason, palette[k] ?? palette.at(-1)!));
   };
-  add(scenario.rows.filter(differs).map(({ reason }) => reason), PALETTE);
+  add(scenario.rows.filter((row) => differs(row, missing)).map(({ reason }) => reason), PALETTE);
   add(scenario.rows.map(({ reason }) => reason), GREYS);
   return colours;
 }
@@ -64,7 +65,8 @@ export function barChart(scenario: ScenarioReport): string {
   const { runs } = scenario;
   const groups: [string, readonly number[]][] = [];
   for (const [reason, counts] of byReason(scenario)) {
-    if (counts.some((count) => count !== counts[0])) groups.push([reason, counts]);
+    const compared = counts.filter((_, k) => !isRefused(runs[k]!));
+    if (new Set(compared).size > 1) groups.push([reason, counts]);
   }
   const most = Math.max(1, ...groups.flatMap(([, counts]) => counts));
   const height = BAR * runs.length + 14;
@@ -104,11 +106,12 @@ export function timelineChart(
   const order = [...colours.keys()];
   const end = Math.max(1, ...runs.map(({ timeline }) => timeline.width * timeline.steps));
   // Exits in a tick, so that runs with steps of different widths compare.
-  const rate = Math.max(...runs.flatMap((run) => stripsOf(run, order).map(({ rate }) => rate)));
+  const rate = Math.max(0, ...runs.flatMap((run) => stripsOf(run, order).map(({ rate }) => rate)));
   const parts: string[] = [];
   let y = 0;
   for (const run of runs) {
-    const strips = stripsOf(run, order);
+    const found = stripsOf(run, order);
+    const strips = found.length > 0 ? found : [{ vcpu: 0, rate: 0, stacks: [] }];
     for (const { vcpu, stacks } of strips) {
       const label = strips.length === 1 ? run.variant : `${run.variant}, vCPU ${vcpu}`;
       parts.push(

@@ -9,7 +9,7 @@
  *
  * @module
  */
-import type { ExitProfile } from "../plugins/profile/mod.ts";
+import type { ReasonCount } from "../plugins/profile/mod.ts";
 
 /** Cycles for entry and exit. */
 export const WORLD_SWITCH_CYCLES = 1350;
@@ -47,17 +47,25 @@ const CLASSES: Readonly<Record<string, HandlerClass>> = {
   NESTED_PAGE_FAULT: "paging",
 };
 
-/** The class of an exit, by the name of its reason. */
-export function handlerClass(reason: string): HandlerClass {
+/** An exit 402h at a read is a fault: nobody has said what instruction it was, and where it reads to. */
+const FAULTING_READ = "read ";
+
+/** The class of an exit, by the name of its reason and its target in words. */
+export function handlerClass(reason: string, target = ""): HandlerClass {
+  if (reason === "AVIC_NOACCEL" && target.startsWith(FAULTING_READ)) return "decode";
   return CLASSES[reason] ?? "register";
 }
 
 /** Modelled cycles of one exit. */
-export function exitCycles(reason: string): number {
-  return WORLD_SWITCH_CYCLES + HANDLER_CYCLES[handlerClass(reason)];
+export function exitCycles(reason: string, target = ""): number {
+  return WORLD_SWITCH_CYCLES + HANDLER_CYCLES[handlerClass(reason, target)];
 }
 
-/** Modelled cycles of all exits of a profile; what the guest itself executes is not in it. */
-export function profileCycles({ reasons }: ExitProfile): number {
-  return reasons.reduce((sum, { reason, count }) => sum + count * exitCycles(reason), 0);
+/** Modelled cycles of all exits of a run; what the guest itself executes is not in it. */
+export function cyclesOf(reasons: readonly ReasonCount[]): number {
+  return reasons.reduce(
+    (total, { reason, targets }) =>
+      targets.reduce((sum, { text, count }) => sum + count * exitCycles(reason, text), total),
+    0,
+  );
 }

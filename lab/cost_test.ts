@@ -10,4 +10,7 @@ Deno.test("every exit costs a world switch and its handler", () => {
   assertEquals(handlerClass("NESTED_PAGE_FAULT"), "paging");
   assertEquals(handlerClass("CR_ACCESS"), "decode");
   assertEquals(handlerClass("IO"), "device");
+  // A trap tells which register was written; at a fault the instruction has to be decoded.
+  assertEquals(handlerClass("AVIC_NOACCEL", "write APIC 0F0h"), "register");
+  assertEquals(handlerClass("AVIC_NOACCEL", "read APIC 390h"), "decode");
 });

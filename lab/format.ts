@@ -7,8 +7,10 @@ import type { MatrixReport } from "./matrix.ts";
 import {
   breaksGuest,
   type GuestDifference,
+  isRefused,
   type LabReport,
   type ScenarioReport,
+  type VariantReport,
 } from "./report.ts";
 import { differs, type ExitRow } from "./rows.ts";
 import { grouped, percent, signed, table } from "./table.ts";
@@ -17,12 +19,16 @@ import { grouped, percent, signed, table } from "./table.ts";
 export interface FormatReportOptions {
   /** Whether to name the RIPs under each target. */
   readonly rips?: boolean;
-  /** Whether to show rows that are the same in all runs, too. */
+  /** Whether to show all rows, also those that are the same in all runs. */
   readonly all?: boolean;
 }
 
 /** RIPs to show under a target. */
 const MOST_RIPS = 8;
+/** Targets to show under a reason. */
+const MOST_TARGETS = 24;
+/** Stands for a count where there was no VM. */
+const NOTHING = "–";
 
 function plural(count: number, word: string): string {
   return `${grouped(count)} ${word}${count === 1 ? "" : "s"}`;
@@ -67,6 +73,8 @@ function formatScenario(scenario: ScenarioReport, options: FormatReportOptions):
     exitTable(scenario, options),
     "\n",
     ...runs.slice(1).flatMap(({ variant }, k) => {
+      const refusal = refusalLines([runs[0]!, runs[k + 1]!]);
+      if (refusal.length > 0) return k === 0 ? refusal : [];
       const [first, difference] = [scenario.differences[0], scenario.differences[k]!];
       return k > 0 && JSON.stringify(first) === JSON.stringify(difference)
         ? [`  ${runs[0]!.variant} and ${variant}: as with ${runs[1]!.variant}\n`]
@@ -78,26 +86,30 @@ function formatScenario(scenario: ScenarioReport, options: FormatReportOptions):
 
 function exitTable(scenario: ScenarioReport, options: FormatReportOptions): string {
   const { runs, rows } = scenario;
-  const numbers = (counts: readonly number[], text = grouped): string[] => {
-    const [before = 0, after = 0, ...others] = counts;
-    return [text(before), text(after), signed(after - before), ...others.map(text)];
+  const missing = runs.map(isRefused);
+  const numbers = (counts: readonly number[]): string[] => {
+    const cells = counts.map((count, k) => missing[k] ? NOTHING : grouped(count));
+    const [before = 0, after = 0] = counts;
+    cells.splice(2, 0, missing[0] || missing[1] ? NOTHING : signed(after - before));
+    return cells;
   };
-  const [before, after, ...others] = runs.map(({ variant }) => variant);
-  const head = ["exit", "", "", before!, after!, "difference", ...others];
-  const lines: string[][] = [head];
-  const shown = rows.filter((row) => options.all || differs(row));
-  let reason = "";
-  for (const row of shown) {
-    const same = row.reason === reason;
-    lines.push([same ? "" : row.reason, row.target, row.name, ...numbers(row.counts)]);
-    reason = row.reason;
-    if (options.rips) lines.push(...ripLines(row, numbers));
+  const heads = runs.map(({ variant }) => variant);
+  heads.splice(2, 0, "difference");
+  const lines: string[][] = [["exit", "", "", ...heads]];
+  const shown = rows.filter((row) => options.all || differs(row, missing));
+  for (const group of byReason(shown)) {
+    const most = options.all ? group.length : MOST_TARGETS;
+    group.slice(0, most).forEach((row, k) => {
+      lines.push([k === 0 ? row.reason : "", row.target, row.name, ...numbers(row.counts)]);
+      if (options.rips) lines.push(...ripLines(row, numbers));
+    });
+    const more = group.slice(most);
+    if (more.length > 0) lines.push(["", `… ${more.length} more`, "", ...numbers(sum(more))]);
   }
   const rest = rows.filter((row) => !shown.includes(row));
   if (rest.length > 0) {
-    const sums = runs.map((_, k) => rest.reduce((sum, { counts }) => sum + counts[k]!, 0));
     const what = shown.length === 0 ? "all the same" : "all others, the same";
-    lines.push([what, plural(rest.length, "target"), "", ...numbers(sums)]);
+    lines.push([what, plural(rest.length, "target"), "", ...numbers(sum(rest))]);
   }
   lines.push(["exits", "", "", ...numbers(runs.map(({ exits }) => exits))]);
   lines.push(["cycles of exits", "a model", "", ...numbers(runs.map(({ cycles }) => cycles))]);
@@ -105,9 +117,31 @@ function exitTable(scenario: ScenarioReport, options: FormatReportOptions): stri
   return table(lines, 3).replaceAll(/^/gm, "  ").trimEnd() + "\n";
 }
 
+/** Rows of one reason stand together. */
+function byReason(rows: readonly ExitRow[]): ExitRow[][] {
+  const groups: ExitRow[][] = [];
+  for (const row of rows) {
+    const group = groups.at(-1);
+    if (group?.[0]?.reason === row.reason) group.push(row);
+    else groups.push([row]);
+  }
+  return groups;
+}
+
+function sum(rows: readonly ExitRow[]): number[] {
+  const sums = rows[0]?.counts.map(() => 0) ?? [];
+  for (const { counts } of rows) counts.forEach((count, k) => sums[k]! += count);
+  return sums;
+}
+
 function ripLines(row: ExitRow, numbers: (counts: readonly number[]) => string[]): string[][] {
   return row.rips.slice(0, MOST_RIPS)
     .map(({ rip, counts }) => ["", `  at ${rip.slice(2)}h`, "", ...numbers(counts)]);
+}
+
+/** Runs that there was no VM for. */
+function refusalLines(runs: readonly VariantReport[]): string[] {
+  return runs.filter(isRefused).map(({ variant, end }) => `  ${variant}: ${end.text}\n`);
 }
 
 /** What the guest saw of a variant, against the first. */
@@ -144,18 +178,19 @@ export function formatSummary(reports: readonly LabReport[]): string {
   ];
   for (const { patch, scenarios } of reports) {
     for (const scenario of scenarios) {
-      const [before, after] = scenario.runs;
+      const [before, after] = scenario.runs as [VariantReport, VariantReport];
+      const pair = (of: (run: VariantReport) => number): string[] => {
+        const [x, y] = [of(before), of(after)];
+        if (isRefused(before)) return ["no VM", grouped(y), ""];
+        return [grouped(x), grouped(y), percent(x, y)];
+      };
       const same = scenario.differences[0]!.sameOutput;
       lines.push([
         patch.id,
         scenario.name,
         breaksGuest(scenario) ? "A WRONG DIFFERENCE" : same ? "the same" : "the repair",
-        grouped(before!.exits),
-        grouped(after!.exits),
-        percent(before!.exits, after!.exits),
-        grouped(before!.cycles),
-        grouped(after!.cycles),
-        percent(before!.cycles, after!.cycles),
+        ...pair((run) => run.exits),
+        ...pair((run) => run.cycles),
       ]);
     }
   }

@@ -6,7 +6,7 @@
 import { barChart, escape, reasonColours, timelineChart } from "./charts.ts";
 import { patchState } from "./format.ts";
 import { STYLE } from "./page_style.ts";
-import { breaksGuest, type LabReport, type ScenarioReport } from "./report.ts";
+import { breaksGuest, isRefused, type LabReport, type ScenarioReport } from "./report.ts";
 import { differs, type ExitRow } from "./rows.ts";
 import { grouped, percent, signed } from "./table.ts";
 
@@ -71,6 +71,7 @@ ${scenarios.map(scenarioSection).join("\n")}
 
 function scenarioSection(scenario: ScenarioReport): string {
   const { name, summary, guest, vcpus, processors, runs } = scenario;
+  const missing = runs.map(isRefused);
   const words = `${vcpus} vCPU${vcpus === 1 ? "" : "s"} on ${processors} ` +
     `processor${processors === 1 ? "" : "s"}, guest ${guest.name} ${guest.commandLine}`;
   return `<h3>${escape(name)}: ${escape(summary)}</h3>
@@ -81,7 +82,11 @@ function scenarioSection(scenario: ScenarioReport): string {
     ).join("")
   }</ul>
 <h4>Exits by reason</h4>
-${scenario.rows.some(differs) ? barChart(scenario) : "<p>The same in all runs.</p>"}
+${
+    scenario.rows.some((row) => differs(row, missing))
+      ? barChart(scenario)
+      : "<p>The same in all runs.</p>"
+  }
 <h4>Exits over VM time</h4>
 <ul class="legend">${
     [...reasonColours(scenario)].map(([reason, colour]) =>
@@ -101,23 +106,27 @@ function swatch(paint: string): string {
 
 function exitTable(scenario: ScenarioReport): string {
   const { runs, rows } = scenario;
+  const missing = runs.map(isRefused);
+  const changed = (row: ExitRow): boolean => differs(row, missing);
   const cells = (counts: readonly number[]): string => {
     const [before = 0, after = 0] = counts;
     const kind = after > before ? "up" : after < before ? "down" : "dim";
-    const number = (text: string) => `<td class="number">${text}</td>`;
-    return number(grouped(before)) + number(grouped(after)) +
-      number(`<span class="${kind}">${signed(after - before)}</span>`) +
-      counts.slice(2).map((count) => number(grouped(count))).join("");
+    const cells = counts.map((count, k) => missing[k] ? "–" : grouped(count));
+    const difference = missing[0] || missing[1]
+      ? "–"
+      : `<span class="${kind}">${signed(after - before)}</span>`;
+    cells.splice(2, 0, difference);
+    return cells.map((text) => `<td class="number">${text}</td>`).join("");
   };
   const line = (row: ExitRow): string =>
-    `<tr${differs(row) ? "" : ' class="same"'}><td>${escape(row.reason)}</td><td>${
+    `<tr${changed(row) ? "" : ' class="same"'}><td>${escape(row.reason)}</td><td>${
       escape(`${row.target} ${row.name}`.trim())
     }${places(row)}</td>${cells(row.counts)}</tr>`;
   const heads = runs.map(({ variant }) => variant);
   heads.splice(2, 0, "difference");
   const sum = (what: string, counts: readonly number[]): string =>
     `<tr class="sum"><td>${what}</td><td></td>${cells(counts)}</tr>`;
-  const [shown, rest] = [rows.filter(differs), rows.filter((row) => !differs(row))];
+  const [shown, rest] = [rows.filter(changed), rows.filter((row) => !changed(row))];
   const table = (body: string): string =>
     `<div class="scroll"><table><thead><tr><th>exit</th><th>target</th>${
       heads.map((head) => `<th class="number">${escape(head)}</th>`).join("")
@@ -147,6 +156,13 @@ function places({ rips }: ExitRow): string {
 function guestView({ runs, differences }: ScenarioReport): string {
   const views = differences.map(({ sameOutput, lines, differingLines, state }, k) => {
     const variant = escape(runs[k + 1]!.variant);
+    const refused = [runs[0]!, runs[k + 1]!].filter(isRefused);
+    if (refused.length > 0) {
+      return k > 0
+        ? ""
+        : refused.map(({ variant, end }) => `<p><b>${escape(variant)}</b>: ${escape(end.text)}</p>`)
+          .join("");
+    }
     const first = escape(runs[0]!.variant);
     const output = sameOutput
       ? "prints the same and ends alike"

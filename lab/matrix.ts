@@ -75,7 +75,7 @@ export async function runMatrix(
       cycles,
       sameOutput: console === first.console && end.text === first.end.text,
     })),
-    rows: exitRows(runs.map(({ profile }) => profile)),
+    rows: exitRows(runs.map(({ reasons }) => reasons)),
   };
 }
 

@@ -20,11 +20,11 @@
  * @module
  */
 export {
+  cyclesOf,
   exitCycles,
   HANDLER_CYCLES,
   type HandlerClass,
   handlerClass,
-  profileCycles,
   WORLD_SWITCH_CYCLES,
 } from "./cost.ts";
 export type { DetailedState, FinalState, StateDifference, VcpuState } from "./final_state.ts";
@@ -40,6 +40,7 @@ export { type MatrixReport, type MatrixRun, runMatrix } from "./matrix.ts";
 export {
   breaksGuest,
   type GuestDifference,
+  isRefused,
   LAB_REPORT_VERSION,
   type LabOptions,
   type LabReport,

@@ -107,6 +107,8 @@ export function scenarioMachine(scenario: PatchScenario, options: LabOptions = {
     ...(processors === undefined ? {} : { processors }),
     ...(scenario.cpu === undefined ? {} : { cpu: scenario.cpu }),
     ...(scenario.svm === undefined ? {} : { svm: scenario.svm }),
+    ...(scenario.lapic === undefined ? {} : { lapic: scenario.lapic }),
+    ...(scenario.avic === undefined ? {} : { avic: scenario.avic }),
     ...(scenario.plugins === undefined ? {} : { plugins: scenario.plugins }),
   };
 }
@@ -151,7 +153,7 @@ async function runScenario(
     processors: machine.processors ?? vcpus,
     sameForGuest: scenario.sameForGuest,
     runs: runs.map((run, k) => variantReport(variants[k]!, run)),
-    rows: exitRows(runs.map(({ profile }) => profile)),
+    rows: exitRows(runs.map(({ reasons }) => reasons)),
     differences: runs.slice(1).map((run) => guestDifference(first, run)),
   };
 }
@@ -188,6 +190,11 @@ function guestDifference(a: LabRun, b: LabRun): GuestDifference {
     differingLines: lines.length,
     state: stateDifference(a.state, b.state),
   };
+}
+
+/** Whether there was no VM to run. */
+export function isRefused({ end }: VariantReport): boolean {
+  return end.reason === "refused";
 }
 
 /** Whether the guest saw a difference between `before` and `after` where it must see none. */

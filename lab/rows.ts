@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ExitProfile, TargetCount } from "../plugins/profile/mod.ts";
+import type { ReasonCount, TargetCount } from "../plugins/profile/mod.ts";
 
 /** How often exits came from one place, in each run. */
 export interface RipRow {
@@ -35,10 +35,10 @@ interface Sum {
 }
 
 /** Rows for all exits of all runs: reasons and targets with most exits first. */
-export function exitRows(profiles: readonly ExitProfile[]): ExitRow[] {
+export function exitRows(runs: readonly (readonly ReasonCount[])[]): ExitRow[] {
   const sums = new Map<string, Sum>();
-  const zeros = (): number[] => profiles.map(() => 0);
-  profiles.forEach(({ reasons }, run) => {
+  const zeros = (): number[] => runs.map(() => 0);
+  runs.forEach((reasons, run) => {
     for (const { reason, targets } of reasons) {
       for (const target of targets) {
         const key = `${reason}\n${target.text}\n${target.name ?? ""}`;
@@ -82,7 +82,11 @@ function byRip(a: RipRow, b: RipRow): number {
     compare(a.rip, b.rip);
 }
 
-/** Whether a row is not the same in all runs. */
-export function differs({ counts }: ExitRow): boolean {
-  return counts.some((count) => count !== counts[0]);
+/**
+ * Whether a row is not the same in all runs.
+ *
+ * @param without For each run whether to leave it out.
+ */
+export function differs({ counts }: ExitRow, without: readonly boolean[] = []): boolean {
+  return new Set(counts.filter((_, k) => without[k] !== true)).size > 1;
 }

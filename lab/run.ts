@@ -3,15 +3,24 @@
  *
  * @module
  */
-import { createVm, describeRunEnd, type Plugin, type RunEnd } from "../core/mod.ts";
+import {
+  createVm,
+  describeRunEnd,
+  type Plugin,
+  type RunEnd,
+  TraplineError,
+  type Vm,
+} from "../core/mod.ts";
 import { cpu, type CpuOptions } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
+import { lapic, type LapicOptions } from "../plugins/lapic/mod.ts";
 import { loadImage } from "../plugins/multiboot/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
-import { type ExitProfile, exitProfile, profile } from "../plugins/profile/mod.ts";
+import { exitProfile, profile, type ReasonCount } from "../plugins/profile/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
+import { avic, type AvicOptions } from "../plugins/svm/avic/mod.ts";
 import { svm, type SvmOptions } from "../plugins/svm/mod.ts";
-import { profileCycles } from "./cost.ts";
+import { cyclesOf } from "./cost.ts";
 import { type DetailedState, finalState } from "./final_state.ts";
 import { type Timeline, TimelineRecorder } from "./timeline.ts";
 
@@ -32,7 +41,7 @@ export interface LabGuest {
   readonly commandLine: string;
 }
 
-/** A machine of the lab: a PC with COM1, a debug-exit port and the interrupt controllers. */
+/** A machine of the lab: a PC with COM1, a debug-exit port and interrupt controllers. */
 export interface LabMachine {
   /** Number of vCPUs, or their ids. */
   readonly cpus: number | readonly number[];
@@ -42,14 +51,18 @@ export interface LabMachine {
   readonly cpu?: CpuOptions;
   /** The hypervisor. */
   readonly svm?: SvmOptions;
+  /** The local APICs. */
+  readonly lapic?: LapicOptions;
+  /** AVIC, where the processors have it; `false` to do without. */
+  readonly avic?: AvicOptions | false;
   /** Makes further plugins, anew for each run. */
   readonly plugins?: () => readonly Plugin[];
 }
 
 /** How a run ended. */
 export interface LabEnd {
-  /** As in `RunEnd`. */
-  readonly reason: RunEnd["reason"];
+  /** As in `RunEnd`; `refused` if there was no VM to run, because making it failed. */
+  readonly reason: RunEnd["reason"] | "refused";
   /** The guest's code, `null` for other reasons than `exit-code`. */
   readonly code: number | null;
   /** In words. */
@@ -69,14 +82,40 @@ export interface LabRun {
   /** Modelled cycles of the exits; see `exitCycles`. */
   readonly cycles: number;
   /** The exits by reason, target and RIP. */
-  readonly profile: ExitProfile;
+  readonly reasons: readonly ReasonCount[];
   /** When they came. */
   readonly timeline: Timeline;
   /** What the guest left behind. */
   readonly state: DetailedState;
 }
 
-/** Runs `guest` on a machine with `variant` among its plugins. */
+async function makeVm(make: () => Promise<Vm>): Promise<Vm | TraplineError> {
+  try {
+    return await make();
+  } catch (error) {
+    if (error instanceof TraplineError) return error;
+    throw error;
+  }
+}
+
+/** A VM that could not be made. */
+function refused(error: TraplineError): LabRun {
+  return {
+    end: { reason: "refused", code: null, text: `no VM: ${error.message}` },
+    console: "",
+    instructions: 0,
+    exits: 0,
+    cycles: 0,
+    reasons: [],
+    timeline: { width: 1, steps: 0, lanes: [] },
+    state: { memory: "", pages: new Map(), vcpus: [] },
+  };
+}
+
+/**
+ * Runs `guest` on a machine with `variant` among its plugins. A VM that cannot be made is an end like
+ * any other.
+ */
 export async function runOnce(
   machine: LabMachine,
   guest: LabGuest,
@@ -89,23 +128,29 @@ export async function runOnce(
     console += decoder.decode(bytes, { stream: true });
   };
   const { name, image, commandLine } = guest;
-  using vm = await createVm({
-    memory: LAB_MEMORY,
-    cpus: machine.cpus,
-    ...(machine.processors === undefined ? {} : { processors: machine.processors }),
-    plugins: [
-      cpu(machine.cpu),
-      svm(machine.svm),
-      pic(),
-      debugExit(),
-      serial({ output }),
-      profile(),
-      timeline.plugin(),
-      ...machine.plugins?.() ?? [],
-      ...variant,
-    ],
-    images: [loadImage(image, { name, commandLine })],
-  });
+  const made = await makeVm(() =>
+    createVm({
+      memory: LAB_MEMORY,
+      cpus: machine.cpus,
+      ...(machine.processors === undefined ? {} : { processors: machine.processors }),
+      plugins: [
+        cpu(machine.cpu),
+        svm(machine.svm),
+        pic({ wiring: "apic" }),
+        lapic(machine.lapic),
+        ...(machine.avic === false ? [] : [avic(machine.avic)]),
+        debugExit(),
+        serial({ output }),
+        profile(),
+        timeline.plugin(),
+        ...machine.plugins?.() ?? [],
+        ...variant,
+      ],
+      images: [loadImage(image, { name, commandLine })],
+    })
+  );
+  if (made instanceof TraplineError) return refused(made);
+  using vm = made;
   const result = await vm.run({ instructions: LIMIT });
   const counted = exitProfile(vm, { rips: RIPS });
   return {
@@ -117,8 +162,8 @@ export async function runOnce(
     console,
     instructions: vm.instructions,
     exits: vm.exits,
-    cycles: profileCycles(counted),
-    profile: counted,
+    cycles: cyclesOf(counted.reasons),
+    reasons: counted.reasons,
     timeline: timeline.take(),
     state: await finalState(vm),
   };

@@ -21,17 +21,34 @@
  *
  * @module
  */
+import { avicIpiv, avicVmcbInit, x2avicFlush } from "./avic_activation.ts";
+import { avicCr8, avicTprSync } from "./avic_task_priority.ts";
+import { avicIdTooBig, x2avic4k } from "./avic_vcpu_ids.ts";
 import { invlpgaUd } from "./invlpga_ud.ts";
 import type { Patch } from "./patch.ts";
 import { svmeIntercepts } from "./svme_intercepts.ts";
+import { x2avicRdmsr, x2avicWrmsr } from "./x2avic_msrs.ts";
 
+export { apicHost, type ApicHostOptions } from "./apic_host.ts";
 export { guestMaker } from "./guest_maker.ts";
 export { guestImage, type GuestName } from "./images.ts";
 export { type Patch, type PatchScenario, type PatchVariant, patchVariants } from "./patch.ts";
 export { provider } from "./providers.ts";
 
 /** All patches, in the order in which they are listed. */
-export const PATCHES: readonly Patch[] = [svmeIntercepts, invlpgaUd];
+export const PATCHES: readonly Patch[] = [
+  x2avicWrmsr,
+  x2avicRdmsr,
+  avicIdTooBig,
+  x2avic4k,
+  avicCr8,
+  avicTprSync,
+  avicVmcbInit,
+  x2avicFlush,
+  avicIpiv,
+  svmeIntercepts,
+  invlpgaUd,
+];
 
 /** The patch of that id. */
 export function findPatch(id: string): Patch | undefined {

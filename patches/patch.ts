@@ -5,6 +5,8 @@
  */
 import type { Plugin } from "../core/mod.ts";
 import type { CpuOptions } from "../plugins/cpu/mod.ts";
+import type { LapicOptions } from "../plugins/lapic/mod.ts";
+import type { AvicOptions } from "../plugins/svm/avic/mod.ts";
 import type { SvmOptions } from "../plugins/svm/mod.ts";
 import type { GuestName } from "./images.ts";
 
@@ -39,6 +41,10 @@ export interface PatchScenario {
   readonly cpu?: CpuOptions;
   /** The hypervisor. */
   readonly svm?: SvmOptions;
+  /** The local APICs. */
+  readonly lapic?: LapicOptions;
+  /** AVIC, where the processors have it; `false` to do without. */
+  readonly avic?: AvicOptions | false;
   /** Further plugins. */
   readonly plugins?: () => Plugin[];
   /**

@@ -81,6 +81,7 @@ function assertGood({ result, text }: Ended): void {
 const GUESTS: readonly (readonly [guest: string, args: string])[] = [
   ["smp", "rounds=300"],
   ["apic", "rounds=3"],
+  ["apichost", "cr8=20"],
   ["ipistorm", "ipis=2000 naps"],
 ];
 

@@ -19,6 +19,7 @@ import { patchImagesCurrent } from "./patch_images.ts";
 /** How each guest ends when it is given no arguments: a debug-exit status, a reset, or not at all. */
 const ENDINGS: Readonly<Record<string, number | "reset" | "never">> = {
   apic: 1,
+  apichost: 1,
   exits: 1,
   hang: "never",
   ipistorm: 1,

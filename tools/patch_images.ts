@@ -6,7 +6,7 @@
  */
 
 /** The guests of `examples/guests` that patches use, sorted. */
-export const PATCH_GUESTS: readonly string[] = ["svm"];
+export const PATCH_GUESTS: readonly string[] = ["apic", "apichost", "ipistorm", "svm"];
 
 const FILE = new URL("../patches/images.ts", import.meta.url);
 
