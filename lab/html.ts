@@ -44,10 +44,11 @@ function summary(reports: readonly LabReport[]): string {
     scenarios.map((scenario) => {
       const [before, after] = scenario.runs;
       return `<tr><td><a href="#${patch.id}">${patch.id}</a></td><td>${escape(scenario.name)}</td>
-<td>${verdict(scenario)}</td><td class="number">${grouped(before!.exits)}</td>
+<td>${verdict(scenario)}</td>
+<td class="number">${isRefused(before!) ? "no VM" : grouped(before!.exits)}</td>
 <td class="number">${grouped(after!.exits)}</td>
-<td class="number">${change(before!.exits, after!.exits)}</td>
-<td class="number">${change(before!.cycles, after!.cycles)}</td></tr>`;
+<td class="number">${isRefused(before!) ? "–" : change(before!.exits, after!.exits)}</td>
+<td class="number">${isRefused(before!) ? "–" : change(before!.cycles, after!.cycles)}</td></tr>`;
     })
   );
   return `<div class="scroll"><table><thead><tr><th>patch</th><th>scenario</th><th>the guest sees</th>

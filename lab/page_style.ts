@@ -51,5 +51,6 @@ ul.legend svg { display: inline-block; margin-right: 6px; vertical-align: -1px; 
 pre { background: var(--panel); padding: 12px 14px; border-radius: 6px; overflow-x: auto; margin: 6px 0; }
 ins, del { text-decoration: none; }
 del { color: var(--bad); } ins { color: var(--good); }
+td details { display: inline-block; margin-left: 12px; } td details summary { margin: 0; }
 details summary { cursor: pointer; color: var(--dim); font-size: 13px; margin-top: 10px; }
 `;

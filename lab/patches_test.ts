@@ -251,6 +251,19 @@ Deno.test("invlpga-ud: as many exits, and #UD in place of what was executed", as
   assertEquals(breaksGuest(report.scenarios[0]!), false);
 });
 
+Deno.test("idle-hlt: a HLT with an interrupt pending does not exit, if the processor can tell", async () => {
+  const report = await reportOf("idle-hlt");
+  for (const { name } of report.scenarios) assertSame(report, name);
+  assertEquals(counts(report, "pending", "HLT"), [100, 0]);
+  const patch = patchOf("idle-hlt");
+  const scenarios = patch.scenarios.map((scenario) => ({
+    ...scenario,
+    cpu: { model: "zen4" } as const,
+  }));
+  const without = await runPatch({ ...patch, scenarios });
+  assertEquals(counts(without, "pending", "HLT"), [100, 100]);
+});
+
 Deno.test("every patch makes a difference in each of its scenarios that is not there to show none", async () => {
   // There to show that other processors, or other ids, are left alone.
   const none = new Set(["x2avic-511", "family-19h"]);

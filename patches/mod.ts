@@ -24,6 +24,7 @@
 import { avicIpiv, avicVmcbInit, x2avicFlush } from "./avic_activation.ts";
 import { avicCr8, avicTprSync } from "./avic_task_priority.ts";
 import { avicIdTooBig, x2avic4k } from "./avic_vcpu_ids.ts";
+import { idleHlt } from "./idle_hlt.ts";
 import { invlpgaUd } from "./invlpga_ud.ts";
 import type { Patch } from "./patch.ts";
 import { svmeIntercepts } from "./svme_intercepts.ts";
@@ -48,6 +49,7 @@ export const PATCHES: readonly Patch[] = [
   avicIpiv,
   svmeIntercepts,
   invlpgaUd,
+  idleHlt,
 ];
 
 /** The patch of that id. */

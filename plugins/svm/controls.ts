@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { Control, IntControl, InterceptWord, Misc1, Misc2 } from "../cpu/mod.ts";
+import { Control, IntControl, InterceptWord, Misc1, Misc2, Misc3 } from "../cpu/mod.ts";
 import { Clean, type Vmcb } from "./vmcb.ts";
 
 /** What of a vCPU's state decides on its intercepts. */
@@ -17,6 +17,8 @@ export interface InterceptState {
   taskPriorityWindow: boolean;
   /** Which of VMLOAD, VMSAVE, STGI and CLGI exit: bits of `Misc2`, as the policy has it. */
   instructionIntercepts: number;
+  /** HLT exits only if no virtual interrupt or NMI is pending. */
+  idleHlt: boolean;
 }
 
 /** CR4 writes: it decides on what the guest may use. Bit 16 + n is a write of CRn. */
@@ -26,7 +28,7 @@ const CR8_WRITE = 0x0100_0000;
 
 /** Always intercepted. CR0 only where more than TS and MP change. */
 const ALWAYS_1 = Misc1.INTR | Misc1.NMI | Misc1.SMI | Misc1.INIT | Misc1.CR0_SEL_WRITE |
-  Misc1.RDPMC | Misc1.CPUID | Misc1.RSM | Misc1.INVD | Misc1.HLT | Misc1.INVLPGA | Misc1.IOIO |
+  Misc1.RDPMC | Misc1.CPUID | Misc1.RSM | Misc1.INVD | Misc1.INVLPGA | Misc1.IOIO |
   Misc1.MSR | Misc1.TASK_SWITCH | Misc1.SHUTDOWN;
 
 const ALWAYS_2 = Misc2.VMRUN | Misc2.VMMCALL | Misc2.SKINIT | Misc2.WBINVD | Misc2.MONITOR |
@@ -39,7 +41,8 @@ const WINDOW_MASK = WINDOW;
 
 /** Writes the intercepts that `state` asks for, if they are not there already. */
 export function recalculateIntercepts(vmcb: Vmcb, state: InterceptState): void {
-  let misc1 = ALWAYS_1;
+  // An intercept of HLT would come before that of an idle one.
+  let misc1 = ALWAYS_1 | (state.idleHlt ? 0 : Misc1.HLT);
   if (state.interruptWindow) misc1 |= Misc1.VINTR;
   if (state.iretWindow) misc1 |= Misc1.IRET;
   const cr = CR4_WRITE | (state.taskPriorityWindow ? CR8_WRITE : 0);
@@ -49,7 +52,7 @@ export function recalculateIntercepts(vmcb: Vmcb, state: InterceptState): void {
   set(vmcb, InterceptWord.MISC1, misc1, Clean.INTERCEPTS);
   const misc2 = ALWAYS_2 | state.instructionIntercepts;
   set(vmcb, InterceptWord.MISC2, misc2, Clean.INTERCEPTS);
-  set(vmcb, InterceptWord.MISC3, 0, Clean.INTERCEPTS);
+  set(vmcb, InterceptWord.MISC3, state.idleHlt ? Misc3.IDLE_HLT : 0, Clean.INTERCEPTS);
   const control = vmcb.get32(Control.INT_CONTROL) & ~WINDOW_MASK;
   const wanted = control | IntControl.V_INTR_MASKING | (state.interruptWindow ? WINDOW : 0);
   set(vmcb, Control.INT_CONTROL, wanted, Clean.INTERRUPTS);

@@ -134,6 +134,7 @@ const SINGLE: readonly (readonly [number, Translator])[] = [
   [SvmExit.WBINVD, plain(ExitReason.WBINVD)],
   [SvmExit.PAUSE, plain(ExitReason.PAUSE)],
   [SvmExit.HLT, plain(ExitReason.HLT)],
+  [SvmExit.IDLE_HLT, plain(ExitReason.HLT)],
   [SvmExit.INVLPG, plain(ExitReason.INVLPG)],
   [SvmExit.IOIO, ioio],
   [SvmExit.MSR, msr],

@@ -92,6 +92,11 @@ export class GuestCpu implements InterceptState, SvmGuest {
     return this.svm.intercepts;
   }
 
+  /** See {@linkcode InterceptState}. */
+  get idleHlt(): boolean {
+    return this.svm.idleHlt;
+  }
+
   /** What never changes, or starts from a value of its own (KVM's init_vmcb). */
   #initialise(iopm: IoPermissionMap, tables: NestedPageTables): void {
     const { vmcb } = this;

@@ -5,9 +5,10 @@
  * executes VMRUN on a processor, and reads back what hardware wrote. What hardware does not switch, it
  * switches.
  *
- * A guest may have SVM of its own ({@linkcode SvmOptions.nested}). Which of its SVM instructions exit
- * and what INVLPGA checks are policies, slots that a plugin can provide: {@linkcode
- * instructionInterceptSlot}, {@linkcode invlpgaSlot}.
+ * A guest may have SVM of its own ({@linkcode SvmOptions.nested}). What KVM's patches changed are
+ * policies, slots that a plugin can provide: which of the guest's SVM instructions exit
+ * ({@linkcode instructionInterceptSlot}), what INVLPGA checks ({@linkcode invlpgaSlot}), and which
+ * HLTs exit ({@linkcode hltInterceptSlot}).
  *
  * Interrupts delivered by the processor (AVIC) are a plugin of its own, `avic`, built upon {@linkcode
  * svmSlot}.
@@ -42,6 +43,7 @@ import {
   vmloadVmsave,
   vmrun,
 } from "./instructions.ts";
+import { hltInterceptSlot } from "./policy/hlt.ts";
 import { instructionInterceptSlot } from "./policy/instruction_intercepts.ts";
 import { invlpgaSlot } from "./policy/invlpga.ts";
 import { svmSlot } from "./svm_guest.ts";
@@ -49,6 +51,7 @@ import { SvmVendor } from "./vendor.ts";
 
 export { AvicReason, SvmReason } from "./exit_reasons.ts";
 export { interceptsRequest } from "./virtual_svm.ts";
+export { hltAlways, type HltInterceptPolicy, hltInterceptSlot, hltWhenIdle } from "./policy/hlt.ts";
 export {
   type InstructionInterceptInput,
   type InstructionInterceptPolicy,
@@ -103,7 +106,8 @@ export function svm(options: SvmOptions = {}): Plugin {
       const instructions = ctx.use(instructionInterceptSlot, () => {
         vendor.instructionPolicyChanged();
       });
-      const vendor = new SvmVendor(ctx.vm, processors, memory, { nested, instructions });
+      const hlt = ctx.use(hltInterceptSlot, () => vendor.instructionPolicyChanged());
+      const vendor = new SvmVendor(ctx.vm, processors, memory, { nested, instructions, hlt });
       ctx.provide(vendorSlot, vendor);
       ctx.provide(svmSlot, vendor);
       ctx.on(memslotHook, ({ gpa, size, hpa }, added) => {

@@ -90,7 +90,7 @@ export class SvmVendor implements Vendor, Svm {
     return this.#guests[vcpu.index]!;
   }
 
-  /** The policy on instruction intercepts is another one: all vCPUs start anew with it. */
+  /** A policy on instruction intercepts is another one: all vCPUs start anew with it. */
   instructionPolicyChanged(): void {
     for (const guest of this.#guests) guest?.svm.restart();
   }

@@ -14,6 +14,7 @@ import {
   type Vm,
 } from "../../core/mod.ts";
 import { Control, IntControl, Save, VirtExt } from "../cpu/mod.ts";
+import type { HltInterceptPolicy } from "./policy/hlt.ts";
 import {
   type InstructionInterceptInput,
   type InstructionInterceptPolicy,
@@ -27,6 +28,7 @@ export const interceptsRequest: VcpuRequest = defineRequest("recalculate-interce
 /** CPUID 8000_000Ah EDX bits that let a guest execute SVM instructions of its own. */
 const VIRTUAL_VMLOAD = 1 << 15;
 const VIRTUAL_GIF = 1 << 16;
+const IDLE_HLT = 1 << 30;
 
 /** Makers in CPUID leaf 0 whose processors are AMD's kind, as EBX. */
 const AMD_COMPATIBLE: ReadonlySet<number> = new Set([
@@ -40,6 +42,8 @@ export interface SvmSettings {
   readonly nested: boolean;
   /** Which of the guest's SVM instructions exit. */
   readonly instructions: SlotRef<InstructionInterceptPolicy>;
+  /** Which HLTs exit. */
+  readonly hlt: SlotRef<HltInterceptPolicy>;
 }
 
 /** One vCPU's own SVM state. */
@@ -53,6 +57,7 @@ export class VirtualSvm implements InstructionInterceptInput {
   readonly virtualVmload: boolean;
   /** The processor has a GIF for the guest. */
   readonly virtualGif: boolean;
+  readonly #idleHlt: boolean;
   /** VM_CR. */
   vmCr = 0;
   /** VM_HSAVE_PA, bits 31:0. */
@@ -73,6 +78,7 @@ export class VirtualSvm implements InstructionInterceptInput {
     const features = hostFeatures(vcpu);
     this.virtualVmload = (features & VIRTUAL_VMLOAD) !== 0;
     this.virtualGif = (features & VIRTUAL_GIF) !== 0;
+    this.#idleHlt = (features & IDLE_HLT) !== 0;
     // Set once and never cleared: while the instruction is intercepted they mean nothing.
     if (this.virtualVmload) vmcb.set32(Control.VIRT_EXT, VirtExt.VMLOAD_VMSAVE);
     if (this.virtualGif) vmcb.set32(Control.INT_CONTROL, IntControl.V_GIF_ENABLE);
@@ -84,6 +90,11 @@ export class VirtualSvm implements InstructionInterceptInput {
   restart(): void {
     this.intercepts = this.settings.instructions.current.initial(this) & POLICY_INTERCEPTS;
     this.#vcpu.request(interceptsRequest);
+  }
+
+  /** Whether HLT exits only if no virtual interrupt or NMI is pending. */
+  get idleHlt(): boolean {
+    return this.settings.hlt.current.idleOnly(this.#idleHlt);
   }
 
   /** EFER.SVME as the guest sees it. */

@@ -5,8 +5,8 @@
  *
  * `cr8=` writes CR8 so often behind a spell without acceleration in which an interrupt waited for it;
  * `restore` has the host load a task priority; `switch` goes from xAPIC to x2APIC mode and looks at the
- * place where the registers were; `late` begins without acceleration and has it from then on. Without a
- * word it is `cr8=10`. */
+ * place where the registers were; `late` begins without acceleration and has it from then on; `pending=`
+ * halts so often while an interrupt waits already. Without a word it is `cr8=10`. */
 #include "apic.h"
 #include "arguments.h"
 #include "console.h"
@@ -100,16 +100,29 @@ static void late(void) {
   check("late: received", received > before, 1);
 }
 
+/* STI and HLT with an interrupt that came while interrupts were off: it ends the halt at once. */
+static void pending(uint64_t rounds) {
+  unsigned before = received;
+  for (uint64_t k = 0; k < rounds; k++) {
+    send_self();
+    wait_for_interrupt();
+  }
+  check("pending: received", received - before, rounds);
+}
+
 int main(void) {
   traps_init();
   ipi_handle(handle);
   int alone = !argument_present("cr8") && !argument_present("restore") &&
-              !argument_present("switch") && !argument_present("late");
+              !argument_present("switch") && !argument_present("late") &&
+              !argument_present("pending");
   apic_enable(argument_present("x2apic"));
   uint64_t writes = argument_number("cr8", alone ? 10 : 0);
   if (writes) task_priority(writes);
   if (argument_present("restore")) restore();
   if (argument_present("late")) late();
+  uint64_t halts = argument_number("pending", 0);
+  if (halts) pending(halts);
   if (argument_present("switch")) switch_mode();
   print("apichost: end\n");
   return failed;
