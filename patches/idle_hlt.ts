@@ -49,7 +49,7 @@ export const idleHlt: Patch = {
       name: "avic",
       summary: "four vCPUs with AVIC that halt until an interrupt comes, or find that it has come",
       guest: "apic",
-      commandLine: "x2apic rounds=10 cpus=4",
+      commandLine: "x2apic rounds=10",
       cpus: 4,
       cpu: { model: "zen5" },
       sameForGuest: true,

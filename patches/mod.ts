@@ -22,6 +22,7 @@
  * @module
  */
 import { avicIpiv, avicVmcbInit, x2avicFlush } from "./avic_activation.ts";
+import { avicDefault } from "./avic_default.ts";
 import { avicCr8, avicTprSync } from "./avic_task_priority.ts";
 import { avicIdTooBig, x2avic4k } from "./avic_vcpu_ids.ts";
 import { idleHlt } from "./idle_hlt.ts";
@@ -40,6 +41,7 @@ export { provider } from "./providers.ts";
 export const PATCHES: readonly Patch[] = [
   x2avicWrmsr,
   x2avicRdmsr,
+  avicDefault,
   avicIdTooBig,
   x2avic4k,
   avicCr8,

@@ -18,7 +18,7 @@ const apic: PatchScenario = {
   name: "apic",
   summary: "four vCPUs program their local APICs, take timer interrupts and send IPIs",
   guest: "apic",
-  commandLine: "x2apic rounds=10 cpus=4",
+  commandLine: "x2apic rounds=10",
   cpus: 4,
   cpu: { model: "zen4" },
   sameForGuest: true,
