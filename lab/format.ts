@@ -136,7 +136,10 @@ function sum(rows: readonly ExitRow[]): number[] {
 
 function ripLines(row: ExitRow, numbers: (counts: readonly number[]) => string[]): string[][] {
   return row.rips.slice(0, MOST_RIPS)
-    .map(({ rip, counts }) => ["", `  at ${rip.slice(2)}h`, "", ...numbers(counts)]);
+    .map(({ rip, place, counts }) => {
+      const where = place === "" ? `${rip.slice(2)}h` : place;
+      return ["", `  at ${where}`, "", ...numbers(counts)];
+    });
 }
 
 /** Runs that there was no VM for. */

@@ -146,8 +146,8 @@ function exitTable(scenario: ScenarioReport): string {
 /** Where in the guest the exits of a row came from. */
 function places({ rips }: ExitRow): string {
   if (rips.length === 0) return "";
-  const lines = rips.map(({ rip, counts }) =>
-    `${rip.slice(2)}h  ${counts.map(grouped).join(" / ")}`
+  const lines = rips.map(({ rip, place, counts }) =>
+    `${`${rip.slice(2)}h ${place}`.trimEnd()}  ${counts.map(grouped).join(" / ")}`
   );
   return `<details><summary>from ${rips.length} place${
     rips.length === 1 ? "" : "s"

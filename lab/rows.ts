@@ -9,6 +9,8 @@ import type { ReasonCount, TargetCount } from "../plugins/profile/mod.ts";
 export interface RipRow {
   /** RIP, hexadecimal with `0x` in front. */
   readonly rip: string;
+  /** The same as a symbol and an offset, `main+1fh`; empty if the guest's image has no symbols. */
+  readonly place: string;
   /** Exits in each run. */
   readonly counts: readonly number[];
 }
@@ -31,7 +33,7 @@ interface Sum {
   readonly reason: string;
   readonly target: TargetCount;
   readonly counts: number[];
-  readonly rips: Map<string, number[]>;
+  readonly rips: Map<string, { readonly place: string; readonly counts: number[] }>;
 }
 
 /** Rows for all exits of all runs: reasons and targets with most exits first. */
@@ -47,10 +49,10 @@ export function exitRows(runs: readonly (readonly ReasonCount[])[]): ExitRow[] {
           sums.set(key, sum = { reason, target, counts: zeros(), rips: new Map() });
         }
         sum.counts[run] = target.count;
-        for (const { rip, count } of target.rips) {
-          const counts = sum.rips.get(rip) ?? zeros();
-          counts[run] = count;
-          sum.rips.set(rip, counts);
+        for (const { rip, place = "", count } of target.rips) {
+          const found = sum.rips.get(rip) ?? { place, counts: zeros() };
+          found.counts[run] = count;
+          sum.rips.set(rip, found);
         }
       }
     }
@@ -60,7 +62,7 @@ export function exitRows(runs: readonly (readonly ReasonCount[])[]): ExitRow[] {
     target: target.text,
     name: target.name ?? "",
     counts,
-    rips: [...rips].map(([rip, counts]) => ({ rip, counts })).sort(byRip),
+    rips: [...rips].map(([rip, found]) => ({ rip, ...found })).sort(byRip),
   }));
   const weights = new Map<string, number>();
   for (const { reason, counts } of rows) {

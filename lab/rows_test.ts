@@ -33,8 +33,12 @@ Deno.test("what one run has and another has not is counted as 0 there", () => {
     [["WRMSR", "MSR 83fh", 0, 9], ["WRMSR", "MSR 80fh", 2, 0], ["HLT", "", 3, 3]],
   );
   assertEquals(rows.map((row) => differs(row)), [true, true, false]);
-  assertEquals(rows[0]!.rips, [{ rip: "0x8", counts: [0, 5] }, { rip: "0x20", counts: [0, 4] }]);
-  assertEquals(rows[1]!.rips, [{ rip: "0x10", counts: [2, 0] }]);
+  assertEquals(rows[0]!.rips, [{ rip: "0x8", place: "", counts: [0, 5] }, {
+    rip: "0x20",
+    place: "",
+    counts: [0, 4],
+  }]);
+  assertEquals(rows[1]!.rips, [{ rip: "0x10", place: "", counts: [2, 0] }]);
 });
 
 Deno.test("the order is the same whatever the order of the exits", () => {

@@ -14,12 +14,13 @@ import {
 import { cpu, type CpuOptions } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { lapic, type LapicOptions } from "../plugins/lapic/mod.ts";
-import { loadImage } from "../plugins/multiboot/mod.ts";
+import { elfSymbols, ImageError, loadImage } from "../plugins/multiboot/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
 import { exitProfile, profile, type ReasonCount } from "../plugins/profile/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
 import { avic, type AvicOptions } from "../plugins/svm/avic/mod.ts";
 import { svm, type SvmOptions } from "../plugins/svm/mod.ts";
+import { type GuestSymbol, symbols } from "../plugins/symbols/mod.ts";
 import { cyclesOf } from "./cost.ts";
 import { type DetailedState, finalState } from "./final_state.ts";
 import { type Timeline, TimelineRecorder } from "./timeline.ts";
@@ -89,6 +90,16 @@ export interface LabRun {
   readonly state: DetailedState;
 }
 
+/** The names in an image; none if it is no ELF file, or has none. */
+function symbolsOf(image: Uint8Array, name: string): readonly GuestSymbol[] {
+  try {
+    return elfSymbols(image, name);
+  } catch (error) {
+    if (error instanceof ImageError) return [];
+    throw error;
+  }
+}
+
 async function makeVm(make: () => Promise<Vm>): Promise<Vm | TraplineError> {
   try {
     return await make();
@@ -143,6 +154,7 @@ export async function runOnce(
         serial({ output }),
         profile(),
         timeline.plugin(),
+        symbols(symbolsOf(image, name)),
         ...machine.plugins?.() ?? [],
         ...variant,
       ],
