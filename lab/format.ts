@@ -37,7 +37,8 @@ function plural(count: number, word: string): string {
 /** What became of a patch, and where it came from, in one line. */
 export function patchState({ state, commits, posted }: LabReport["patch"]): string {
   const ids = commits.length === 0 ? "" : ` as ${commits.join(", ")}`;
-  return `${state}${ids}; posted ${posted.date} by ${posted.author}`;
+  const by = posted.author === undefined ? "" : ` by ${posted.author}`;
+  return `${state}${ids}; posted ${posted.date}${by}`;
 }
 
 /** A report as text: what the patch is, then a table for each scenario. Lines end in a line feed. */

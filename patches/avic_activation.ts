@@ -22,7 +22,7 @@ import { provider } from "./providers.ts";
 export const avicVmcbInit: Patch = {
   id: "avic-vmcb-init",
   title: "KVM: SVM: Initialize AVIC VMCB fields if AVIC is enabled with in-kernel APIC",
-  posted: { author: "Sean Christopherson", where: "kvm and linux-kernel", date: "2026-02-03" },
+  posted: { author: "Sean Christopherson", where: "kvm and linux-kernel", date: "2026" },
   state: "merged",
   commits: [],
   changes:
@@ -59,7 +59,7 @@ export const avicVmcbInit: Patch = {
 export const x2avicFlush: Patch = {
   id: "x2avic-flush",
   title: "KVM: SVM: Flush the TLB when enabling x2AVIC, too",
-  posted: { author: "unknown", where: "stable kernels of June 2026", date: "2026-06-01" },
+  posted: { where: "stable kernels of June 2026", date: "2026-06" },
   state: "merged",
   commits: [],
   changes: "The flush of translations at activation moves to the path that both modes share.",
@@ -95,7 +95,7 @@ export const avicIpiv: Patch = {
   posted: {
     author: "Maxim Levitsky",
     where: "kvm and linux-kernel, merged with Sean Christopherson's series of June 2025",
-    date: "2025-06-11",
+    date: "2025-06",
   },
   state: "merged",
   commits: [],

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { CpuidResult, cpuidSlot, type Plugin, vcpuCreatedHook } from "../core/mod.ts";
+import { CpuidResult, cpuidSlot, type Plugin, type Vcpu, vcpuCreatedHook } from "../core/mod.ts";
 import { SvmFeature } from "../plugins/cpu/mod.ts";
 import { AvicInhibit } from "../plugins/svm/avic/mod.ts";
 import type { Patch } from "./patch.ts";
@@ -18,14 +18,18 @@ function avicParameter(enables: (features: number) => boolean): Plugin {
     version: "1.0.0",
     setup(ctx) {
       const source = ctx.use(cpuidSlot);
-      // There is nothing to ask before the first vCPU is there.
-      ctx.on(vcpuCreatedHook, (vcpu) => {
-        if (vcpu.index > 0) return;
+      const decide = (vcpu: Vcpu): void => {
         const result = new CpuidResult();
         result.leaf = SVM_FEATURES;
         source.current.read(result, vcpu);
         if (!enables(result.edx)) ctx.inhibit(AvicInhibit.DISABLED);
-      }, { stage: "pre" });
+      };
+      const [first] = ctx.vm.vcpus;
+      if (first !== undefined) return decide(first);
+      // There is nobody to ask before the first vCPU is there.
+      ctx.on(vcpuCreatedHook, (vcpu) => vcpu.index === 0 ? decide(vcpu) : undefined, {
+        stage: "pre",
+      });
     },
   };
 }
@@ -33,11 +37,11 @@ function avicParameter(enables: (features: number) => boolean): Plugin {
 /** The patch. */
 export const avicDefault: Patch = {
   id: "avic-default",
-  title: "KVM: SVM: Enable AVIC by default from Zen4",
+  title: "KVM: SVM: Enable AVIC by default on Zen 4 and later with x2AVIC",
   posted: {
     author: "Naveen N Rao and Sean Christopherson",
     where: "kvm and linux-kernel",
-    date: "2025-09-18",
+    date: "2025",
   },
   state: "merged",
   commits: [],

@@ -19,7 +19,7 @@ import { provider } from "./providers.ts";
 export const avicCr8: Patch = {
   id: "avic-cr8",
   title: "KVM: SVM: Set/clear CR8 write interception when AVIC is (de)activated",
-  posted: { author: "Sean Christopherson", where: "kvm and linux-kernel", date: "2026-03-01" },
+  posted: { author: "Sean Christopherson", where: "kvm and linux-kernel", date: "2026-03" },
   state: "merged",
   commits: ["87d0f901a9bd"],
   changes:
@@ -56,7 +56,7 @@ export const avicCr8: Patch = {
 export const avicTprSync: Patch = {
   id: "avic-tpr-sync",
   title: "KVM: SVM: Sync TPR from LAPIC into VMCB::V_TPR even if AVIC is active",
-  posted: { author: "Maciej S. Szmigiero", where: "kvm and linux-kernel", date: "2025-08-25" },
+  posted: { author: "Maciej S. Szmigiero", where: "kvm and linux-kernel", date: "2025-08" },
   state: "merged",
   commits: ["d02e48830e3f"],
   changes:

@@ -88,7 +88,7 @@ export const x2avic4k: Patch = {
   posted: {
     author: "Naveen N Rao",
     where: "kvm, a series of 2025 in four versions",
-    date: "2025-09-01",
+    date: "2025-09",
   },
   state: "merged",
   commits: [],

@@ -14,7 +14,7 @@ export const idleHlt: Patch = {
   posted: {
     author: "Manali Shukla",
     where: "kvm and linux-kernel; merged for Linux 6.15",
-    date: "2025-01-28",
+    date: "2025-01",
   },
   state: "merged",
   commits: [],

@@ -62,11 +62,11 @@ export interface Patch {
   readonly title: string;
   /** Where and when it was posted. */
   readonly posted: {
-    /** Who posted it. */
-    readonly author: string;
+    /** Who posted it, if that is known. */
+    readonly author?: string;
     /** The list, and where a copy can be read if that is known. */
     readonly where: string;
-    /** ISO date of the post that is meant. */
+    /** ISO date of the post that is meant, as exactly as it is known: day, month or year. */
     readonly date: string;
   };
   /** What has become of it: `merged` with commits of the mainline kernel, or still `posted`. */

@@ -33,7 +33,10 @@ const neverRecalculated: InstructionInterceptPolicy = {
   },
 };
 
-/** Versions 3 and 4: for an Intel-compatible guest STGI and CLGI are left as VMLOAD and VMSAVE are. */
+/**
+ * Versions 3 and 4, as their change log and the review describe them: for an Intel-compatible guest STGI
+ * and CLGI are treated as VMLOAD and VMSAVE are.
+ */
 function withMakerFirst(
   current: number,
   { svme, intelCompatible, virtualVmload, virtualGif }: InstructionInterceptInput,
