@@ -65,6 +65,8 @@ Deno.test("a triple fault: the chain, from the first exception on", () => {
     " lies past its limit, 0h.",
     "That gave #DF at RIP a000h: gate 8 (bytes 80h to 8fh of the IDT) lies past its limit, 0h.",
     "With no handler to go to, the processor shut down.",
+    "The IDT has room for no gate (limit 0h): no LIDT has loaded one.",
+    "There is nothing but zeros at RIP: execution has left the program.",
   ]);
   assertEquals(report.chain.map(({ event }) => event.vector), [6, 13, 8]);
   assertEquals(report.missing, []);

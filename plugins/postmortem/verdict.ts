@@ -13,6 +13,7 @@ import {
 } from "../../core/mod.ts";
 import { type ChainLink, isFetch } from "./chain.ts";
 import type { GuestView } from "./guest_view.ts";
+import { codeHints, faultHints } from "./hints.ts";
 import { hex } from "./hexadecimal.ts";
 import type { ExitRecord, HotSpot } from "./recorder.ts";
 
@@ -50,18 +51,22 @@ export function judge(evidence: Evidence): Verdict {
     case "limit":
       return {
         verdict: `the run's limit was reached ${whereabouts(evidence)}`,
-        notes: busy(evidence),
+        notes: [...busy(evidence), ...lost(evidence)],
       };
     case "stopped":
       return {
         verdict: `stopped ${whereabouts(evidence)}: ${evidence.end.detail}`,
-        notes: busy(evidence),
+        notes: [...busy(evidence), ...lost(evidence)],
       };
     case "error":
       return failed(evidence.end.error);
     default:
       return { verdict: describeRunEnd(evidence.end), notes: [] };
   }
+}
+
+function lost({ view }: Evidence): string[] {
+  return view === undefined ? [] : codeHints(view);
 }
 
 function whereabouts({ vcpu, view }: Evidence): string {
@@ -89,6 +94,7 @@ function tripleFault({ vcpu, view, chain }: Evidence): Verdict {
         "the stack says from where.",
     );
   }
+  if (view !== undefined) notes.push(...faultHints(view, first));
   return { verdict: `triple fault: ${first.what}; ${first.problem}`, notes };
 }
 
