@@ -85,6 +85,30 @@ Deno.test("the lock file names packages and their sums, and no host", async () =
   assertEquals(lock.match(/https?:|tarball/g), null);
 });
 
+Deno.test("the tasks that the documents name exist", async () => {
+  for (const path of ["CONTRIBUTING.md", "docs/architecture.md", "examples/guests/README.md"]) {
+    for (const [, name] of (await read(path)).matchAll(/deno(?:@[\d.]+)? task ([\w:-]+)/g)) {
+      assert(Object.hasOwn(CONFIG.tasks, name!), `${path}: there is no task "${name}"`);
+    }
+  }
+});
+
+Deno.test("every folder and file that the documents point to exists", async () => {
+  for (const path of ["CONTRIBUTING.md", "docs/architecture.md", "examples/guests/README.md"]) {
+    const text = await read(path);
+    for (const [, link] of text.matchAll(/\]\((?!https?:)([^)#]+)/g)) {
+      await Deno.stat(new URL(link!, new URL(path, ROOT)));
+    }
+    for (
+      const [, file] of text.matchAll(
+        /`((?:core|plugins|cli|lab|patches|tests|tools|examples)\/[\w./-]+)`/g,
+      )
+    ) {
+      await Deno.stat(new URL(file!, ROOT));
+    }
+  }
+});
+
 Deno.test("license, tasks and the script for continuous integration", async () => {
   assertEquals(CONFIG.license, "Apache-2.0");
   assertMatch(await read("LICENSE"), /Apache License\s+Version 2\.0, January 2004/);

@@ -1,4 +1,3 @@
-// deno-lint-ignore-file no-explicit-any
 export declare class AssertionError extends Error {}
 export declare function assert(expr: unknown, msg?: string): asserts expr;
 export declare function assertAlmostEquals(
@@ -28,7 +27,7 @@ export declare function assertGreaterOrEqual<T>(
 ): void;
 export declare function assertInstanceOf<T>(
   actual: unknown,
-  expectedType: abstract new (...args: any[]) => T,
+  expectedType: abstract new (...args: never[]) => T,
   msg?: string,
 ): asserts actual is T;
 export declare function assertLess<T>(
@@ -58,7 +57,7 @@ export declare function assertNotMatch(
 ): void;
 export declare function assertRejects<E extends Error = Error>(
   fn: () => PromiseLike<unknown>,
-  errorClass: abstract new (...args: any[]) => E,
+  errorClass: abstract new (...args: never[]) => E,
   msgIncludes?: string,
 ): Promise<E>;
 export declare function assertStrictEquals<T>(
@@ -74,7 +73,7 @@ export declare function assertStringIncludes(
 export declare function assertThrows(fn: () => unknown, msg?: string): unknown;
 export declare function assertThrows<E extends Error = Error>(
   fn: () => unknown,
-  errorClass: abstract new (...args: any[]) => E,
+  errorClass: abstract new (...args: never[]) => E,
   msgIncludes?: string,
 ): E;
 export declare function fail(msg?: string): never;
