@@ -65,7 +65,10 @@ function checkTarget(mc: Microcode, f: FunctionBuilder, descriptor: I64, offset:
   });
 }
 
-/** Commits a new code segment, CPL and RIP. */
+/**
+ * Commits a new code segment, CPL and RIP. Its descriptor has been marked accessed: that may fault, so it
+ * comes before anything is committed.
+ */
 function commit(
   mc: Microcode,
   f: FunctionBuilder,
@@ -74,7 +77,6 @@ function commit(
   cpl: I32,
   rip: I64,
 ): void {
-  f.call(mc.markAccessed, selector, descriptor);
   f.call(mc.setSegment, Seg.CS, selector.and(0xfffc).or(cpl), descriptor);
   S.cpl.set(f, cpl);
   S.rip.set(f, rip);
@@ -221,12 +223,14 @@ export function defineFar(mc: Microcode): void {
     f.if(descriptor.has(Descriptor.S), () => {
       checkDirect(mc, f, selector, descriptor);
       checkTarget(mc, f, descriptor, offset);
+      f.call(mc.markAccessed, selector, descriptor);
       commit(mc, f, selector, descriptor, S.cpl.get(f), offset);
     }, () => {
       const type = typeOf(descriptor);
       f.if(isCallGate(type).eqz(), () => notAGate(mc, f, selector, type));
       const gate = callGate(mc, f, selector, descriptor, true);
       checkTarget(mc, f, gate.descriptor, gate.offset);
+      f.call(mc.markAccessed, gate.selector, gate.descriptor);
       commit(mc, f, gate.selector, gate.descriptor, S.cpl.get(f), gate.offset);
     });
   });
@@ -251,7 +255,9 @@ export function defineFar(mc: Microcode): void {
     f.if(descriptor.has(Descriptor.S), () => {
       checkDirect(mc, f, selector, descriptor);
       checkTarget(mc, f, descriptor, offset);
-      setStack(f, pushReturn(), mask);
+      const pointer = pushReturn();
+      f.call(mc.markAccessed, selector, descriptor);
+      setStack(f, pointer, mask);
       commit(mc, f, selector, descriptor, S.cpl.get(f), offset);
       f.return();
     });
@@ -259,6 +265,7 @@ export function defineFar(mc: Microcode): void {
     f.if(isCallGate(type).eqz(), () => notAGate(mc, f, selector, type));
     const gate = callGate(mc, f, selector, descriptor, false);
     checkTarget(mc, f, gate.descriptor, gate.offset);
+    f.call(mc.markAccessed, gate.selector, gate.descriptor);
     f.if(gate.inner.eqz(), () => {
       const pointer = pushAll(mc, f, Seg.SS, rsp.and(mask), mask, gate.bits, mmu, [cs, returnRip]);
       setStack(f, pointer, mask);
@@ -389,6 +396,7 @@ export function defineFar(mc: Microcode): void {
     const descriptor = checkReturn(f, selector);
     const rpl = selector.and(3);
     checkTarget(mc, f, descriptor, rip);
+    f.call(mc.markAccessed, selector, descriptor);
     f.if(rpl.eq(S.cpl.get(f)), () => {
       setStack(f, rsp.add(bytes.shl(1).add(release).extendU()), mask);
       commit(mc, f, selector, descriptor, rpl, rip);
@@ -466,6 +474,7 @@ export function defineFar(mc: Microcode): void {
     const descriptor = checkReturn(f, selector);
     const rpl = selector.and(3);
     checkTarget(mc, f, descriptor, rip);
+    f.call(mc.markAccessed, selector, descriptor);
     // IF needs CPL at most IOPL, IOPL itself and the virtual-interrupt bits need CPL 0.
     const withIf = cpl.leU(iopl).select(i64(always | Rflags.IF), i64(always));
     const system = i64(Rflags.IOPL | Rflags.VIF | Rflags.VIP);

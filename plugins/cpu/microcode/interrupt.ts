@@ -192,6 +192,7 @@ function begin(
   return { vector, event, error, returnRip, ext: checked.xor(1), flags, checked };
 }
 
+/** Its descriptor has been marked accessed: that may fault, so it comes before anything is committed. */
 function commitCode(
   mc: Microcode,
   f: FunctionBuilder,
@@ -201,7 +202,6 @@ function commitCode(
   rip: I64,
   flags: I64,
 ): void {
-  f.call(mc.markAccessed, selector, descriptor);
   f.call(mc.setSegment, Seg.CS, selector.and(0xfffc).or(cpl), descriptor);
   S.cpl.set(f, cpl);
   S.rip.set(f, rip);
@@ -275,6 +275,7 @@ function deliverLong(mc: Microcode, f: FunctionBuilder, delivery: Delivery): voi
   stack.push(wide, returnRip);
   f.if(event.and(EventFormat.ERROR).ne(0), () => stack.push(wide, error.extendU()));
 
+  f.call(mc.markAccessed, selector, descriptor);
   f.store64(0, stack.pointer.get(), RSP);
   f.if(inner, () => {
     f.call(mc.clearSegment, Seg.SS, newCpl);
@@ -380,6 +381,7 @@ function deliverLegacy(mc: Microcode, f: FunctionBuilder, delivery: Delivery): v
   stack.push(bits, returnRip);
   f.if(event.and(EventFormat.ERROR).ne(0), () => stack.push(bits, error.extendU()));
 
+  f.call(mc.markAccessed, selector, descriptor);
   const kept = inner.select(start, old).and(mask.xor(-1)).and(0xffff_ffff);
   f.store64(0, kept.or(stack.pointer.get()), RSP);
   f.if(inner, () => copySegment(f, Seg.SS, Seg.NEXT));

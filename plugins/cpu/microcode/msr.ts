@@ -187,7 +187,8 @@ export function defineMsr(mc: Microcode): void {
       f.return(1);
     });
     f.if(index.eq(Msr.TSC), () => {
-      const now = f.call(mc.readTsc);
+      // TSC_OFFSET is added to what has been written as well (APM vol. 2, 15.30.5).
+      const now = f.call(mc.readTsc).sub(S.tscOffset.get(f));
       S.tscAdjust.set(f, S.tscAdjust.get(f).add(value.sub(now)));
       f.return(1);
     });

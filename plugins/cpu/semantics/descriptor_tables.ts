@@ -25,10 +25,13 @@ import { checkUmip, ended, privileged, protectedOnly } from "./privilege.ts";
 
 const storeTable = (base: Field64, limit: I32Field, bit: number, code: number): Semantics =>
   ended((i) => {
-    const { f } = i;
+    const { f, mc } = i;
     checkUmip(i);
     intercept(i, InterceptWord.MISC1, bit, code);
     const bits = i.width(0);
+    // Two stores, of which the second must not fault.
+    i.spill();
+    f.call(mc.probeStore, i.addressAt(i64(0), 2 + bits / 8, 1), 2 + bits / 8);
     i.store(16, i.addressAt(i64(0), 2, 1), limit.get(f).extendU());
     i.store(bits, i.addressAt(i64(2), bits / 8, 1), base.get(f));
   }, { addressSize: true });
