@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ArgumentError, UnimplementedError } from "../../core/mod.ts";
+import { ArgumentError } from "../../core/mod.ts";
 import { INTEL_MODELS, type IntelModel, intelModel, isIntelModel } from "./intel_models.ts";
 import { SvmFeature, SvmFeature2 } from "./svm/features.ts";
 import type { VmxFeatureChoice } from "./vmx/capabilities.ts";
@@ -62,25 +62,6 @@ const ROWS: Readonly<Record<SvmFeatureName, FeatureRow>> = {
 
 const NAMES: readonly SvmFeatureName[] = Object.keys(ROWS) as SvmFeatureName[];
 
-/**
- * What the SVM unit implements. A model's other features are left out of what CPUID reports, so that
- * software finds only what there is.
- */
-const IMPLEMENTED: ReadonlySet<SvmFeatureName> = new Set<SvmFeatureName>([
-  "lbr_virt",
-  "pause_filter",
-  "pause_filter_threshold",
-  "v_vmsave_vmload",
-  "vgif",
-  "vnmi",
-  "bus_lock_threshold",
-  "idle_hlt",
-  "avic",
-  "x2avic",
-  "avic_extlvt",
-  "x2avic_ext",
-]);
-
 const ZEN2: readonly SvmFeatureName[] = [
   "lbr_virt",
   "pause_filter",
@@ -122,7 +103,6 @@ export interface ProcessorModel {
  *
  * @throws {ArgumentError} If there is no such model or feature, or a feature is switched on without the
  *   one it extends.
- * @throws {UnimplementedError} If a feature is switched on that is not implemented.
  */
 export function processorModel(
   model: CpuModel = "zen4",
@@ -145,16 +125,13 @@ export function processorModel(
   const on = new Set<SvmFeatureName>();
   for (const name of NAMES) {
     const wanted = choice[name];
-    if (wanted === true && !IMPLEMENTED.has(name)) {
-      throw new UnimplementedError(`the processor does not implement ${name}`);
-    }
     // A feature stands behind the one it extends in the table.
     const base = ROWS[name].extends;
     const based = base === undefined || on.has(base);
     if (wanted === true && !based) {
       throw new ArgumentError(`cpu: ${name} cannot be without ${base}`);
     }
-    if ((wanted ?? own.includes(name)) && IMPLEMENTED.has(name) && based) on.add(name);
+    if ((wanted ?? own.includes(name)) && based) on.add(name);
   }
   let svmFeatures = 0;
   let svmFeatures2 = 0;

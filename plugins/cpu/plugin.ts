@@ -83,8 +83,7 @@ export interface CpuOptions {
  * The software processor: as many processors as the VM has been given, a spare one, and host physical
  * memory.
  *
- * Throws `ArgumentError` for an amount of memory, a model or a choice of features that cannot be, and
- * `UnimplementedError` for a feature that is not implemented.
+ * Throws `ArgumentError` for an amount of memory, a model or a choice of features that cannot be.
  */
 export function cpu(options: CpuOptions = {}): Plugin {
   const { memory } = options;
@@ -124,7 +123,6 @@ export interface HostOptions extends CpuOptions {
  * Makes a host.
  *
  * @throws {ArgumentError} If there cannot be so many processors, so much memory, or such a model.
- * @throws {UnimplementedError} If a feature is switched on that is not implemented.
  */
 export function createHost(options: HostOptions = {}): Host {
   const { processors = 1, memory } = options;
