@@ -3,7 +3,14 @@
  * read-only page, the second half of what is stored.
  */
 import { assertEquals } from "@std/assert";
-import { Control, EventFormat, InterceptWord, Save, Vector } from "../../plugins/cpu/mod.ts";
+import {
+  Control,
+  EventFormat,
+  InterceptWord,
+  Save,
+  SaveSegment,
+  Vector,
+} from "../../plugins/cpu/mod.ts";
 import { descriptor, FREE_SELECTOR, Place, Sel, selectorFor } from "./bench.ts";
 import { Pf, Pte } from "./page_path.ts";
 import { SvmBench, SvmPlace } from "./svm_bench.ts";
@@ -123,4 +130,28 @@ Deno.test("what a guest writes to the TSC is read with the offset added", () => 
   assertEquals(bench.enter("b9 10 00 00 00 b8 00 50 00 00 31 d2 0f 30 0f 31 f4"), "78");
   const since = bench.control64(Save.RAX) - 0x1000_5000n;
   assertEquals(since >= 0n && since < 16n, true, `${since}`);
+});
+
+Deno.test("POP to memory that cannot be written leaves the stack pointer", () => {
+  // pop dword [ebx], beyond the limit of DS; pop dword [esp + 4] and pop word [bx] alike.
+  for (
+    const [code, vector, error] of [
+      ["8f 03", Vector.GP, 0n],
+      ["36 8f 03", undefined, 0n],
+      ["66 8f 03", Vector.GP, 0n],
+      ["67 8f 07", Vector.GP, 0n],
+      ["3e 8f 44 24 04", Vector.GP, 0n],
+    ] as const
+  ) {
+    bench.guest("protected");
+    bench.setControl32(InterceptWord.EXCEPTIONS, 0xffff_ffff);
+    bench.setControl32(Save.DS + SaveSegment.LIMIT, 0x100);
+    bench.state.setRegister(3, BigInt(SvmPlace.GUEST_DATA & 0xffff | 0x8000));
+    const before = bench.block;
+    const exit = bench.enter(`${code} 0f 0b`);
+    assertEquals(exit, vector === undefined ? "46" : (0x40 + vector).toString(16), code);
+    if (vector === undefined) continue;
+    assertEquals(bench.info[0], error);
+    assertEquals(bench.block.subarray(0x400), before.subarray(0x400), code);
+  }
 });

@@ -282,6 +282,13 @@ export abstract class Instruction {
     return this.code === 64 && this.addressBits === 64 ? moved : moved.zeroExtend(32);
   }
 
+  /** Linear address of `offset`, already cut to the address size, in the memory operand's segment. */
+  addressOf(offset: I64, bytes: number, access: 0 | 1): I64 {
+    if (this.form.address !== "gen") return offset;
+    this.spill();
+    return this.f.call(this.mc.segmentAddress, this.segment(), offset, bytes, access);
+  }
+
   /** Register `n`, zero-extended from `bits`. */
   reg(n: number, bits = 64): I64 {
     return this.readFixed(n, bits, false);

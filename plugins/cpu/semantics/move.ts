@@ -75,12 +75,13 @@ const pop: Semantics = {
     const value = i.top(bits);
     if (i.isMemory(0)) {
       const before = i.reg(Reg.RSP);
-      // If the store faults, the stack pointer must be what it was; microcode sees it through the state.
+      // If the address or the store faults, the stack pointer must be what it was; microcode sees it
+      // through the state.
       i.dropStack(bits / 8);
-      const linear = i.address(bits / 8, 1);
+      const offset = i.f.variable(I64T, i.offset()).get();
       const after = i.reg(Reg.RSP);
       i.setReg(Reg.RSP, 64, before);
-      i.store(bits, linear, value);
+      i.store(bits, i.addressOf(offset, bits / 8, 1), value);
       i.setReg(Reg.RSP, 64, after);
       return;
     }
