@@ -226,7 +226,10 @@ export class Machine {
       if (end - at === CHUNK && source % CHUNK === 0) {
         this.words[entry] = ChunkEntry.LAZY;
         this.#aliases.set(entry, source);
-      } else this.#aliasPages(entry, at, end, source);
+      } else {
+        this.#split(entry, at);
+        this.#aliasPages(entry, at, end, source);
+      }
       at = end;
     }
   }
@@ -237,6 +240,7 @@ export class Machine {
     for (let at = start; at < start + bytes;) {
       const end = Math.min(start + bytes, (Math.floor(at / CHUNK) + 1) * CHUNK);
       const entry = (map + Math.floor(at / CHUNK) * 4) >> 2;
+      if (end - at < CHUNK) this.#split(entry, at);
       const word = this.words[entry]!;
       if ((word & ChunkEntry.PAGES) === 0) {
         this.words[entry] = ChunkEntry.NONE;
@@ -248,6 +252,16 @@ export class Machine {
       }
       at = end;
     }
+  }
+
+  /** Has an aliased chunk, which `address` is in, mapped page by page. */
+  #split(entry: number, address: number): void {
+    const source = this.#aliases.get(entry);
+    if (source === undefined) return;
+    this.#aliases.delete(entry);
+    this.words[entry] = ChunkEntry.NONE;
+    const start = address - address % CHUNK;
+    this.#aliasPages(entry, start, start + CHUNK, source);
   }
 
   #aliasPages(entry: number, start: number, end: number, host: number): void {
