@@ -6,10 +6,9 @@
  * {@linkcode processorsSlot}) and host physical memory. A vendor attaches to a processor what the
  * processor meets outside ({@linkcode Outside}), and runs it.
  *
- * `cpu({ model, features })` chooses among four processors, Zen 2 to Zen 5, which differ in what CPUID
- * reports and in the optional parts of SVM: AVIC and x2AVIC, virtual GIF, NMIs, VMLOAD and VMSAVE, the
- * filter of PAUSE, idle HLT, last-branch records, the bus-lock threshold. Each part can be switched off, or
- * on where the model does not have it.
+ * `cpu({ model, features })` chooses the processor. AMD's, Zen 2 to Zen 5, differ in the optional parts of
+ * SVM: AVIC and x2AVIC, virtual GIF, NMIs, VMLOAD and VMSAVE, the filter of PAUSE, idle HLT, last-branch
+ * records, the bus-lock threshold. Each part can be switched off, or on where the model does not have it.
  *
  * Inside, the meaning of each instruction is written once, as TypeScript that emits WebAssembly
  * (`semantics/`, on the assembler in `wasm/`); microcode (`microcode/`, `memory/`, `svm/`) is written
