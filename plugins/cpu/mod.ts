@@ -65,7 +65,7 @@ export {
   Secondary,
   Tertiary,
 } from "./vmx/controls.ts";
-export { SHADOW_VMCS, Vmcs, VMCS_REVISION } from "./vmx/fields.ts";
+export { SHADOW_VMCS, Vmcs, VMCS_BYTES, VMCS_REVISION } from "./vmx/fields.ts";
 export { ENTRY_FAILURE, EntryFailure, VmxError, VmxExit } from "./vmx/exit_reasons.ts";
 export { SvmFeature, SvmFeature2 } from "./svm/features.ts";
 export { StateView } from "./state/view.ts";

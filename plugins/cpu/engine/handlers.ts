@@ -124,7 +124,7 @@ export function buildMicrocode(
   definePauseFilter(mc);
   defineBusLock(mc);
   defineSvm(mc);
-  defineVmx(mc);
+  defineVmx(mc, tag);
   defineEvents(mc);
   defineRun(mc, tag);
   return { module, microcode: mc };

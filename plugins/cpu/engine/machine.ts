@@ -382,6 +382,16 @@ export class Machine {
     }
   }
 
+  /** As {@linkcode Machine.enterGuest}, with VMLAUNCH or VMRESUME. Negative: VMfail. */
+  enterVmx(registers: number, launch: number, budget: number): number {
+    this.#running = true;
+    try {
+      return this.exports.vmxHostEnter!(registers, launch, budget) as number;
+    } finally {
+      this.#running = false;
+    }
+  }
+
   /** Whether host physical address `address` is memory. */
   isMemory(address: number): boolean {
     return this.words[(this.chunkMap(0) >> 2) + Math.floor(address / CHUNK)] !== ChunkEntry.NONE;

@@ -11,6 +11,7 @@ import type { StateView } from "../state/view.ts";
 import { readXsave, writeXsave } from "../state/xsave.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { IntControl } from "../svm/vmcb.ts";
+import { PointerOperation, STUB_INVALID, StubFailure } from "../vmx/host_stub.ts";
 import type { Machine } from "./machine.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
 import { resetProcessor } from "./reset.ts";
@@ -38,6 +39,13 @@ const EVENT_TYPES: Readonly<Record<number, RecentEvent["type"]>> = {
   [EventFormat.EXCEPTION]: "exception",
   [EventFormat.SOFTWARE]: "software",
 };
+
+/** The error for a VMX instruction of the host that did not succeed. */
+function vmfail(instruction: string, result: number): Error {
+  if (result === StubFailure.INVALID) return new Error(`${instruction}: VMfailInvalid`);
+  if (result === StubFailure.FAULT) return new Error(`${instruction}: #GP`);
+  return new Error(`${instruction}: VMfailValid, error ${result}`);
+}
 
 /** R0–R31, RIP, RFLAGS. */
 const REGISTER_SLOTS = 34;
@@ -179,6 +187,92 @@ export class Processor {
       ? SvmExit.INIT
       : SvmExit.INTR;
     this.#machine.exports.forceExit!(code);
+  }
+
+  // VMX, by a host that is the program outside.
+
+  /** VMXON of the region at host physical address `region`. Throws if it fails. */
+  vmxon(region: number): void {
+    this.#pointer("VMXON", PointerOperation.VMXON, region);
+  }
+
+  /** VMCLEAR of the VMCS at host physical address `vmcs`. Throws if it fails. */
+  vmclear(vmcs: number): void {
+    this.#pointer("VMCLEAR", PointerOperation.VMCLEAR, vmcs);
+  }
+
+  /** VMPTRLD of the VMCS at host physical address `vmcs`. Throws if it fails. */
+  vmptrld(vmcs: number): void {
+    this.#pointer("VMPTRLD", PointerOperation.VMPTRLD, vmcs);
+  }
+
+  #pointer(name: string, operation: number, address: number): void {
+    this.load();
+    const low = address % 0x1_0000_0000;
+    const high = Math.floor(address / 0x1_0000_0000);
+    const result = this.#machine.exports.vmxHostPointer!(operation, low | 0, high | 0) as number;
+    if (result !== 0) throw vmfail(name, result);
+  }
+
+  /**
+   * VMREAD of the current VMCS: bits 31:0 of the field; bits 63:32 are in `exchange[1]`. Throws if there
+   * is no current VMCS or no such field.
+   */
+  vmread(encoding: number): number {
+    this.load();
+    const result = this.#machine.exports.vmxHostRead!(encoding) as number;
+    if (result !== 0) throw vmfail("VMREAD", result);
+    return this.#machine.exchange[0]! >>> 0;
+  }
+
+  /** VMWRITE of the current VMCS: the field becomes `low`, and `high` in bits 63:32. Throws as VMREAD. */
+  vmwrite(encoding: number, low: number, high: number): void {
+    this.load();
+    const result = this.#machine.exports.vmxHostWrite!(encoding, low | 0, high | 0) as number;
+    if (result !== 0) throw vmfail("VMWRITE", result);
+  }
+
+  /** INVEPT of `type` (1 or 2) for the EPT pointer `pointer`. Throws if it fails. */
+  invept(type: number, pointer: number): void {
+    this.#invalidate("INVEPT", 0, type, pointer);
+  }
+
+  /** INVVPID of `type` (1, 2 or 3) for `vpid`. Throws if it fails. */
+  invvpid(type: number, vpid: number): void {
+    this.#invalidate("INVVPID", 1, type, vpid);
+  }
+
+  #invalidate(name: string, vpid: number, type: number, operand: number): void {
+    this.load();
+    const low = operand % 0x1_0000_0000;
+    const high = Math.floor(operand / 0x1_0000_0000);
+    const { exports } = this.#machine;
+    const result = exports.vmxHostInvalidate!(vpid, type, low | 0, high | 0) as number;
+    if (result !== 0) throw vmfail(name, result);
+  }
+
+  /**
+   * VMLAUNCH or VMRESUME of the current VMCS, with the general registers but RSP taken from and put back
+   * into `registers` (a view on host memory, 16 slots of 8 bytes). Yields 0 behind the VM exit, or the
+   * VM-instruction error number of VMfailValid; throws for VMfailInvalid. When `budget` is used up, an
+   * external interrupt is what makes the guest exit.
+   */
+  enterVmx(registers: ArrayBufferView, launch: boolean, budget: number): number {
+    this.load();
+    const machine = this.#machine;
+    const area = registers.byteOffset | 0;
+    let stop = 0;
+    try {
+      stop = machine.enterVmx(area, Number(launch), Math.min(budget, MOST));
+    } catch (error) {
+      machine.abandon();
+      throw error;
+    } finally {
+      // Whatever happened, the host is back and the guest's state is in the VMCS.
+      if (stop >= 0) machine.exports.vmxHostLeave!(area);
+    }
+    if (stop === STUB_INVALID) throw vmfail("VM entry", StubFailure.INVALID);
+    return stop < 0 ? -stop : 0;
   }
 
   /** Instructions retired in the current or last run. */

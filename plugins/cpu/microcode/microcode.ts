@@ -271,6 +271,21 @@ export interface Routines {
   /** `()`: VMFUNC: 1 if it has exited. */
   readonly vmfunc: Fn<[], I>;
 
+  // VMX for a host that is the program outside (vmx/host_stub.ts).
+
+  /** `(operation, low, high)`: VMXON, VMCLEAR or VMPTRLD. */
+  readonly vmxHostPointer: Fn<[I, I, I], I>;
+  /** `(encoding)`: VMREAD into `S.exchange`. */
+  readonly vmxHostRead: Fn<[I], I>;
+  /** `(encoding, low, high)`: VMWRITE. */
+  readonly vmxHostWrite: Fn<[I, I, I], I>;
+  /** `(vpid, type, low, high)`: INVVPID (1) of a VPID or INVEPT (0) of an EPT pointer. */
+  readonly vmxHostInvalidate: Fn<[I, I, I, I], I>;
+  /** `(registers, launch, budget)`: VM entry and running; a stop reason, or negative if it failed. */
+  readonly vmxHostEnter: Fn<[I, I, I], I>;
+  /** `(registers)`: behind the exit, which is an external interrupt's if there was none yet. */
+  readonly vmxHostLeave: Fn<[I]>;
+
   // Segments and far transfers (microcode/segments.ts, microcode/far.ts).
 
   /** `(segment, selector)`: loads ES, SS, DS, FS or GS as MOV and POP do. */
@@ -491,6 +506,12 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   invept: [[I64T, I64T, I64T], I32T],
   invvpid: [[I64T, I64T, I64T], I32T],
   vmfunc: [[], I32T],
+  vmxHostPointer: [[I32T, I32T, I32T], I32T],
+  vmxHostRead: [[I32T], I32T],
+  vmxHostWrite: [[I32T, I32T, I32T], I32T],
+  vmxHostInvalidate: [[I32T, I32T, I32T, I32T], I32T],
+  vmxHostEnter: [[I32T, I32T, I32T], I32T],
+  vmxHostLeave: [[I32T], undefined],
   loadSegment: [[I32T, I32T], undefined],
   loadRealSegment: [[I32T, I32T], undefined],
   setSegment: [[I32T, I32T, I64T], undefined],

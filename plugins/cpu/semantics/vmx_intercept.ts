@@ -73,7 +73,7 @@ export function interceptVmx(i: Instruction, code: number): void {
       f.if(wanted, () => {
         const qualification = identity === undefined
           ? i64(0)
-          : reportOperand(i, 0, i32(identity << 28));
+          : reportOperand(i, 0, i32((identity << 28) | operandSize(i, reason)));
         exitVmx(i, reason, qualification);
       });
     },
@@ -95,8 +95,13 @@ export function exitVmx(
 
 /** The operand in memory of a register operand: bit 10 of the instruction information. */
 const REGISTER_OPERAND = 0x400;
-/** Operand size of 32 bits, where the identity of the instruction has it: bit 11. */
+/** Operand size of 32 bits, which exits for GDTR and IDTR tell outside of 64-bit mode: bit 11. */
 const OPERAND_32 = 0x800;
+
+function operandSize(i: Instruction, reason: number): number {
+  const wide = i.code !== 64 && i.form.bits !== 16;
+  return reason === VmxExit.GDTR_IDTR && wide ? OPERAND_32 : 0;
+}
 
 /**
  * Sets the instruction information for operand `k` with `more` bits in it, and yields the displacement,
@@ -104,16 +109,14 @@ const OPERAND_32 = 0x800;
  */
 export function reportOperand(i: Instruction, k: number, more: I32): I64 {
   const { f, mc } = i;
-  const wide = i.form.operands[k]!.bits === 32 && i.form.bits !== 16;
-  const size = wide ? OPERAND_32 : 0;
   if (!i.isMemory(k)) {
     const register = i.registerNumber(k).and(15).shl(3);
-    writeField32(f, Vmcs.EXIT_INSTRUCTION_INFO, register.or(REGISTER_OPERAND | size).or(more));
+    writeField32(f, Vmcs.EXIT_INSTRUCTION_INFO, register.or(REGISTER_OPERAND).or(more));
     return i64(0);
   }
   const record = i.recordAddress();
   const information = f.call(mc.memoryInformation, record);
-  writeField32(f, Vmcs.EXIT_INSTRUCTION_INFO, information.or(size).or(more));
+  writeField32(f, Vmcs.EXIT_INSTRUCTION_INFO, information.or(more));
   return f.load64(record, MicroOp.DISPLACEMENT);
 }
 

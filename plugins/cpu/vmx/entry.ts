@@ -176,6 +176,8 @@ export function defineEntry(mc: Microcode): void {
     f.store32(region, 1, VmcsRegion.LAUNCHED);
     f.call(inject);
     f.call(mc.startTimer);
+    // The first PAUSE behind an entry is the first of a loop: the last one is longer ago than any gap.
+    S.pauseLast.set(f, f.call(mc.readHostTsc).sub(1n << 40n));
     f.return(ENTERED);
   });
 }

@@ -185,6 +185,8 @@ export const VmcsRegion = {
   BYTES: 0x1000,
 } as const;
 
+/** Bytes of a VMCS region. */
+export const VMCS_BYTES: number = VmcsRegion.BYTES;
 /** The revision identifier: what bits 30:0 of a region have to hold. */
 export const VMCS_REVISION = 0x004c_5054;
 /** Bit 31 of the first word: a shadow VMCS. */

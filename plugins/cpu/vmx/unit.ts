@@ -7,16 +7,18 @@
  * @module
  */
 import type { Microcode } from "../microcode/microcode.ts";
+import type { Tag } from "../wasm/mod.ts";
 import { defineEntry } from "./entry.ts";
 import { defineEpt } from "./ept.ts";
 import { defineEvents } from "./events.ts";
 import { defineExit } from "./exit.ts";
+import { defineHostStub } from "./host_stub.ts";
 import { defineIntercepts } from "./intercepts.ts";
 import { defineRegion } from "./region.ts";
 import { defineTimer } from "./timer.ts";
 
 /** Gives the VMX functions their bodies. */
-export function defineVmx(mc: Microcode): void {
+export function defineVmx(mc: Microcode, tag: Tag): void {
   defineRegion(mc);
   defineEntry(mc);
   defineExit(mc);
@@ -24,4 +26,5 @@ export function defineVmx(mc: Microcode): void {
   defineIntercepts(mc);
   defineTimer(mc);
   defineEpt(mc);
+  defineHostStub(mc, tag);
 }
