@@ -18,6 +18,7 @@ import {
   segmentAddress,
   SegmentField,
 } from "../state/cpu_state.ts";
+import { MicroOp } from "../engine/block_layout.ts";
 import { registerAddress } from "../state/cpu_state.ts";
 import { MmuIndex } from "../state/tlb_layout.ts";
 import { Access } from "../memory/walk.ts";
@@ -145,6 +146,7 @@ export function defineInterrupt(mc: Microcode): void {
     S.deliveringKind.set(f, event);
     // INT n and the like come with their own record; all others have RIP in the state.
     const uop = S.uop.get(f);
+    f.if(uop, () => S.injectionLength.set(f, f.load8(uop, MicroOp.LENGTH)));
     const from = f.choose(I64T, uop, () => ripOf(f, uop), () => S.rip.get(f), "unlikely");
     S.deliveringError.set(f, error);
     const number = S.eventCount.get(f);

@@ -67,7 +67,7 @@ const string = (round: Round, compares = false, ends = false): Semantics => ({
     const a = f.variable(I64T, before.a);
     const b = f.variable(I64T, before.b);
     // A trap comes behind each round.
-    const traps = S.events.has(f, Event.SINGLE_STEP | Event.BREAKPOINTS);
+    const traps = S.events.has(f, Event.SINGLE_STEP | Event.BREAKPOINTS | Event.MTF);
     const left = f.variable(I32T, traps.select(i32(1), i32(ROUNDS)));
     f.block((done: Label) => {
       f.branchIf(i.reg(Reg.RCX, bits).eqz(), done);

@@ -469,7 +469,7 @@ export class CpuState {
   readonly eptPointer: Field64 = at.i64();
   /** VMX: the event being delivered with the internal bits that tell its kind (with `delivering`). */
   readonly deliveringKind: Field32 = at.i32();
-  /** VMX: length of the instruction whose event VM entry injects. */
+  /** VMX: length of the instruction whose event is being delivered or that VM entry injects. */
   readonly injectionLength: Field32 = at.i32();
   /** VMX: whether NMIs were blocked at VM entry: with virtual NMIs `nmiBlocked` is of those. */
   readonly hostNmiBlocked: Field32 = at.i32();

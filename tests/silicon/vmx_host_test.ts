@@ -1,0 +1,91 @@
+/**
+ * VMX by a host that is the program outside: the processor's methods do what the instructions do.
+ */
+import { assertEquals, assertThrows } from "@std/assert";
+import { Pin, Vmcs, VmxExit } from "../../plugins/cpu/mod.ts";
+import type { Bench } from "./bench.ts";
+import { code } from "./code.ts";
+import { At, standardFields, VmxLab } from "./vmx_lab.ts";
+
+const lab = new VmxLab();
+const { bench } = lab;
+
+/** A processor outside of VMX operation whose exits return to the program. */
+function start(): Bench["processor"] {
+  lab.cold();
+  const { processor } = bench;
+  processor.setHostOutside(true);
+  return processor;
+}
+
+/** Physical addresses of the bench are those of its address space. */
+function current(fields: Readonly<Record<number, number | bigint>>): Bench["processor"] {
+  const processor = start();
+  processor.vmxon(At.VMXON);
+  processor.vmclear(At.VMCS);
+  processor.vmptrld(At.VMCS);
+  for (const [encoding, value] of Object.entries({ ...standardFields(), ...fields })) {
+    const wide = BigInt.asUintN(64, BigInt(value));
+    processor.vmwrite(Number(encoding), Number(wide & 0xffff_ffffn), Number(wide >> 32n));
+  }
+  return processor;
+}
+
+const area = bench.memory.view(bench.base + At.DATA, 128);
+const registers = new BigUint64Array(area.buffer, area.byteOffset, 16);
+
+Deno.test("what fails throws with the error of the manual", () => {
+  const processor = start();
+  assertThrows(() => processor.vmread(Vmcs.GUEST_RIP), Error, "VMfailInvalid");
+  assertThrows(() => processor.vmxon(At.VMXON + 8), Error, "VMfailInvalid");
+  processor.vmxon(At.VMXON);
+  processor.vmptrld(At.VMCS);
+  assertThrows(() => processor.vmptrld(At.VMXON), Error, "error 10");
+  assertThrows(() => processor.vmclear(At.VMXON), Error, "error 3");
+  assertThrows(() => processor.vmread(0x7ffe), Error, "error 12");
+  assertThrows(() => processor.vmwrite(0x7ffe, 0, 0), Error, "error 12");
+  assertThrows(() => processor.invept(0, 0), Error, "error 28");
+  assertThrows(() => processor.invvpid(1, 0), Error, "error 28");
+  processor.invept(2, 0);
+  processor.invvpid(1, 1);
+});
+
+Deno.test("fields go out and in by halves", () => {
+  const processor = current({});
+  processor.vmwrite(Vmcs.GUEST_FS_BASE, 0x8765_4321, 0xfedc_ba98);
+  assertEquals(processor.vmread(Vmcs.GUEST_FS_BASE), 0x8765_4321);
+  assertEquals(processor.exchange[1]! >>> 0, 0xfedc_ba98);
+});
+
+Deno.test("an entry switches all general registers but RSP, and comes back behind the exit", () => {
+  const processor = current({});
+  // xchg rax, r15; hlt; cpuid
+  bench.write(At.GUEST, code("49 97 f4 0f a2"));
+  for (let n = 0; n < 16; n++) registers[n] = BigInt(0x1000 + n);
+  assertEquals(processor.enterVmx(registers, true, 1000), 0);
+  assertEquals(processor.vmread(Vmcs.EXIT_REASON), VmxExit.HLT);
+  assertEquals(registers[0], 0x100fn);
+  assertEquals(registers[15], 0x1000n);
+  assertEquals(registers[4], 0x1004n);
+  processor.vmwrite(Vmcs.GUEST_RIP, At.GUEST + 3, 0);
+  assertEquals(processor.enterVmx(registers, true, 1000), 4);
+  assertEquals(processor.enterVmx(registers, false, 1000), 0);
+  assertEquals(processor.vmread(Vmcs.EXIT_REASON), VmxExit.CPUID);
+});
+
+Deno.test("a budget that is used up is an external interrupt; a refused entry runs nothing", () => {
+  const processor = current({ [Vmcs.PIN_CONTROLS]: 0x16 | Pin.EXTERNAL_INTERRUPT });
+  // inc rax; jmp
+  bench.write(At.GUEST, code("48 ff c0 eb fb"));
+  registers.fill(0n);
+  assertEquals(processor.enterVmx(registers, true, 101), 0);
+  assertEquals(processor.vmread(Vmcs.EXIT_REASON), VmxExit.EXTERNAL_INTERRUPT);
+  assertEquals(registers[0], 51n);
+  assertEquals(processor.retired, 101);
+  processor.vmwrite(Vmcs.CR3_TARGET_COUNT, 5, 0);
+  assertEquals(processor.enterVmx(registers, false, 101), 7);
+  processor.vmwrite(Vmcs.CR3_TARGET_COUNT, 0, 0);
+  processor.vmwrite(Vmcs.HOST_TR_SELECTOR, 0, 0);
+  assertEquals(processor.enterVmx(registers, false, 101), 8);
+  assertEquals(registers[0], 51n);
+});
