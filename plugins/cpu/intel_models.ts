@@ -30,9 +30,14 @@ const HASWELL: readonly VmxFeatureName[] = [
   "ple",
   "shadow_vmcs",
   "eptp_switching",
+  "flexpriority",
+  "virtual_x2apic",
+  "vapic_reg",
+  "vid",
+  "posted_intr",
 ];
 const SKYLAKE: readonly VmxFeatureName[] = [...HASWELL, "pml", "mbec", "tsc_scaling"];
-const SAPPHIRE_RAPIDS: readonly VmxFeatureName[] = [...SKYLAKE, "ept_5level"];
+const SAPPHIRE_RAPIDS: readonly VmxFeatureName[] = [...SKYLAKE, "ept_5level", "ipi_virt"];
 
 /** Signatures are those of the server parts. */
 const MODELS: Readonly<Record<IntelModel, readonly [number, readonly VmxFeatureName[]]>> = {

@@ -56,6 +56,7 @@ const LEFT: readonly Field32[] = [
   S.primaryControls,
   S.secondaryControls,
   S.tertiaryControls,
+  S.vapic,
 ];
 
 /** Registers that are 0 after RESET and INIT alike. */

@@ -12,7 +12,7 @@ import { TLB_NEVER } from "../state/layout.ts";
 import { MmuIndex, WRITE_OFFSET } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { holdsCode, pageHoldsCode } from "./physical.ts";
-import { APIC_MARK, tlbSlot } from "./tlb.ts";
+import { APIC_MARK, tlbSlot, VAPIC_MARK } from "./tlb.ts";
 import { Access } from "./walk.ts";
 
 /** A hit in the TLB: a condition, and the memory address if it holds. */
@@ -142,6 +142,7 @@ export function defineAccess(mc: Microcode): void {
       () => f.load64(address).and(maskOf(bytes.shl(3))),
       () => {
         f.if(pa.has(APIC_MARK), () => f.return(f.call(mc.avicLoad, pa.wrap(), bytes)));
+        f.if(pa.has(VAPIC_MARK), () => f.return(f.call(mc.vapicLoad, pa.wrap().and(0xfff), bytes)));
         f.call(mc.needAlone);
         f.store64(S.exchange, -1);
         f.call(mc.beforeOutside);
@@ -160,6 +161,10 @@ export function defineAccess(mc: Microcode): void {
       () => {
         f.if(pa.has(APIC_MARK), () => {
           f.call(mc.avicStore, pa.wrap(), bytes, value);
+          f.return();
+        });
+        f.if(pa.has(VAPIC_MARK), () => {
+          f.call(mc.vapicStore, pa.wrap().and(0xfff), bytes, value);
           f.return();
         });
         f.call(mc.needAlone);

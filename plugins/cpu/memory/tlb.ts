@@ -87,6 +87,8 @@ export function fillFetch(f: FunctionBuilder, linear: I64, address: I32, user: I
 
 /** Set in what `translate` yields for the APIC page; bits 31:0 are a memory address, not a physical one. */
 export const APIC_MARK: bigint = 1n << 60n;
+/** Set in what `translate` yields for VMX's APIC-access page; bits 11:0 are the offset in it. */
+export const VAPIC_MARK: bigint = 1n << 61n;
 /** In `S.avicTlbTarget`: writes are allowed. */
 const APIC_WRITABLE = 1;
 

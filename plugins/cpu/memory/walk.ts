@@ -23,7 +23,7 @@ import {
   type Label,
   type Variable,
 } from "../wasm/mod.ts";
-import { fillApic, fillData, fillFetch, findApic } from "./tlb.ts";
+import { fillApic, fillData, fillFetch, findApic, VAPIC_MARK } from "./tlb.ts";
 
 /** What an access is, as `translate` takes it. */
 export const Access = { READ: 0, WRITE: 1, FETCH: 2 } as const;
@@ -360,6 +360,17 @@ export function defineWalk(mc: Microcode): void {
       const isApic = gpa.and(~0xfff).eq(S.avicBar.get(f)).and(isFetch.eqz());
       f.if(isApic, () => f.return(fillApic(f, linear, isUser, isWrite)), undefined, "unlikely");
     });
+    // What leads to VMX's APIC-access page is not cached: every access has to be looked at.
+    f.if(
+      pa.get().and(~0xfff).or(1).eq(S.apicAccess.get(f)),
+      () => {
+        const offset = pa.get().and(0xfff);
+        f.if(isFetch, () => f.call(mc.vapicFetch, offset.wrap()));
+        f.return(offset.or(VAPIC_MARK));
+      },
+      undefined,
+      "unlikely",
+    );
     const address = f.call(mc.physical, pa.get());
     f.if(large.get(), () => f.store32(S.tlbContext.get(f), 1, Context.LARGE));
     f.if(address.ne(0), () => {

@@ -271,6 +271,33 @@ export interface Routines {
   /** `()`: VMFUNC: 1 if it has exited. */
   readonly vmfunc: Fn<[], I>;
 
+  // The virtual APIC of a VMX guest (vmx/apic/*.ts). Its page is S.vapic.
+
+  /** `()`: TPR virtualization: VTPR has been written, or an entry made. */
+  readonly vapicTpr: Fn<[]>;
+  /** `()`: EOI virtualization. */
+  readonly vapicEoi: Fn<[]>;
+  /** `(vector)`: requests a virtual interrupt and evaluates. */
+  readonly vapicRequest: Fn<[I]>;
+  /** `()`: takes the requesting virtual interrupt into service: its vector. */
+  readonly vapicTake: Fn<[], I>;
+  /** `(offset)`: instruction fetch from the APIC-access page. Does not return. */
+  readonly vapicFetch: Fn<[I]>;
+  /** `(offset, bytes)`: load from the APIC-access page. */
+  readonly vapicLoad: Fn<[I, I], L>;
+  /** `(offset, bytes, value)`: store to the APIC-access page. */
+  readonly vapicStore: Fn<[I, I, L]>;
+  /** `(offset)`: what follows a write of a register of the virtual-APIC page. */
+  readonly vapicWritten: Fn<[I]>;
+  /** `(index)`: RDMSR of 800h–8FFh: `Virtualized` (vmx/apic/accesses.ts), and `S.exchange`. */
+  readonly vapicReadMsr: Fn<[I], I>;
+  /** `(index)`: WRMSR of `S.exchange`: `Virtualized`. */
+  readonly vapicWriteMsr: Fn<[I], I>;
+  /** `(command, target)`: IPI virtualization of an ICR write: 1 if it was sent. */
+  readonly vapicSendIpi: Fn<[I, I], I>;
+  /** `()`: the notification vector has arrived: takes posted interrupts over. */
+  readonly processPosted: Fn<[]>;
+
   // VMX for a host that is the program outside (vmx/host_stub.ts).
 
   /** `(operation, low, high)`: VMXON, VMCLEAR or VMPTRLD. */
@@ -506,6 +533,18 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   invept: [[I64T, I64T, I64T], I32T],
   invvpid: [[I64T, I64T, I64T], I32T],
   vmfunc: [[], I32T],
+  vapicTpr: [[], undefined],
+  vapicEoi: [[], undefined],
+  vapicRequest: [[I32T], undefined],
+  vapicTake: [[], I32T],
+  vapicFetch: [[I32T], undefined],
+  vapicLoad: [[I32T, I32T], I64T],
+  vapicStore: [[I32T, I32T, I64T], undefined],
+  vapicWritten: [[I32T], undefined],
+  vapicReadMsr: [[I32T], I32T],
+  vapicWriteMsr: [[I32T], I32T],
+  vapicSendIpi: [[I32T, I32T], I32T],
+  processPosted: [[], undefined],
   vmxHostPointer: [[I32T, I32T, I32T], I32T],
   vmxHostRead: [[I32T], I32T],
   vmxHostWrite: [[I32T, I32T, I32T], I32T],

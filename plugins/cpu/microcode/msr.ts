@@ -8,6 +8,7 @@ import { S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { x2avic } from "../svm/avic/registers.ts";
 import { SvmFeature } from "../svm/features.ts";
+import { hasVirtualX2Apic, Virtualized } from "../vmx/apic/accesses.ts";
 import { FeatureControl, FIRST_VMX_MSR, VMX_MSRS } from "../vmx/capabilities.ts";
 import { INTEL_EFER } from "../vmx/host_checks.ts";
 import { scaledTsc } from "../vmx/tsc_scaling.ts";
@@ -118,6 +119,15 @@ export function defineMsr(mc: Microcode): void {
     };
     const apic = index.and(~0xff).eq(X2APIC_MSRS).and(x2avic(f));
     f.if(apic, () => f.return(f.call(mc.avicReadMsr, index)), undefined, "unlikely");
+    f.if(
+      hasVirtualX2Apic(f, index),
+      () => {
+        const result = f.call(mc.vapicReadMsr, index);
+        f.if(result.ne(Virtualized.NO), () => f.return(result));
+      },
+      undefined,
+      "unlikely",
+    );
     for (const [number, field] of SIMPLE) f.if(index.eq(number), () => give(field.get(f)));
     for (const [number, field] of READ_ONLY) f.if(index.eq(number), () => give(field.get(f)));
     for (const [number, address] of BASES) f.if(index.eq(number), () => give(f.load64(0, address)));
@@ -156,6 +166,15 @@ export function defineMsr(mc: Microcode): void {
     const value = f.variable(I64T, f.load64(0, S.exchange)).get();
     const apic = index.and(~0xff).eq(X2APIC_MSRS).and(x2avic(f));
     f.if(apic, () => f.return(f.call(mc.avicWriteMsr, index)), undefined, "unlikely");
+    f.if(
+      hasVirtualX2Apic(f, index),
+      () => {
+        const result = f.call(mc.vapicWriteMsr, index);
+        f.if(result.ne(Virtualized.NO), () => f.return(result));
+      },
+      undefined,
+      "unlikely",
+    );
     for (const [number, field, check] of SIMPLE) {
       f.if(index.eq(number), () => {
         if (check === "canonical") f.if(canonical(value).eqz(), () => f.return(0));

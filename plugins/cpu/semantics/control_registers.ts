@@ -19,8 +19,10 @@ import {
   exitDebugRegister,
   guestCrValue,
   guestMayClearTs,
+  virtualTaskPriority,
   writeGuestCr,
   writeGuestMsw,
+  writeVirtualTaskPriority,
 } from "./vmx_registers.ts";
 
 /** Takes #VMEXIT for MOV to or from control register `n` of intercept half `shift`. */
@@ -74,6 +76,7 @@ const movFromCr = ended((i) => {
     const virtual = S.intControl.has(f, V_INTR_MASKING).or(S.avicPage.get(f).ne(0));
     const masking = S.guestMode.get(f).and(virtual);
     value.set(masking.select(S.intControl.get(f).and(15).extendU(), S.cr8.get(f)));
+    f.if(S.vapic.get(f).ne(0), () => value.set(virtualTaskPriority(i)));
   });
   i.write(0, guestCrValue(i, n, value.get()));
 });
@@ -101,6 +104,25 @@ function trapWrite(i: Instruction, n: I32, value: I64): void {
   exitTrap(i, i32(Misc2.CR_WRITE_TRAP).shl(n), n.add(SvmExit.CR_WRITE_TRAP), held);
 }
 
+/** MOV to CR8: the TPR of the processor's APIC, or a guest's virtual one. */
+function writeTaskPriority(i: Instruction, value: I64): void {
+  const { f, mc } = i;
+  const own = (): void => {
+    const masking = S.guestMode.get(f).and(S.intControl.has(f, V_INTR_MASKING));
+    // Without V_INTR_MASKING a guest's write goes to the APIC's TPR as well (15.21.2).
+    f.if(S.guestMode.get(f), () => {
+      S.intControl.set(f, S.intControl.get(f).and(~0xff).or(value.wrap()));
+    });
+    f.if(masking.eqz(), () => {
+      S.cr8.set(f, value);
+      f.call(mc.setTaskPriority, value.wrap());
+    });
+  };
+  f.if(S.avicPage.get(f).ne(0), () => f.call(mc.avicWriteTpr, value.wrap().shl(4)), () => {
+    f.if(S.vapic.get(f).ne(0), () => writeVirtualTaskPriority(i, value), own);
+  });
+}
+
 const movToCr = ended((i) => {
   const { f, mc } = i;
   const n = existingCr(i);
@@ -114,19 +136,7 @@ const movToCr = ended((i) => {
   f.if(n.eq(2), () => S.cr2.set(f, value));
   f.if(n.eq(3), () => f.call(mc.writeCr3, value));
   f.if(n.eq(4), () => f.call(mc.writeCr4, value));
-  f.if(n.eq(8), () => {
-    const masking = S.guestMode.get(f).and(S.intControl.has(f, V_INTR_MASKING));
-    f.if(S.avicPage.get(f).ne(0), () => f.call(mc.avicWriteTpr, value.wrap().shl(4)), () => {
-      // Without V_INTR_MASKING a guest's write goes to the APIC's TPR as well (15.21.2).
-      f.if(S.guestMode.get(f), () => {
-        S.intControl.set(f, S.intControl.get(f).and(~0xff).or(value.wrap()));
-      });
-      f.if(masking.eqz(), () => {
-        S.cr8.set(f, value);
-        f.call(mc.setTaskPriority, value.wrap());
-      });
-    });
-  });
+  f.if(n.eq(8), () => writeTaskPriority(i, value));
   trapWrite(i, n, value);
 });
 

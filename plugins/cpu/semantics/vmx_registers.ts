@@ -7,6 +7,7 @@
 import { Cr0 } from "../microcode/registers.ts";
 import { S } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
+import { ApicOffset } from "../svm/avic/layout.ts";
 import { Primary } from "../vmx/controls.ts";
 import { VmxExit } from "../vmx/exit_reasons.ts";
 import { readField, readField32, Vmcs, writeField } from "../vmx/fields.ts";
@@ -143,4 +144,17 @@ export function exitDebugRegister(i: Instruction, n: I32, read: 0 | 1): void {
       exitVmx(i, VmxExit.DR_ACCESS, n.or(register).or(read * FROM_DR).extendU());
     });
   });
+}
+
+/** CR8 with the TPR shadow: VTPR bits 7:4 (30.3). */
+export function virtualTaskPriority(i: Instruction): I64 {
+  const { f } = i;
+  return f.load32(S.vapic.get(f), ApicOffset.TPR).shrU(4).and(15).extendU();
+}
+
+/** MOV to CR8 with the TPR shadow. */
+export function writeVirtualTaskPriority(i: Instruction, value: I64): void {
+  const { f, mc } = i;
+  f.store32(S.vapic.get(f), value.wrap().shl(4), ApicOffset.TPR);
+  f.call(mc.vapicTpr);
 }

@@ -131,6 +131,8 @@ export const Event = {
   MTF_PENDING: 0x1000_0000,
   /** VMX: the preemption timer has expired. */
   VMX_TIMER: 0x2000_0000,
+  /** VMX: a virtual interrupt has been recognized. */
+  VMX_INTERRUPT: 0x4000_0000,
 } as const;
 
 /** Bits of the mode word, by which decoded blocks are told apart. */
@@ -479,6 +481,10 @@ export class CpuState {
   readonly timerHeld: Field32 = at.i32();
   /** VMX: linear address that is being translated, for EPT violations. */
   readonly walkLinear: Field64 = at.i64();
+  /** VMX: memory address of the virtual-APIC page; 0 without the TPR shadow. */
+  readonly vapic: Field32 = at.i32();
+  /** VMX: physical address of the APIC-access page, plus 1; 0 for none. */
+  readonly apicAccess: Field64 = at.i64();
   /** VMX: TSC at the last PAUSE, and at the first one of its loop. */
   readonly pauseLast: Field64 = at.i64();
   /** See {@linkcode CpuState.pauseLast}. */

@@ -6,7 +6,7 @@
  */
 import { S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, type I64, i64 } from "../wasm/mod.ts";
-import { EntryControl, ExitControl, Pin, Primary, Secondary } from "./controls.ts";
+import { EntryControl, ExitControl, Pin, Primary, Secondary, Tertiary } from "./controls.ts";
 import { HIGHEST_INDEX, VMCS_REVISION, VmcsRegion } from "./fields.ts";
 
 /** The capability MSRs. */
@@ -58,7 +58,7 @@ export const EptVpid = {
 /** INVVPID and its four types: bits 32 and 43:40 of IA32_VMX_EPT_VPID_CAP, less 32. */
 const INVVPID = 0xf01;
 
-/** Pause-loop exiting and others: an optional part of VMX, by the name Linux has for it where it has one. */
+/** An optional part of VMX, by the name Linux has for it where it has one. */
 export type VmxFeatureName =
   | "vnmi"
   | "preemption_timer"
@@ -74,7 +74,13 @@ export type VmxFeatureName =
   | "pml"
   | "mbec"
   | "tsc_scaling"
-  | "eptp_switching";
+  | "eptp_switching"
+  | "flexpriority"
+  | "virtual_x2apic"
+  | "vapic_reg"
+  | "vid"
+  | "posted_intr"
+  | "ipi_virt";
 
 /** Parts of VMX to switch on or off against what the model has. */
 export type VmxFeatureChoice = { readonly [K in VmxFeatureName]?: boolean };
@@ -111,6 +117,12 @@ export const VMX_FEATURES: Readonly<Record<VmxFeatureName, FeatureRow>> = {
   mbec: { secondary: Secondary.MODE_BASED_EXECUTE, extends: "ept" },
   tsc_scaling: { secondary: Secondary.TSC_SCALING },
   eptp_switching: { secondary: Secondary.VM_FUNCTIONS, extends: "ept" },
+  flexpriority: { secondary: Secondary.VIRTUALIZE_APIC_ACCESSES, extends: "vapic" },
+  virtual_x2apic: { secondary: Secondary.VIRTUALIZE_X2APIC, extends: "vapic" },
+  vapic_reg: { secondary: Secondary.APIC_REGISTERS, extends: "vapic" },
+  vid: { secondary: Secondary.VIRTUAL_INTERRUPTS, extends: "vapic" },
+  posted_intr: { pin: Pin.POSTED_INTERRUPTS, extends: "vid" },
+  ipi_virt: { tertiary: Tertiary.IPI_VIRTUALIZATION, extends: "vapic" },
 };
 
 /** Bits that must be 1 unless a TRUE capability says otherwise. */

@@ -144,6 +144,13 @@ export function defineEntry(mc: Microcode): void {
     S.primaryControls.set(f, primary);
     S.secondaryControls.set(f, secondary);
     S.tertiaryControls.set(f, tertiary);
+    const shadow = primary.and(Primary.TPR_SHADOW).ne(0);
+    f.if(shadow, () => {
+      S.vapic.set(f, f.call(mc.physical, readField(f, Vmcs.VIRTUAL_APIC_ADDRESS)));
+    });
+    f.if(secondary.and(Secondary.VIRTUALIZE_APIC_ACCESSES).ne(0), () => {
+      S.apicAccess.set(f, readField(f, Vmcs.APIC_ACCESS_ADDRESS).or(1));
+    });
     loadGuest(f);
     S.physicalMap.set(f, S.guestMap.get(f));
     const ept = secondary.and(Secondary.EPT).ne(0);
@@ -175,6 +182,8 @@ export function defineEntry(mc: Microcode): void {
     });
     f.store32(region, 1, VmcsRegion.LAUNCHED);
     f.call(inject);
+    // Virtual interrupts are looked for, or TPR is compared with its threshold (27.7.5, 27.7.7).
+    f.if(S.vapic.get(f).ne(0), () => f.call(mc.vapicTpr));
     f.call(mc.startTimer);
     // The first PAUSE behind an entry is the first of a loop: the last one is longer ago than any gap.
     S.pauseLast.set(f, f.call(mc.readHostTsc).sub(1n << 40n));

@@ -91,9 +91,22 @@ export function defineEvents(mc: Microcode): void {
           S.events.clear(f, Event.INTR);
           f.return(1);
         });
+        const notification = readField32(f, Vmcs.POSTED_INTERRUPT_VECTOR);
+        const posted = on(pin, Pin.POSTED_INTERRUPTS).and(vector.eq(notification));
+        f.if(posted, () => {
+          // It is what drives the guest's interrupts, and no exit.
+          S.events.clear(f, Event.INTR);
+          f.call(mc.processPosted);
+          f.return(1);
+        });
         information.set(vector.or(EventFormat.VALID));
       });
       f.call(mc.vmxExitInterrupt, information.get());
+      f.return(1);
+    });
+    f.if(S.events.has(f, Event.VMX_INTERRUPT).and(open).and(enabled), () => {
+      const vector = f.call(mc.vapicTake);
+      f.call(mc.deliver, vector.or(EventFormat.VALID), 0, S.rip.get(f));
       f.return(1);
     });
     f.return(0);

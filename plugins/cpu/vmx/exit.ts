@@ -32,7 +32,7 @@ const Abort = { SAVING_MSRS: 1, PDPTE: 2, LOADING_MSRS: 4 } as const;
 const GONE = Event.SHADOW | Event.SHADOW_NEW | Event.SHADOW_SS | Event.SINGLE_STEP | Event.TRAP |
   Event.HALTED | Event.INJECT | Event.EXCEPTION | Event.ALONE | Event.RESUME | Event.RESUME_NEW |
   Event.SHUTDOWN | Event.WAIT_SIPI | Event.VMEXIT_TRAP | Event.VMX_WINDOW | Event.MTF |
-  Event.MTF_PENDING | Event.VMX_TIMER;
+  Event.MTF_PENDING | Event.VMX_TIMER | Event.VMX_INTERRUPT;
 
 /** DEBUGCTL.BTF: single-stepping is on branches. */
 const BTF = 0x2;
@@ -84,6 +84,8 @@ export function defineExit(mc: Microcode): void {
     S.primaryControls.set(f, 0);
     S.secondaryControls.set(f, 0);
     S.tertiaryControls.set(f, 0);
+    S.vapic.set(f, 0);
+    S.apicAccess.set(f, 0);
     S.events.clear(f, GONE);
     f.if(S.hostOutside.get(f), () => S.events.or(f, Event.EXIT));
     S.physicalMap.set(f, S.hostMap.get(f));

@@ -8,6 +8,9 @@
  */
 import type { Microcode } from "../microcode/microcode.ts";
 import type { Tag } from "../wasm/mod.ts";
+import { defineAccesses } from "./apic/accesses.ts";
+import { definePosted } from "./apic/posted.ts";
+import { defineVirtualInterrupts } from "./apic/virtual_interrupts.ts";
 import { defineEntry } from "./entry.ts";
 import { defineEpt } from "./ept.ts";
 import { defineEvents } from "./events.ts";
@@ -26,5 +29,8 @@ export function defineVmx(mc: Microcode, tag: Tag): void {
   defineIntercepts(mc);
   defineTimer(mc);
   defineEpt(mc);
+  defineVirtualInterrupts(mc);
+  defineAccesses(mc);
+  definePosted(mc);
   defineHostStub(mc, tag);
 }
