@@ -9,6 +9,7 @@ import { cpu } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
+import { iommu } from "../plugins/iommu/mod.ts";
 import { lapic } from "../plugins/lapic/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
 import {
@@ -41,6 +42,7 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["metal", metal],
   ["pic", pic],
   ["lapic", lapic],
+  ["iommu", iommu],
   ["serial", serial],
   ["debugexit", debugExit],
   ["perfctr", perfCounters],

@@ -408,6 +408,8 @@ Deno.test("runSync says what it would have to wait for", () => {
 Deno.test("with a real-time clock a halted guest waits for its timer", async () => {
   // So long that the first does not come before the guest halts, even on a machine that is busy.
   const { plugin: tick, fired } = ticker(200_000_000);
+  // The clock begins with the VM.
+  const start = performance.now();
   using m = scriptedVm({
     plugins: [controller(), realTimeClock(), tick],
     guest: function* (vcpu) {
@@ -416,7 +418,6 @@ Deno.test("with a real-time clock a halted guest waits for its timer", async () 
       yield hlt;
     },
   });
-  const start = performance.now();
   const blocked = m.vm.runSync();
   assertEquals(blocked.reason === "waiting" && blocked.sources, ["time"]);
   const result = await m.vm.run();

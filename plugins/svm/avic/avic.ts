@@ -28,6 +28,7 @@ import type { Svm } from "../mod.ts";
 import { type AvicBoard, AvicVcpu } from "./avic_vcpu.ts";
 import { AVIC_INHIBITS, AvicInhibit } from "./inhibits.ts";
 import type { PolicyRefs } from "./policy/refs.ts";
+import type { PostedInterrupts } from "./posted.ts";
 import {
   type AvicCapabilities,
   X2AVIC_EXTENDED_MAX_ID,
@@ -47,6 +48,8 @@ export interface AvicParts {
   readonly capabilities: AvicCapabilities;
   /** How many vCPU ids the VM can have. */
   readonly vcpuIds: number;
+  /** Who posts interrupts of devices, if there is an IOMMU. */
+  posted(): PostedInterrupts | undefined;
 }
 
 /** AVIC of one VM. */
@@ -107,6 +110,10 @@ export class Avic implements AvicBoard {
     return this.#hostIds[pcpu] ??= this.#parts.processors.get(pcpu).apicId;
   }
 
+  moved(one: AvicVcpu): void {
+    this.#parts.posted()?.moved(one);
+  }
+
   get #x2avicLimit(): number {
     const { policies, capabilities } = this.#parts;
     return Math.min(policies.x2avicLimit.current.maxId(capabilities), this.physical.maxId);
@@ -145,9 +152,11 @@ export class Avic implements AvicBoard {
     });
     this.#vcpus[vcpu.index] = one;
     if (one.listed && policies.vmcbInit.current.initializes(inhibited)) one.initializeVmcb();
-    if (existing) return;
-    vcpu.accelerated = accelerated;
-    if (accelerated) one.refresh(true);
+    if (!existing) {
+      vcpu.accelerated = accelerated;
+      if (accelerated) one.refresh(true);
+    }
+    this.#parts.posted()?.reroute();
   }
 
   #inhibitTooBig(): void {
@@ -206,6 +215,7 @@ export class Avic implements AvicBoard {
   lapicChanged(vcpu: Vcpu, change: LapicChange): void {
     const one = this.of(vcpu);
     if (one === undefined) return;
+    this.#parts.posted()?.reroute();
     switch (change) {
       case "mode":
       case "reset":

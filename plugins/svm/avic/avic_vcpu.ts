@@ -40,6 +40,8 @@ export interface AvicBoard {
   readonly passedWrites: readonly number[];
   /** Host physical APIC ID of host processor `pcpu`. */
   hostId(pcpu: number): number;
+  /** AVIC went on or off for a vCPU, or it was placed on a processor or left it. */
+  moved(one: AvicVcpu): void;
 }
 
 /** How often something was done, for tests and reports. */
@@ -69,6 +71,8 @@ export class AvicVcpu {
    */
   #low = 0;
   #high = 0;
+  /** Whether it left its processor to wait. */
+  #blocking = false;
   /** Whether x2APIC MSRs pass. */
   #passing = false;
   /** Its index in the logical table, −1 if it has none. */
@@ -89,6 +93,16 @@ export class AvicVcpu {
   /** Whether it is placed on a host processor, as far as AVIC knows. */
   get running(): boolean {
     return (this.#high & PhysicalEntry.IS_RUNNING_HIGH) !== 0;
+  }
+
+  /** Host physical APIC ID of the processor that it is placed on, or was last. */
+  get hostId(): number {
+    return this.#low & PhysicalEntry.HOST_ID;
+  }
+
+  /** Whether it left its processor to wait, and is to be woken by what comes for it. */
+  get blocking(): boolean {
+    return this.#blocking;
   }
 
   /**
@@ -131,6 +145,7 @@ export class AvicVcpu {
   refresh(active: boolean): void {
     if (active) this.#activate();
     else this.#deactivate();
+    this.#board.moved(this);
   }
 
   #activate(): void {
@@ -201,7 +216,9 @@ export class AvicVcpu {
     if (!this.#listed) return;
     this.#low = (this.#low & ~PhysicalEntry.HOST_ID) | this.#board.hostId(pcpu);
     this.#high |= PhysicalEntry.IS_RUNNING_HIGH;
+    this.#blocking = false;
     this.writeEntry();
+    this.#board.moved(this);
   }
 
   /**
@@ -211,7 +228,9 @@ export class AvicVcpu {
   put(blocking: boolean): void {
     if (!this.running) return;
     this.#high &= ~PhysicalEntry.IS_RUNNING_HIGH;
+    this.#blocking = blocking;
     this.writeEntry();
+    this.#board.moved(this);
     // An interrupt that came between HLT and here rang a doorbell that nobody heard: look again, now
     // that the next one will be told to software (KVM's check before it blocks).
     if (blocking && this.lapic.deliverable >= 0) this.vcpu.request(eventRequest);

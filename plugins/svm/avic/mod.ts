@@ -10,6 +10,9 @@
  * Acceleration is switched off and on again, between two entries of each vCPU, as reasons come and go
  * ({@linkcode AVIC_INHIBITS}); no interrupt is lost or doubled by that, for the page stays the same.
  *
+ * Where the host has an `iommu`, interrupts of assigned devices ({@linkcode assignedInterruptsSlot}) go to
+ * the guest without the hypervisor while AVIC is active for their target.
+ *
  * What KVM's patches changed is a slot each, whose default is what KVM does now:
  *
  * | slot | decides on |
@@ -40,15 +43,19 @@ import {
   type Plugin,
   type PluginContext,
   requestHook,
+  type StateDefinition,
   type Vcpu,
   vcpuCreatedHook,
   vcpuLoadHook,
   vcpuPutHook,
+  type Vm,
 } from "../../../core/mod.ts";
 import { processorsSlot } from "../../cpu/mod.ts";
+import { gaLogHook, iommuSlot, remappedInterruptHook } from "../../iommu/mod.ts";
 import { deliverInterruptHook, lapicChangedHook, lapicSlot } from "../../lapic/mod.ts";
 import { AvicReason, interruptWindowHook, privatePageHook, svmSlot } from "../mod.ts";
 import { Avic, readCapabilities } from "./avic.ts";
+import type { AvicVcpu } from "./avic_vcpu.ts";
 import { AvicExits } from "./exits.ts";
 import { AVIC_INHIBITS, AvicInhibit } from "./inhibits.ts";
 import { activationFlushSlot, vmcbInitSlot } from "./policy/activation.ts";
@@ -57,10 +64,16 @@ import { maxIndexSlot, x2avicLimitSlot } from "./policy/limits.ts";
 import type { PolicyRefs } from "./policy/refs.ts";
 import { cr8InterceptSlot, taskPrioritySyncSlot } from "./policy/task_priority.ts";
 import { vcpuIdSlot } from "./policy/vcpu_id.ts";
+import { type AssignedInterrupt, assignedInterruptsSlot, PostedInterrupts } from "./posted.ts";
 import { x2apicReadSlot, x2apicWriteSlot } from "./policy/x2apic_msrs.ts";
 
 export { IncompleteIpi } from "./exits.ts";
 export { AVIC_INHIBITS, AvicInhibit } from "./inhibits.ts";
+export {
+  type AssignedInterrupt,
+  type AssignedInterrupts,
+  assignedInterruptsSlot,
+} from "./posted.ts";
 export {
   type ActivationFlushPolicy,
   activationFlushSlot,
@@ -149,10 +162,20 @@ export function avic(options: AvicOptions = {}): Plugin {
     version: "0.1.0",
     description: "AMD AVIC and x2AVIC: interrupts delivered by the processor",
     requires: ["cpu", "svm", "lapic", processorsSlot, hostMemorySlot, svmSlot, lapicSlot],
-    provides: [acceleratorSlot],
+    optional: ["iommu", iommuSlot],
+    provides: [acceleratorSlot, assignedInterruptsSlot],
     setup: (ctx) => setUp(ctx, vcpuIds),
   };
 }
+
+/** What is assigned goes along when the plugin is swapped. */
+const ASSIGNED: StateDefinition<AssignedInterrupt[], Vm> = {
+  name: "assigned-interrupts",
+  version: 1,
+  init: () => [],
+  save: (state) => state.map((interrupt) => ({ ...interrupt })),
+  load: (saved) => saved as unknown as AssignedInterrupt[],
+};
 
 function setUp(ctx: PluginContext, vcpuIds: number): void {
   const { vm } = ctx;
@@ -163,6 +186,15 @@ function setUp(ctx: PluginContext, vcpuIds: number): void {
   let unit: Avic | undefined;
   let exits: AvicExits | undefined;
   let looked = false;
+  const remapper = ctx.useOptional(iommuSlot).current;
+  const assigned = ctx.vmState(ASSIGNED);
+  const of = (vcpu: Vcpu): AvicVcpu | undefined => unit?.of(vcpu);
+  let first: number | undefined;
+  // Asking a processor loads it, which must not happen while another one emulates an instruction.
+  const hostId = (): number => first ??= processors.get(0).apicId;
+  const posted = remapper === undefined
+    ? undefined
+    : new PostedInterrupts(vm, memory, remapper, bus, of, hostId, assigned.current);
 
   const activation = (): void => unit?.activationPolicyChanged();
   const policies: PolicyRefs = {
@@ -182,17 +214,22 @@ function setUp(ctx: PluginContext, vcpuIds: number): void {
   const create = (vcpu: Vcpu, existing: boolean): void => {
     if (!looked) {
       looked = true;
+      hostId();
       const capabilities = readCapabilities(vm, vcpu);
       if (capabilities.avic) {
-        unit = new Avic({ ctx, memory, processors, svm, bus, policies, capabilities, vcpuIds });
-        exits = new AvicExits(bus, capabilities.extendedLvt, (one) => unit?.of(one));
+        const parts = { ctx, memory, processors, svm, bus, policies, capabilities, vcpuIds };
+        unit = new Avic({ ...parts, posted: () => posted });
+        exits = new AvicExits(bus, capabilities.extendedLvt, of);
       } else {
         ctx.inhibit(AvicInhibit.DISABLED);
       }
     }
     unit?.create(vcpu, existing);
   };
-  ctx.onLeave((reason) => unit?.free(reason));
+  ctx.onLeave((reason) => {
+    posted?.free();
+    unit?.free(reason);
+  });
   for (const vcpu of vm.vcpus) create(vcpu, true);
 
   const accelerator: InterruptAccelerator = {
@@ -201,6 +238,9 @@ function setUp(ctx: PluginContext, vcpuIds: number): void {
     refresh: (vcpu, active) => unit?.refresh(vcpu, active),
   };
   ctx.provide(acceleratorSlot, accelerator);
+  ctx.provide(assignedInterruptsSlot, posted);
+  ctx.on(remappedInterruptHook, (deviceId, index) => posted?.remapped(deviceId, index));
+  ctx.on(gaLogHook, () => posted?.readLog());
   ctx.on(requestHook, accelerationRequest.id, (vcpu) => unit?.refreshed(vcpu));
   ctx.on(vcpuCreatedHook, (vcpu) => create(vcpu, false));
   ctx.on(vcpuLoadHook, (vcpu, pcpu) => unit?.load(vcpu, pcpu));
