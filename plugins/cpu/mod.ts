@@ -15,8 +15,8 @@
  * the same way; `engine/` makes an interpreter of it and keeps decoded blocks.
  *
  * Limits: no x87, MMX or SSE yet (meeting such an instruction stops the machine with an error that
- * names it), no hardware task switches, no caches, no 5-level paging. At most 64
- * GiB of physical address space and 3.9 GiB in use. Processors take turns on one thread.
+ * names it), no caches, no 5-level paging. At most 64 GiB of physical address space and 3.9 GiB in use.
+ * Processors take turns on one thread.
  *
  * @module
  */

@@ -17,6 +17,7 @@ import {
 } from "../../core/mod.ts";
 import {
   Control,
+  EventFormat,
   IntControl,
   InterceptWord,
   Misc1,
@@ -40,6 +41,8 @@ const SAVE_AREA = 0x400;
 const ASID = 1;
 /** DR6.B0 to B3: the breakpoints that were met. */
 const DR6_BREAKPOINTS = 0xf;
+/** Exceptions that end an instruction; those that INT3 and INTO are for are delivered. */
+const ALL_BUT_TRAPS: number = ~((1 << Vector.BP) | (1 << Vector.OF));
 /** TLB_CONTROL: flush everything. */
 const FLUSH_ALL = 1;
 
@@ -76,7 +79,7 @@ export class Emulator implements Outside {
     return this.#guest!.vcpu;
   }
 
-  /** Carries out the instruction at the guest's RIP. */
+  /** Carries out the instruction at the guest's RIP, or delivers the event that went to a task gate. */
   step(guest: GuestCpu): ExitAction {
     const { vmcb } = guest;
     const scratch = this.#vmcb;
@@ -85,7 +88,7 @@ export class Emulator implements Outside {
     scratch.bytes.set(vmcb.bytes);
     scratch.set32(InterceptWord.CR, 0);
     scratch.set32(InterceptWord.DR, 0);
-    scratch.set32(InterceptWord.EXCEPTIONS, 0xffff_ffff);
+    scratch.set32(InterceptWord.EXCEPTIONS, ALL_BUT_TRAPS);
     scratch.set32(InterceptWord.MISC1, Misc1.SHUTDOWN | Misc1.INTR);
     scratch.set32(InterceptWord.MISC2, Misc2.VMRUN);
     scratch.set32(InterceptWord.MISC3, 0);
@@ -97,7 +100,7 @@ export class Emulator implements Outside {
       scratch.get32(Control.INT_CONTROL) &
         ~(IntControl.V_IRQ | IntControl.AVIC | IntControl.X2AVIC),
     );
-    scratch.set32(Control.EVENTINJ, 0);
+    injectTaskEvent(scratch);
     this.#guest = guest;
     spare.setTsc(this.#vm.clock.current.now());
     spare.setTscAux(guest.tscAux);
@@ -215,6 +218,20 @@ export class Emulator implements Outside {
   acknowledge(): number {
     return -1;
   }
+}
+
+/**
+ * Asks for the event whose delivery a task switch was part of, if any. INT n, INT3 and INTO are
+ * executed instead: RIP points at them.
+ */
+function injectTaskEvent(vmcb: Vmcb): void {
+  const info = vmcb.get32(Control.EXITINTINFO);
+  const vector = info & 0xff;
+  const executed = (info & EventFormat.TYPE) === EventFormat.SOFTWARE ||
+    vector === Vector.BP || vector === Vector.OF;
+  const inject = vmcb.get32(Control.EXITCODE) === SvmExit.TASK_SWITCH && !executed;
+  vmcb.set32(Control.EVENTINJ, inject ? info : 0);
+  vmcb.set32(Control.EVENTINJ + 4, inject ? vmcb.get32(Control.EXITINTINFO + 4) : 0);
 }
 
 /** Exceptions that push an error code. */

@@ -271,7 +271,8 @@ export class SvmVendor implements Vendor, Svm {
       this.#storeTaskPriority(guest, this.#vm.interruptController.current.taskPriority?.(vcpu));
     }
     translateExit(exit, vmcb, vcpu.regs);
-    returnInterrupted(guest);
+    // A task gate's event is delivered with the task switch, by whoever carries that out.
+    if (exit.reason !== ExitReason.TASK_SWITCH) returnInterrupted(guest);
     // An event that could not even be begun, because entry was refused, is not lost either.
     vmcb.set32(Control.EVENTINJ, 0);
     switch (exit.reason) {

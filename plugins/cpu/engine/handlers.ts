@@ -27,6 +27,7 @@ import { defineOutside } from "../microcode/outside.ts";
 import { defineRaise } from "../microcode/raise.ts";
 import { defineSegments } from "../microcode/segments.ts";
 import { defineSystemCall } from "../microcode/system_call.ts";
+import { defineTaskSwitch } from "../microcode/task_switch.ts";
 import { defineFlags } from "../semantics/flags.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
 import { S } from "../state/cpu_state.ts";
@@ -114,6 +115,7 @@ export function buildMicrocode(
   defineSegments(mc);
   defineInterrupt(mc);
   defineFar(mc);
+  defineTaskSwitch(mc);
   defineControl(mc);
   defineMsr(mc);
   definePort(mc);

@@ -5,7 +5,6 @@
  */
 import { MemoryError, UnimplementedError } from "../../../core/mod.ts";
 import { ChunkEntry, PAGE_BACKED } from "../memory/physical.ts";
-import { Missing } from "../microcode/microcode.ts";
 import { Event, S } from "../state/cpu_state.ts";
 import {
   CHUNK_MAP_BYTES,
@@ -43,9 +42,6 @@ const PAGE = 0x1000;
 const WASM_PAGE = 0x1_0000;
 /** Bytes of the page words of one chunk. */
 const PAGE_MAP_BYTES = (CHUNK / PAGE) * 4;
-const MISSING: Readonly<Record<number, string>> = {
-  [Missing.TASK_SWITCH]: "hardware task switches",
-};
 
 /** Sizes of a machine. */
 export interface MachineOptions {
@@ -147,21 +143,15 @@ export class Machine {
       decode: (code: number, alone: number) => this.blocks.build(code >>> 0, alone !== 0),
       codeWritten: (address: number, bytes: number) => this.blocks.written(address >>> 0, bytes),
       isolate: (uop: number) => this.blocks.isolate(uop >>> 0),
-      unimplemented: (what: number) => this.#unimplemented(what >>> 0),
+      unimplemented: (uop: number) => this.#unimplemented(uop >>> 0),
       acknowledge: () => outside().acknowledge(),
       setTaskPriority: (priority: number) => outside().setTaskPriority?.(priority),
     };
   }
 
-  #unimplemented(what: number): never {
-    const feature = MISSING[what];
-    if (feature !== undefined) {
-      throw new UnimplementedError(
-        `the processor does not implement ${feature} (${this.#where()})`,
-      );
-    }
-    const bytes = Array.from(this.#recordBytes(what), (byte) => byte.toString(16).padStart(2, "0"));
-    const name = this.blocks.unimplementedName(what);
+  #unimplemented(uop: number): never {
+    const bytes = Array.from(this.#recordBytes(uop), (byte) => byte.toString(16).padStart(2, "0"));
+    const name = this.blocks.unimplementedName(uop);
     // Everything has been stored; giving the instruction up makes RIP point at it.
     this.exports.settle!();
     throw new UnimplementedError(

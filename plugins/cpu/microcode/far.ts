@@ -18,14 +18,16 @@ import { unblockNmis } from "../svm/virtual.ts";
 import { Pin } from "../vmx/controls.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { copySegment, innerStack, nextStackMask } from "./interrupt.ts";
-import { type Microcode, Missing } from "./microcode.ts";
-import { Vector } from "./raise.ts";
+import type { Microcode } from "./microcode.ts";
+import { nextRipOf, Vector } from "./raise.ts";
 import { Efer, Rflags } from "./registers.ts";
 import { Descriptor, dplOf, errorOf, SystemType, typeOf } from "./segments.ts";
+import { TaskSwitch } from "./task_switch.ts";
 
 const RSP = registerAddress(4);
 const CS = segmentAddress(Seg.CS);
 const SS = segmentAddress(Seg.SS);
+const TR = segmentAddress(Seg.TR);
 
 /** Mask of the current stack pointer. */
 function stackMask(f: FunctionBuilder): I64 {
@@ -163,15 +165,26 @@ function callGate(
   };
 }
 
-/** Raises what a system descriptor that is no call gate deserves. */
-function notAGate(mc: Microcode, f: FunctionBuilder, selector: I32, type: I32): void {
-  const isTask = type.eq(SystemType.TASK_GATE)
-    .or(type.eq(SystemType.TSS16_AVAILABLE))
-    .or(type.eq(SystemType.TSS32_AVAILABLE));
-  f.if(isTask.and(S.efer.has(f, Efer.LMA).eqz()), () => {
-    f.call(mc.unimplemented, Missing.TASK_SWITCH);
-  });
-  f.call(mc.raiseError, Vector.GP, errorOf(selector));
+/** A system descriptor that is no call gate: a task switch, or #GP. */
+function notACallGate(
+  mc: Microcode,
+  f: FunctionBuilder,
+  selector: I32,
+  descriptor: I64,
+  how: number,
+): void {
+  const bad = (vector: number): void => f.call(mc.raiseError, vector, errorOf(selector));
+  const type = typeOf(descriptor);
+  const isGate = type.eq(SystemType.TASK_GATE);
+  // Whether the segment is busy is for the switch to find.
+  const isTask = type.and(~(8 | 2)).eq(SystemType.TSS16_AVAILABLE);
+  f.if(isGate.or(isTask).eqz().or(S.efer.has(f, Efer.LMA)), () => bad(Vector.GP));
+  const dpl = dplOf(descriptor);
+  f.if(dpl.ltU(S.cpl.get(f)).or(dpl.ltU(selector.and(3))), () => bad(Vector.GP));
+  f.if(isGate.and(descriptor.has(Descriptor.P).eqz()), () => bad(Vector.NP));
+  const target = isGate.select(descriptor.shrU(16).wrap().and(0xffff), selector);
+  f.call(mc.switchTask, target, how, nextRipOf(f), f.call(mc.readFlags), 0, 0);
+  f.return();
 }
 
 const isCallGate = (type: I32): I32 =>
@@ -227,7 +240,9 @@ export function defineFar(mc: Microcode): void {
       commit(mc, f, selector, descriptor, S.cpl.get(f), offset);
     }, () => {
       const type = typeOf(descriptor);
-      f.if(isCallGate(type).eqz(), () => notAGate(mc, f, selector, type));
+      f.if(isCallGate(type).eqz(), () => {
+        notACallGate(mc, f, selector, descriptor, TaskSwitch.JUMP);
+      });
       const gate = callGate(mc, f, selector, descriptor, true);
       checkTarget(mc, f, gate.descriptor, gate.offset);
       f.call(mc.markAccessed, gate.selector, gate.descriptor);
@@ -262,7 +277,9 @@ export function defineFar(mc: Microcode): void {
       f.return();
     });
     const type = typeOf(descriptor);
-    f.if(isCallGate(type).eqz(), () => notAGate(mc, f, selector, type));
+    f.if(isCallGate(type).eqz(), () => {
+      notACallGate(mc, f, selector, descriptor, TaskSwitch.CALL);
+    });
     const gate = callGate(mc, f, selector, descriptor, false);
     checkTarget(mc, f, gate.descriptor, gate.offset);
     f.call(mc.markAccessed, gate.selector, gate.descriptor);
@@ -417,6 +434,15 @@ export function defineFar(mc: Microcode): void {
     const bytes = bits.shrU(3);
     const old = f.call(mc.readFlags);
     const virtual = old.has(Rflags.VM);
+    const long = S.efer.has(f, Efer.LMA);
+    f.if(old.has(Rflags.NT).and(S.mode.has(f, Mode.REAL).eqz()), () => {
+      f.if(long, () => f.call(mc.raiseError, Vector.GP, 0));
+      // The way back is in the TSS.
+      const link = f.call(mc.systemLoad, f.load64(0, TR + SegmentField.BASE), 16).wrap();
+      f.call(mc.switchTask, link, TaskSwitch.RETURN, nextRipOf(f), old, 0, 0);
+      unblockNmis(f);
+      f.return();
+    });
     const mask = stackMask(f);
     const rsp = f.load64(0, RSP);
     const narrow = bits.eq(16);
@@ -443,11 +469,6 @@ export function defineFar(mc: Microcode): void {
       f.call(mc.loadRealSegment, Seg.CS, selector);
       endNmi(f);
       f.return();
-    });
-    const long = S.efer.has(f, Efer.LMA);
-    f.if(old.has(Rflags.NT), () => {
-      f.if(long, () => f.call(mc.raiseError, Vector.GP, 0));
-      f.call(mc.unimplemented, Missing.TASK_SWITCH);
     });
     const cpl = S.cpl.get(f);
     const toVirtual = image.has(Rflags.VM).and(cpl.eqz()).and(long.eqz()).and(narrow.eqz());

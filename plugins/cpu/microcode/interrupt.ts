@@ -32,10 +32,11 @@ import {
   I64T,
   type Variable,
 } from "../wasm/mod.ts";
-import { type Microcode, Missing } from "./microcode.ts";
+import type { Microcode } from "./microcode.ts";
 import { EventFormat, ripOf, Vector } from "./raise.ts";
 import { Efer, Rflags } from "./registers.ts";
 import { Descriptor, dplOf, errorOf, SystemType, typeOf } from "./segments.ts";
+import { TaskSwitch } from "./task_switch.ts";
 
 /**
  * Internal bit of an event: it comes from INT n, INT3 or INTO, so the gate's DPL is checked. It stands
@@ -346,8 +347,13 @@ function deliverLegacy(mc: Microcode, f: FunctionBuilder, delivery: Delivery): v
   f.if(system.and(isGate.or(isTask)).eqz(), () => bad(Vector.GP, gateError));
   f.if(checked.and(dplOf(gate).ltU(cpl)), () => bad(Vector.GP, gateError));
   f.if(gate.has(Descriptor.P).eqz(), () => bad(Vector.NP, gateError));
-  f.if(isTask, () => f.call(mc.unimplemented, Missing.TASK_SWITCH));
   const selector = gate.shrU(16).and(0xffff).wrap();
+  f.if(isTask, () => {
+    const pushes = event.and(EventFormat.ERROR).ne(0);
+    const how = pushes.select(i32(TaskSwitch.EVENT | TaskSwitch.ERROR), i32(TaskSwitch.EVENT));
+    f.call(mc.switchTask, selector, how, returnRip, flags, error, ext);
+    f.return();
+  });
   const { descriptor, conforming, dpl } = gateTarget(mc, f, selector, ext);
   const wide = type.and(8).ne(0);
   const bits = wide.select(i32(32), i32(16));

@@ -38,12 +38,6 @@ export const Service = {
   AGAIN: 2,
 } as const;
 
-/** Parts of the processor that are not implemented, by the number `unimplemented` is called with. */
-export const Missing = {
-  /** Hardware task switch (APM vol. 2, 12.3). */
-  TASK_SWITCH: 1,
-} as const;
-
 /** What the program outside supplies (engine/imports.ts). */
 export interface Outside {
   /** `(index)`: gives chunk `index` of physical memory its backing; its address, or 0. */
@@ -68,7 +62,7 @@ export interface Outside {
   readonly codeWritten: Fn<[I, I]>;
   /** `(uop)`: the instruction has to be the last of its block from now on. */
   readonly isolate: Fn<[I]>;
-  /** `(what)`: a micro-op, or a small number from `Missing`, is not implemented; does not return. */
+  /** `(uop)`: the instruction of a micro-op is not implemented; does not return. */
   readonly unimplemented: Fn<[I]>;
   /** `()`: INTA cycle: the vector. */
   readonly acknowledge: Fn<[], I>;
@@ -341,6 +335,11 @@ export interface Routines {
   readonly returnFar: Fn<[I, I]>;
   /** `(bits)`: IRET. */
   readonly returnInterrupt: Fn<[I]>;
+  /**
+   * `(selector, how, rip, flags, error, ext)`: switches to the task of TSS `selector`, saving `rip` and
+   * `flags` in the old one; `how` is of `TaskSwitch`.
+   */
+  readonly switchTask: Fn<[I, I, L, L, I, I]>;
 
   // Blocks (engine/run.ts).
 
@@ -564,6 +563,7 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   callFar: [[I32T, I64T, I32T, I64T], undefined],
   returnFar: [[I32T, I32T], undefined],
   returnInterrupt: [[I32T], undefined],
+  switchTask: [[I32T, I32T, I64T, I64T, I32T, I32T], undefined],
   findBlock: [[I32T], I32T],
   findJump: [[I64T], I32T],
   tryFetch: [[I32T, I32T], I32T],

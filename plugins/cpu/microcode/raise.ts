@@ -60,6 +60,12 @@ export function ripOf(f: FunctionBuilder, uop: I32): I64 {
   return f.load64(blockOf(f, uop), BlockHeader.RIP).add(f.load16(uop, MicroOp.OFFSET).extendU());
 }
 
+/** RIP behind the instruction at hand. */
+export function nextRipOf(f: FunctionBuilder): I64 {
+  const uop = S.uop.get(f);
+  return ripOf(f, uop).add(f.load8(uop, MicroOp.LENGTH).extendU());
+}
+
 /** Gives the raising functions their bodies. */
 export function defineRaise(mc: Microcode, tag: Tag): void {
   const { module } = mc;
