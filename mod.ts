@@ -32,6 +32,7 @@
 
 export * from "./core/mod.ts";
 export { cpu, type CpuOptions, processorsSlot } from "./plugins/cpu/mod.ts";
+export { vmx } from "./plugins/vmx/mod.ts";
 export { metal } from "./plugins/metal/mod.ts";
 export { svm } from "./plugins/svm/mod.ts";
 export { avic, type AvicOptions } from "./plugins/svm/avic/mod.ts";

@@ -5,7 +5,7 @@
  */
 
 import { type Image, type Plugin, roundRobin, type RoundRobinOptions } from "../core/mod.ts";
-import { cpu } from "../plugins/cpu/mod.ts";
+import { cpu, type CpuModel } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
@@ -28,17 +28,31 @@ import { avic } from "../plugins/svm/avic/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
 import { type GuestSymbol, symbols } from "../plugins/symbols/mod.ts";
 import { testDevice } from "../plugins/testdev/mod.ts";
+import { vmx } from "../plugins/vmx/mod.ts";
 import { CliError, usageError } from "./errors.ts";
 import { Status } from "./statuses.ts";
 
+/** A vendor, with the model of processor that it needs if not the one there is anyway. */
+export interface VendorChoice {
+  /** Makes the vendor. */
+  readonly make: () => Plugin;
+  /** The model of the host's processors. */
+  readonly model?: CpuModel;
+}
+
 /** The vendors, by the names that `--vendor` takes. */
-export const VENDORS: { readonly [name: string]: () => Plugin } = { svm, metal };
+export const VENDORS: { readonly [name: string]: VendorChoice } = {
+  svm: { make: svm },
+  vmx: { make: vmx, model: "sapphire-rapids" },
+  metal: { make: metal },
+};
 
 /** All plugins, each with the module that exports it, for `trapline plugins`. */
 export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[] = [
   ["cpu", cpu],
   ["svm", svm],
   ["svm/avic", avic],
+  ["vmx", vmx],
   ["metal", metal],
   ["pic", pic],
   ["lapic", lapic],
@@ -83,8 +97,8 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     throw usageError(`--vendor ${options.vendor}: there is no such vendor; there are ${names}`);
   }
   return [
-    cpu(),
-    vendor(),
+    cpu(vendor.model === undefined ? {} : { model: vendor.model }),
+    vendor.make(),
     roundRobin(options.scheduler),
     pic({ wiring: "apic" }),
     lapic(),

@@ -10,7 +10,7 @@ async function cli(args: readonly string[], options: FakeOptions = {}) {
 }
 
 Deno.test("a run: console on stdout, profile on stderr, the guest's code as status", async () => {
-  for (const vendor of ["svm", "metal"]) {
+  for (const vendor of ["svm", "vmx", "metal"]) {
     const { status, out, err } = await cli([
       "run",
       guest("exits"),
@@ -290,7 +290,7 @@ const WRONG: [what: string, args: string[], status: number, message: string][] =
   ["unknown option", ["run", "a", "--verndor=svm"], 64, "--vendor was meant?"],
   ["no such switch", ["run", "TOUR", "--avic=maybe"], 64, "it is on or off"],
   ["AVIC on metal", ["run", "TOUR", "--vendor=metal", "--avic=on"], 64, "for --vendor svm"],
-  ["no such vendor", ["run", "TOUR", "--vendor=toString"], 64, "there are svm, metal"],
+  ["no such vendor", ["run", "TOUR", "--vendor=toString"], 64, "there are svm, vmx, metal"],
   ["size", ["run", "TOUR", "--memory=big"], 64, "--memory big: not a size"],
   ["too much memory", ["run", "TOUR", "--memory=64T"], 64, "--memory 67108864M"],
   ["too little memory", ["run", "TOUR", "--memory=64K"], 66, "segment 0"],

@@ -14,7 +14,7 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
   {
     name: "vendor",
     value: "NAME",
-    help: "svm, a hypervisor for AMD processors (default), or metal, none",
+    help: "svm (default) or vmx, hypervisors for AMD and Intel, or metal, none",
   },
   {
     name: "avic",

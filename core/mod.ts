@@ -69,6 +69,7 @@ export { handleExit } from "./run.ts";
 export { Pace } from "./runner.ts";
 export type { Saved } from "./saved.ts";
 export * from "./scheduler.ts";
+export * from "./second_level.ts";
 export * from "./slot.ts";
 export type { StateDefinition, VcpuState, VmState } from "./state.ts";
 export * from "./system_state.ts";

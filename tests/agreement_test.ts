@@ -5,7 +5,7 @@
 
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { createVm, observeExitHook, type Plugin, type RunResult, type Vm } from "../core/mod.ts";
-import { cpu } from "../plugins/cpu/mod.ts";
+import { cpu, type CpuModel } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
 import { loadImage } from "../plugins/multiboot/mod.ts";
@@ -13,12 +13,30 @@ import { pic } from "../plugins/pic/mod.ts";
 import { profile } from "../plugins/profile/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
+import { vmx } from "../plugins/vmx/mod.ts";
 
 const MIB = 2 ** 20;
 const MEMORY = 16 * MIB;
-const VENDORS: readonly (readonly [name: string, make: () => Plugin])[] = [
-  ["metal", metal],
-  ["svm", svm],
+/** A vendor and the kind of processor it runs on. */
+interface Host {
+  readonly vendor: () => Plugin;
+  readonly model?: CpuModel;
+}
+
+const AMD: Host = { vendor: metal };
+const INTEL: Host = { vendor: metal, model: "sapphire-rapids" };
+const SVM: Host = { vendor: svm };
+const VMX: Host = { vendor: vmx, model: "sapphire-rapids" };
+
+const HOSTS: readonly (readonly [name: string, host: Host])[] = [
+  ["metal", AMD],
+  ["svm", SVM],
+  ["vmx", VMX],
+];
+/** Hypervisors, each with the bare processor that it should be like. */
+const PAIRS: readonly (readonly [name: string, hypervisor: Host, bare: Host])[] = [
+  ["svm", SVM, AMD],
+  ["vmx", VMX, INTEL],
 ];
 
 interface Ended {
@@ -34,7 +52,7 @@ interface GuestOptions {
 }
 
 async function runGuest(
-  vendor: () => Plugin,
+  { vendor, model = "zen4" }: Host,
   name: string,
   options: GuestOptions = {},
 ): Promise<Ended> {
@@ -47,7 +65,7 @@ async function runGuest(
   const output = (bytes: Uint8Array) => void (printed += decoder.decode(bytes, { stream: true }));
   const vm = await createVm({
     memory: MEMORY,
-    plugins: [cpu(), vendor(), pic(), debugExit(), serial({ output }), ...plugins],
+    plugins: [cpu({ model }), vendor(), pic(), debugExit(), serial({ output }), ...plugins],
     images: [loadImage(bytes, { name: `${name}.elf`, commandLine })],
   });
   return { vm, result: await vm.run({ instructions: limit }), printed };
@@ -124,10 +142,11 @@ Deno.test("no guest is forgotten", async () => {
 
 const limitOf = (name: string): number => name === "spin" ? 10_000_000 : 2e8;
 
-for (const [name, commandLine, end] of GUESTS) {
-  Deno.test(`metal and svm agree on what the guest "${name}" leaves behind`, async () => {
+const CASES = PAIRS.flatMap((pair) => GUESTS.map((guest) => [...pair, ...guest] as const));
+for (const [hypervisor, over, bare, name, commandLine, end] of CASES) {
+  Deno.test(`metal and ${hypervisor} agree on what the guest "${name}" leaves behind`, async () => {
     const [a, b] = await Promise.all(
-      VENDORS.map(([, vendor]) => runGuest(vendor, name, { commandLine, limit: limitOf(name) })),
+      [bare, over].map((host) => runGuest(host, name, { commandLine, limit: limitOf(name) })),
     ) as [Ended, Ended];
     using _a = a.vm;
     using _b = b.vm;
@@ -163,12 +182,12 @@ function exitDigest(digest: Digest): Plugin {
   };
 }
 
-for (const [vendorName, vendor] of VENDORS) {
+for (const [vendorName, host] of HOSTS) {
   Deno.test(`${vendorName}: two runs are identical to the last exit`, async () => {
     const once = async (name: string, others: readonly Plugin[] = []) => {
       const digest = new Digest();
       const plugins = [exitDigest(digest), ...others];
-      const ended = await runGuest(vendor, name, { plugins, limit: limitOf(name) });
+      const ended = await runGuest(host, name, { plugins, limit: limitOf(name) });
       using vm = ended.vm;
       const memory = await crypto.subtle.digest("SHA-256", memoryOf(ended));
       return {
@@ -195,9 +214,9 @@ for (const [vendorName, vendor] of VENDORS) {
   Deno.test(`${vendorName}: how a run is sliced cannot be noticed`, async () => {
     const whole = new Digest();
     const pieces = new Digest();
-    const all = await runGuest(vendor, "exits", { plugins: [exitDigest(whole)] });
+    const all = await runGuest(host, "exits", { plugins: [exitDigest(whole)] });
     using _all = all.vm;
-    const part = await runGuest(vendor, "exits", { plugins: [exitDigest(pieces)], limit: 1 });
+    const part = await runGuest(host, "exits", { plugins: [exitDigest(pieces)], limit: 1 });
     using vm = part.vm;
     let result = part.result;
     for (let step = 1; result.reason === "limit"; step = step * 7 % 997) {
@@ -212,7 +231,7 @@ for (const [vendorName, vendor] of VENDORS) {
 Deno.test("the digest tells different runs apart", async () => {
   const digestOf = async (commandLine: string) => {
     const digest = new Digest();
-    const { vm } = await runGuest(svm, "exits", { commandLine, plugins: [exitDigest(digest)] });
+    const { vm } = await runGuest(SVM, "exits", { commandLine, plugins: [exitDigest(digest)] });
     vm.close();
     return digest.value;
   };

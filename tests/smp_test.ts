@@ -23,8 +23,9 @@ import { loadImage } from "../plugins/multiboot/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
+import { vmx } from "../plugins/vmx/mod.ts";
 
-const VENDORS: Readonly<Record<string, () => Plugin>> = { metal, svm };
+const VENDORS: Readonly<Record<string, () => Plugin>> = { metal, svm, vmx };
 
 /** Turns so short that vCPUs meet in many ways. */
 const SHORT: RoundRobinOptions = { quantum: 1000, timeslice: 20_000 };
@@ -53,7 +54,13 @@ async function run(
   let text = "";
   const decoder = new TextDecoder();
   const output = (bytes: Uint8Array) => void (text += decoder.decode(bytes, { stream: true }));
-  const board = [cpu(), vendor(), pic({ wiring: "apic" }), lapic(), debugExit()];
+  const board = [
+    cpu(vendor === vmx ? { model: "sapphire-rapids" } : {}),
+    vendor(),
+    pic({ wiring: "apic" }),
+    lapic(),
+    debugExit(),
+  ];
   using vm = await createVm({
     memory: 16 * 2 ** 20,
     cpus,
@@ -97,7 +104,7 @@ for (const [guest, args] of GUESTS) {
   });
 
   for (const mode of ["xAPIC", "x2APIC"]) {
-    Deno.test(`"${guest}" in ${mode} mode: metal and svm print the same, on fewer processors, too`, async () => {
+    Deno.test(`"${guest}" in ${mode} mode: metal, svm and vmx print the same, on fewer processors, too`, async () => {
       const line = `${args}${mode === "x2APIC" ? " x2apic" : ""}`;
       const bare = await run(metal, guest, line, { cpus: 4 });
       assertGood(bare);

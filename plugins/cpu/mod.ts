@@ -69,6 +69,7 @@ export { SHADOW_VMCS, Vmcs, VMCS_BYTES, VMCS_REVISION } from "./vmx/fields.ts";
 export { ENTRY_FAILURE, EntryFailure, VmxError, VmxExit } from "./vmx/exit_reasons.ts";
 export { SvmFeature, SvmFeature2 } from "./svm/features.ts";
 export { StateView } from "./state/view.ts";
+export { readProcessorState, writeProcessorState } from "./system_state.ts";
 export type { SegmentState } from "./state/view.ts";
 export type { Field32, Field64 } from "./state/field.ts";
 export { EventFormat, Vector } from "./microcode/raise.ts";

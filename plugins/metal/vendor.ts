@@ -27,12 +27,13 @@ import {
   type Outside,
   type Processor,
   type Processors,
+  readProcessorState,
   S,
   Stop,
   Vector,
   walkPages,
+  writeProcessorState,
 } from "../cpu/mod.ts";
-import { readSystemState, writeSystemState } from "./system_state.ts";
 
 /** The physical address space the processors are attached to: the guest's. */
 export const GUEST_SPACE = 1;
@@ -481,7 +482,7 @@ export class MetalVendor implements Vendor {
 
   /** See `Vendor.getSystemState`. */
   getSystemState(vcpu: Vcpu): SystemState {
-    const state = readSystemState(this.#load(vcpu));
+    const state = readProcessorState(this.#load(vcpu));
     const priority = this.#vm.interruptController.current.taskPriority?.(vcpu);
     state.cr8 = priority ?? state.cr8;
     return state;
@@ -489,7 +490,7 @@ export class MetalVendor implements Vendor {
 
   /** See `Vendor.setSystemState`. */
   setSystemState(vcpu: Vcpu, state: SystemState): void {
-    writeSystemState(this.#load(vcpu), state, vcpu.regs.rflags);
+    writeProcessorState(this.#load(vcpu), state, vcpu.regs.rflags);
     this.#vm.interruptController.current.setTaskPriority?.(vcpu, state.cr8);
   }
 

@@ -4,7 +4,10 @@
  * @module
  */
 import type { Segment, SystemState } from "../../core/mod.ts";
-import { type Field64, type Processor, S, Seg, type SegmentState } from "../cpu/mod.ts";
+import type { Processor } from "./engine/processor.ts";
+import { S, Seg } from "./state/cpu_state.ts";
+import type { Field64 } from "./state/field.ts";
+import type { SegmentState } from "./state/view.ts";
 
 /** Segment registers by the names of {@linkcode SystemState}. */
 const SEGMENTS = {
@@ -50,8 +53,8 @@ function segmentOf({ selector, base, limit, attributes }: SegmentState): Segment
   return { selector, base, limit, attributes };
 }
 
-/** Reads the system registers of `processor`. */
-export function readSystemState(processor: Processor): SystemState {
+/** The system registers of `processor`, in a new object. */
+export function readProcessorState(processor: Processor): SystemState {
   const { state } = processor;
   const segments = Object.fromEntries(
     SEGMENT_NAMES.map((name) => [name, segmentOf(state.segment(SEGMENTS[name]))]),
@@ -75,14 +78,17 @@ export function readSystemState(processor: Processor): SystemState {
 }
 
 /** CPL that a system state has: SS.DPL in protected mode, 0 in real and 3 in virtual-8086 mode. */
-export function privilegeOf(system: SystemState, rflags: bigint): number {
+function privilegeOf(system: SystemState, rflags: bigint): number {
   if ((system.cr0 & 1n) === 0n) return 0;
   if ((rflags & 0x2_0000n) !== 0n) return 3;
   return (system.ss.attributes >> 5) & 3;
 }
 
-/** Writes the system registers of `processor`. */
-export function writeSystemState(
+/**
+ * Writes the system registers of `processor`, and what follows from them; its translations are dropped.
+ * `rflags` are those of the guest: virtual-8086 mode has a CPL of its own.
+ */
+export function writeProcessorState(
   processor: Processor,
   system: SystemState,
   rflags: bigint,

@@ -1,0 +1,184 @@
+/**
+ * From VM exits to the core's exits (SDM vol. 3, 28.2 and appendix C).
+ *
+ * @module
+ */
+import { ExitReason, Gpr, type Registers, type VmExit } from "../../core/mod.ts";
+import { Vmcs, VmxExit } from "../cpu/mod.ts";
+import { VmxReason } from "./exit_reasons.ts";
+import type { LoadedVmcs } from "./loaded_vmcs.ts";
+
+/** Fills in what goes with one exit reason; `info1` holds the exit qualification already. */
+type Translator = (exit: VmExit, vmcs: LoadedVmcs, registers: Registers) => void;
+
+const plain = (reason: number): Translator => (exit) => {
+  exit.reason = reason;
+};
+
+/** Interruption information: types in 10:8, and whether there is an error code. */
+const TYPE = 0x700;
+const TYPE_NMI = 0x200;
+const HAS_ERROR = 0x800;
+const PAGE_FAULT = 14;
+
+const exceptionOrNmi: Translator = (exit, vmcs) => {
+  const info = vmcs.get32(Vmcs.EXIT_INTERRUPTION_INFO);
+  exit.info2Lo = info;
+  if ((info & TYPE) === TYPE_NMI) {
+    exit.reason = ExitReason.NMI;
+    return;
+  }
+  exit.reason = ExitReason.EXCEPTION;
+  exit.vector = info & 0xff;
+  exit.hasErrorCode = (info & HAS_ERROR) !== 0;
+  exit.errorCode = exit.hasErrorCode ? vmcs.get32(Vmcs.EXIT_INTERRUPTION_ERROR) : 0;
+  const address = exit.vector === PAGE_FAULT;
+  exit.gvaLo = address ? exit.info1Lo : 0;
+  exit.gvaHi = address ? exit.info1Hi : 0;
+};
+
+const io: Translator = (exit, _vmcs, registers) => {
+  const info = exit.info1Lo;
+  exit.reason = ExitReason.IO;
+  exit.port = info >>> 16;
+  exit.size = (info & 7) + 1;
+  exit.write = (info & 8) === 0;
+  exit.string = (info & 0x10) !== 0;
+  exit.rep = (info & 0x20) !== 0;
+  const value = registers.lo(Gpr.RAX);
+  exit.lo = exit.size === 4 ? value : value & (exit.size === 1 ? 0xff : 0xffff);
+  exit.hi = 0;
+};
+
+const msr = (write: boolean): Translator => (exit, _vmcs, registers) => {
+  exit.reason = write ? ExitReason.WRMSR : ExitReason.RDMSR;
+  exit.write = write;
+  exit.msr = registers.lo(Gpr.RCX);
+  exit.lo = registers.lo(Gpr.RAX);
+  exit.hi = registers.lo(Gpr.RDX);
+};
+
+const cpuid: Translator = (exit, _vmcs, registers) => {
+  exit.reason = ExitReason.CPUID;
+  exit.leaf = registers.lo(Gpr.RAX);
+  exit.subleaf = registers.lo(Gpr.RCX);
+};
+
+/** Access types of control registers: qualification 5:4 (table 28-3). */
+const MOV_FROM = 1;
+const LMSW = 3;
+
+const controlRegister: Translator = (exit) => {
+  const type = (exit.info1Lo >>> 4) & 3;
+  exit.reason = ExitReason.CR_ACCESS;
+  exit.register = type > MOV_FROM && type <= LMSW ? 0 : exit.info1Lo & 15;
+  exit.write = type !== MOV_FROM;
+  exit.gpr = (exit.info1Lo >>> 8) & 15;
+};
+
+const debugRegister: Translator = (exit) => {
+  exit.reason = ExitReason.DR_ACCESS;
+  exit.register = exit.info1Lo & 7;
+  exit.write = (exit.info1Lo & 0x10) === 0;
+  exit.gpr = (exit.info1Lo >>> 8) & 15;
+};
+
+/** Exit qualification of an EPT violation (table 28-7), and the error code it would be under SVM. */
+const Ept = { WRITE: 2, FETCH: 4, PERMISSIONS: 0x38, LINEAR: 0x80, FINAL: 0x100 } as const;
+const Error = { PRESENT: 1, WRITE: 2, USER: 4, FETCH: 0x10 } as const;
+const TWO_32 = 0x1_0000_0000;
+
+const eptViolation: Translator = (exit, vmcs) => {
+  const info = exit.info1Lo;
+  exit.reason = ExitReason.NESTED_PAGE_FAULT;
+  const low = vmcs.get32(Vmcs.GUEST_PHYSICAL_ADDRESS);
+  exit.gpa = low + vmcs.high(Vmcs.GUEST_PHYSICAL_ADDRESS) * TWO_32;
+  exit.write = (info & Ept.WRITE) !== 0;
+  exit.errorCode = Error.USER | ((info & Ept.PERMISSIONS) !== 0 ? Error.PRESENT : 0) |
+    (exit.write ? Error.WRITE : 0) | ((info & Ept.FETCH) !== 0 ? Error.FETCH : 0);
+  exit.walk = (info & (Ept.LINEAR | Ept.FINAL)) === Ept.LINEAR;
+};
+
+const rdpmc: Translator = (exit, _vmcs, registers) => {
+  exit.reason = ExitReason.RDPMC;
+  exit.ecx = registers.lo(Gpr.RCX);
+};
+
+const xsetbv: Translator = (exit, _vmcs, registers) => {
+  exit.reason = ExitReason.XSETBV;
+  exit.ecx = registers.lo(Gpr.RCX);
+  exit.lo = registers.lo(Gpr.RAX);
+  exit.hi = registers.lo(Gpr.RDX);
+};
+
+/** XSETBV's exit reason. */
+const XSETBV = 55;
+
+const BY_REASON: readonly (readonly [number, Translator])[] = [
+  [VmxExit.EXCEPTION_OR_NMI, exceptionOrNmi],
+  [VmxExit.EXTERNAL_INTERRUPT, plain(ExitReason.EXTERNAL_INTERRUPT)],
+  [VmxExit.TRIPLE_FAULT, plain(ExitReason.SHUTDOWN)],
+  [VmxExit.INIT, plain(ExitReason.INIT)],
+  [VmxExit.SIPI, plain(ExitReason.SIPI)],
+  [VmxExit.INTERRUPT_WINDOW, plain(ExitReason.INTERRUPT_WINDOW)],
+  [VmxExit.NMI_WINDOW, plain(ExitReason.NMI_WINDOW)],
+  [VmxExit.TASK_SWITCH, plain(ExitReason.TASK_SWITCH)],
+  [VmxExit.CPUID, cpuid],
+  [VmxExit.GETSEC, plain(VmxReason.GETSEC)],
+  [VmxExit.HLT, plain(ExitReason.HLT)],
+  [VmxExit.INVD, plain(ExitReason.INVD)],
+  [VmxExit.INVLPG, plain(ExitReason.INVLPG)],
+  [VmxExit.RDPMC, rdpmc],
+  [VmxExit.RDTSC, plain(ExitReason.RDTSC)],
+  [VmxExit.RSM, plain(VmxReason.RSM)],
+  [VmxExit.VMCALL, plain(ExitReason.HYPERCALL)],
+  [VmxExit.VMCLEAR, plain(VmxReason.VMCLEAR)],
+  [VmxExit.VMLAUNCH, plain(VmxReason.VMLAUNCH)],
+  [VmxExit.VMPTRLD, plain(VmxReason.VMPTRLD)],
+  [VmxExit.VMPTRST, plain(VmxReason.VMPTRST)],
+  [VmxExit.VMREAD, plain(VmxReason.VMREAD)],
+  [VmxExit.VMRESUME, plain(VmxReason.VMRESUME)],
+  [VmxExit.VMWRITE, plain(VmxReason.VMWRITE)],
+  [VmxExit.VMXOFF, plain(VmxReason.VMXOFF)],
+  [VmxExit.VMXON, plain(VmxReason.VMXON)],
+  [VmxExit.CR_ACCESS, controlRegister],
+  [VmxExit.DR_ACCESS, debugRegister],
+  [VmxExit.IO, io],
+  [VmxExit.RDMSR, msr(false)],
+  [VmxExit.WRMSR, msr(true)],
+  [VmxExit.INVALID_GUEST_STATE, plain(ExitReason.FAIL_ENTRY)],
+  [VmxExit.MSR_LOADING, plain(ExitReason.FAIL_ENTRY)],
+  [VmxExit.MWAIT, plain(ExitReason.MWAIT)],
+  [VmxExit.MONITOR_TRAP, plain(ExitReason.SINGLE_STEP)],
+  [VmxExit.MONITOR, plain(ExitReason.MONITOR)],
+  [VmxExit.PAUSE, plain(ExitReason.PAUSE)],
+  [VmxExit.GDTR_IDTR, plain(ExitReason.DESCRIPTOR_TABLE)],
+  [VmxExit.LDTR_TR, plain(ExitReason.DESCRIPTOR_TABLE)],
+  [VmxExit.EPT_VIOLATION, eptViolation],
+  [VmxExit.INVEPT, plain(VmxReason.INVEPT)],
+  [VmxExit.RDTSCP, plain(ExitReason.RDTSCP)],
+  [VmxExit.INVVPID, plain(VmxReason.INVVPID)],
+  [VmxExit.WBINVD, plain(ExitReason.WBINVD)],
+  [XSETBV, xsetbv],
+  [VmxExit.VMFUNC, plain(VmxReason.VMFUNC)],
+];
+
+const MOST_REASONS = 128;
+const TRANSLATORS: (Translator | undefined)[] = new Array(MOST_REASONS).fill(undefined);
+for (const [reason, translator] of BY_REASON) TRANSLATORS[reason] = translator;
+
+/** Fills `exit` from the VMCS's exit information and the guest's registers. */
+export function translateExit(exit: VmExit, vmcs: LoadedVmcs, registers: Registers): void {
+  const reason = vmcs.get32(Vmcs.EXIT_REASON);
+  exit.vendorCodeLo = reason;
+  exit.vendorCodeHi = 0;
+  exit.info1Lo = vmcs.get32(Vmcs.EXIT_QUALIFICATION);
+  exit.info1Hi = vmcs.high(Vmcs.EXIT_QUALIFICATION);
+  exit.info2Lo = 0;
+  exit.info2Hi = 0;
+  exit.byteCount = 0;
+  exit.instructionLength = vmcs.get32(Vmcs.EXIT_INSTRUCTION_LENGTH) & 15;
+  const translator = TRANSLATORS[reason & 0xffff];
+  if (translator === undefined) exit.reason = ExitReason.OTHER;
+  else translator(exit, vmcs, registers);
+}

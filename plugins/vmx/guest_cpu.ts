@@ -1,0 +1,252 @@
+/**
+ * What the hypervisor keeps for one vCPU: its VMCS, its registers, and what is in neither.
+ *
+ * @module
+ */
+import { Gpr, type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../../core/mod.ts";
+import {
+  Cr0,
+  Cr4,
+  Efer,
+  type Field64,
+  Interruptibility,
+  type Processor,
+  S,
+  Vmcs,
+} from "../cpu/mod.ts";
+import {
+  type Controls,
+  type ControlState,
+  entryControls,
+  primaryControls,
+  writeControls,
+} from "./controls.ts";
+import type { ExtendedPageTables } from "./ept.ts";
+import { type HostCpu, UNSWITCHED } from "./host.ts";
+import { LoadedVmcs } from "./loaded_vmcs.ts";
+import { MsrBitmap } from "./msr_bitmap.ts";
+
+/** Bytes of an XSAVE area with x87 and SSE state. */
+const XSAVE_BYTES = 576;
+
+const RSP = 2 * Gpr.RSP;
+const RIP = 2 * Gpr.RIP;
+const RFLAGS = 2 * Gpr.RFLAGS;
+
+/**
+ * CR0 bits that are the hypervisor's: all but TS and MP, which a guest that switches tasks changes often
+ * and nothing depends on. Reads give the shadow.
+ */
+const CR0_MASK = 0xffff_ffff & ~(Cr0.TS | Cr0.MP);
+/** Bits of CR0 and CR4 that VMX operation insists on whatever the guest has (SDM vol. 3, 24.8). */
+const CR0_FIXED = Cr0.NE;
+const CR4_FIXED = Cr4.VMXE;
+/** A VMCS link pointer to nothing. */
+const NO_LINK = 0xffff_ffff_ffff_ffffn;
+
+/** One vCPU under this hypervisor. */
+export class GuestCpu implements ControlState {
+  /** The vCPU. */
+  readonly vcpu: Vcpu;
+  /** Its VMCS. */
+  readonly vmcs: LoadedVmcs;
+  /** Its MSR bitmap. */
+  readonly msrBitmap: MsrBitmap;
+  /** Host physical address of its register storage. */
+  readonly registersHpa: number;
+  /** Its register storage, as words. */
+  readonly registers: Uint32Array;
+  /** VPID in use: one per vCPU, the same on every processor. */
+  readonly vpid: number;
+  /** DR0–DR3 while it is not on a processor. */
+  readonly debugAddresses: bigint[] = [0n, 0n, 0n, 0n];
+  /** Values of {@linkcode UNSWITCHED} while it is not on a processor. */
+  readonly unswitched: bigint[] = UNSWITCHED.map(() => 0n);
+  /** x87 and SSE state while it is not on a processor. */
+  xsave: Uint8Array = new Uint8Array(XSAVE_BYTES);
+  /** The processor that holds those three. */
+  adopter: HostCpu | undefined = undefined;
+  /** TSC_AUX, 32 bits; loaded at every entry. */
+  tscAux = 0;
+  /** CR8, bits 3:0. */
+  cr8 = 0;
+  /** APIC base as the guest sees it. */
+  apicBase = 0xfee0_0800n;
+  /** Waiting until the guest can take an interrupt. */
+  interruptWindow = false;
+  /** Waiting until it can take an NMI. */
+  nmiWindow = false;
+  /** EFER.LMA. */
+  longMode = false;
+  /** An event is in the VM-entry interruption-information field. */
+  injecting = false;
+  /** Interruptibility state as the VMCS has it (SDM vol. 3, table 25-3). */
+  interruptibility = 0;
+  /** The processor it ran on last; −1 if none. */
+  lastProcessor = -1;
+  /** All translations of the guest have to be dropped at the next entry. */
+  flush = true;
+  readonly #memory: HostMemory;
+  readonly #controls: Controls;
+  readonly #written = { primary: -1, entry: -1 };
+
+  constructor(
+    vcpu: Vcpu,
+    memory: HostMemory,
+    tables: ExtendedPageTables,
+    controls: Controls,
+    home: () => HostCpu,
+  ) {
+    this.vcpu = vcpu;
+    this.#memory = memory;
+    this.#controls = controls;
+    this.vpid = vcpu.index + 1;
+    this.vmcs = new LoadedVmcs(memory, home);
+    this.msrBitmap = new MsrBitmap(memory);
+    this.registersHpa = memory.alloc(0x1000);
+    const storage = memory.view(this.registersHpa, REGISTER_SLOTS * 8);
+    this.registers = new Uint32Array(storage.buffer, storage.byteOffset, REGISTER_WORDS);
+    new DataView(this.xsave.buffer).setUint32(24, 0x1f80, true);
+    this.#initialise(tables);
+  }
+
+  /** What never changes, or starts from a value of its own (KVM's init_vmcs). */
+  #initialise(tables: ExtendedPageTables): void {
+    const { vmcs } = this;
+    writeControls(vmcs, this.#controls);
+    vmcs.setAddress(Vmcs.MSR_BITMAP, this.msrBitmap.hpa);
+    vmcs.setAddress(Vmcs.EPT_POINTER, tables.pointer);
+    vmcs.set32(Vmcs.VPID, this.vpid);
+    vmcs.set64(Vmcs.LINK_POINTER, NO_LINK);
+    vmcs.set32(Vmcs.EXCEPTION_BITMAP, 0);
+    vmcs.set32(Vmcs.CR0_MASK, CR0_MASK);
+    // Every change of CR4 decides on what the guest may use.
+    vmcs.set32(Vmcs.CR4_MASK, 0xffff_ffff);
+    this.recalculate();
+  }
+
+  /** Puts the controls to what the state asks for. */
+  recalculate(): void {
+    const primary = primaryControls(this.#controls, this);
+    const entry = entryControls(this.#controls, this);
+    if (primary !== this.#written.primary) this.vmcs.set32(Vmcs.PRIMARY_CONTROLS, primary);
+    if (entry !== this.#written.entry) this.vmcs.set32(Vmcs.ENTRY_CONTROLS, entry);
+    this.#written.primary = primary;
+    this.#written.entry = entry;
+  }
+
+  /** Before an entry: what is in the VMCS of the general registers. */
+  storeRegisters(): void {
+    const { registers, vmcs } = this;
+    vmcs.setHalves(Vmcs.GUEST_RSP, registers[RSP]!, registers[RSP + 1]!);
+    vmcs.setHalves(Vmcs.GUEST_RIP, registers[RIP]!, registers[RIP + 1]!);
+    vmcs.setHalves(Vmcs.GUEST_RFLAGS, registers[RFLAGS]!, registers[RFLAGS + 1]!);
+  }
+
+  /** Behind an exit. */
+  loadRegisters(): void {
+    const { registers, vmcs } = this;
+    vmcs.read(Vmcs.GUEST_RSP, registers, RSP);
+    vmcs.read(Vmcs.GUEST_RIP, registers, RIP);
+    vmcs.read(Vmcs.GUEST_RFLAGS, registers, RFLAGS);
+    this.interruptibility = vmcs.get32(Vmcs.GUEST_INTERRUPTIBILITY);
+  }
+
+  /** CR0 as the guest sees it. */
+  get cr0(): bigint {
+    const own = this.vmcs.get32(Vmcs.GUEST_CR0) & ~CR0_MASK;
+    return BigInt((own | (this.vmcs.get32(Vmcs.CR0_SHADOW) & CR0_MASK)) >>> 0);
+  }
+
+  set cr0(value: bigint) {
+    const low = Number(value & 0xffff_ffffn);
+    this.vmcs.set32(Vmcs.GUEST_CR0, (low | CR0_FIXED) >>> 0);
+    this.vmcs.set32(Vmcs.CR0_SHADOW, low);
+  }
+
+  /** CR4 as the guest sees it. */
+  get cr4(): bigint {
+    return BigInt(this.vmcs.get32(Vmcs.CR4_SHADOW));
+  }
+
+  set cr4(value: bigint) {
+    const low = Number(value & 0xffff_ffffn);
+    this.vmcs.set32(Vmcs.GUEST_CR4, (low | CR4_FIXED) >>> 0);
+    this.vmcs.set32(Vmcs.CR4_SHADOW, low);
+  }
+
+  /** EFER. */
+  get efer(): bigint {
+    return this.vmcs.get64(Vmcs.GUEST_EFER);
+  }
+
+  set efer(value: bigint) {
+    this.vmcs.set64(Vmcs.GUEST_EFER, value);
+    this.longMode = (value & BigInt(Efer.LMA)) !== 0n;
+    this.recalculate();
+  }
+
+  /** Whether the next instruction is in the shadow of STI or MOV SS. */
+  get interruptShadow(): boolean {
+    return (this.interruptibility & (Interruptibility.STI | Interruptibility.MOV_SS)) !== 0;
+  }
+
+  set interruptShadow(value: boolean) {
+    const rest = this.interruptibility & ~(Interruptibility.STI | Interruptibility.MOV_SS);
+    this.#setInterruptibility(rest | (value ? Interruptibility.STI : 0));
+  }
+
+  /** NMIs are blocked until IRET, which hardware sees by itself. */
+  get nmiMasked(): boolean {
+    return (this.interruptibility & Interruptibility.NMI) !== 0;
+  }
+
+  set nmiMasked(value: boolean) {
+    const rest = this.interruptibility & ~Interruptibility.NMI;
+    this.#setInterruptibility(rest | (value ? Interruptibility.NMI : 0));
+  }
+
+  #setInterruptibility(value: number): void {
+    if (value === this.interruptibility) return;
+    this.interruptibility = value;
+    this.vmcs.set32(Vmcs.GUEST_INTERRUPTIBILITY, value);
+  }
+
+  /** Where a register of {@linkcode UNSWITCHED} is now: on a processor, or in memory. */
+  #holder(field: Field64): Processor | number {
+    return this.adopter?.processor ?? UNSWITCHED.indexOf(field);
+  }
+
+  /** Low 32 bits of a register that hardware does not switch. */
+  unswitchedLo(field: Field64): number {
+    const holder = this.#holder(field);
+    if (typeof holder !== "number") return holder.state.low(field);
+    return Number(this.unswitched[holder]! & 0xffff_ffffn);
+  }
+
+  /** High 32 bits. */
+  unswitchedHi(field: Field64): number {
+    const holder = this.#holder(field);
+    if (typeof holder !== "number") return holder.state.high(field);
+    return Number(this.unswitched[holder]! >> 32n);
+  }
+
+  /** Writes a register that hardware does not switch. */
+  setUnswitched(field: Field64, lo: number, hi: number): void {
+    const holder = this.#holder(field);
+    if (typeof holder !== "number") holder.state.setHalves(field, lo, hi);
+    else this.unswitched[holder] = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+  }
+
+  /** The address of the last page fault, which VMX leaves to software. */
+  setCr2(lo: number, hi: number): void {
+    this.setUnswitched(S.cr2, lo, hi);
+  }
+
+  /** Gives its memory back. */
+  free(): void {
+    this.vmcs.free();
+    this.msrBitmap.free();
+    this.#memory.free(this.registersHpa);
+  }
+}

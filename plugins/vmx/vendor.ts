@@ -1,0 +1,424 @@
+/**
+ * The hypervisor: entry, exit, and what the core asks of a vendor in between.
+ *
+ * @module
+ */
+import {
+  type ExitAction,
+  ExitAction as Action,
+  ExitReason,
+  Gpr,
+  type HostMemory,
+  type MsrAccess,
+  type PendingException,
+  resetSystemState,
+  type Saved,
+  type SystemState,
+  type Vcpu,
+  type Vendor,
+  type Vm,
+} from "../../core/mod.ts";
+import { type Processors, Rflags, Vector, Vmcs, walkPages } from "../cpu/mod.ts";
+import { type Controls, fitControls } from "./controls.ts";
+import { Emulator } from "./emulator.ts";
+import { ExtendedPageTables } from "./ept.ts";
+import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "./events.ts";
+import { translateExit } from "./exits.ts";
+import { GuestCpu } from "./guest_cpu.ts";
+import { HostCpu } from "./host.ts";
+import { accessMsr } from "./msrs.ts";
+import { readSystemState, writeSystemState } from "./system_state.ts";
+
+/** INVEPT of one EPT pointer. */
+const SINGLE_CONTEXT = 1;
+/** DR6.BS: a single step. */
+const DR6_BS = 0x4000;
+/** Access rights of CS: 64-bit code. */
+const RIGHTS_L = 0x2000;
+
+/** What exists once for all vCPUs; made with the first. */
+interface Shared {
+  readonly tables: ExtendedPageTables;
+  readonly controls: Controls;
+}
+
+/** The vendor. */
+export class VmxVendor implements Vendor {
+  /** `"vmx"`. */
+  readonly name = "vmx";
+  readonly #vm: Vm;
+  readonly #processors: Processors;
+  readonly #memory: HostMemory;
+  readonly #guests: (GuestCpu | undefined)[] = [];
+  readonly #hosts: (HostCpu | undefined)[] = [];
+  #shared: Shared | undefined;
+  #emulator: Emulator | undefined;
+
+  constructor(vm: Vm, processors: Processors, memory: HostMemory) {
+    this.#vm = vm;
+    this.#processors = processors;
+    this.#memory = memory;
+  }
+
+  /** What it keeps for a vCPU. */
+  of(vcpu: Vcpu): GuestCpu {
+    return this.#guests[vcpu.index]!;
+  }
+
+  /** The guest CPU with everything of it in memory, none left on a processor. */
+  #released(vcpu: Vcpu): GuestCpu {
+    const guest = this.of(vcpu);
+    guest.adopter?.release();
+    return guest;
+  }
+
+  #host(index: number): HostCpu {
+    return this.#hosts[index] ??= new HostCpu(this.#processors.get(index), this.#memory);
+  }
+
+  /** See `Vendor.createVcpu`. */
+  createVcpu(vcpu: Vcpu): Uint32Array {
+    const home = (): HostCpu => this.#host(0);
+    this.#shared ??= {
+      tables: new ExtendedPageTables(this.#memory),
+      controls: fitControls(home()),
+    };
+    const { tables, controls } = this.#shared;
+    const guest = new GuestCpu(vcpu, this.#memory, tables, controls, home);
+    this.#guests[vcpu.index] = guest;
+    writeSystemState(this.#vm, guest, resetSystemState());
+    resetRegisters(guest.registers, this.#processors.signature);
+    return guest.registers;
+  }
+
+  /** See `Vendor.destroyVcpu`. */
+  destroyVcpu(vcpu: Vcpu): void {
+    this.#released(vcpu).free();
+    this.#guests[vcpu.index] = undefined;
+    if (this.#guests.some((guest) => guest !== undefined)) return;
+    for (const host of this.#hosts.splice(0)) host?.free();
+    this.#emulator?.free();
+    this.#emulator = undefined;
+    this.#shared?.tables.free();
+    this.#shared = undefined;
+  }
+
+  /** See `Vendor.resetVcpu`. */
+  resetVcpu(vcpu: Vcpu, init: boolean): void {
+    const guest = this.#released(vcpu);
+    const before = readSystemState(guest);
+    const reset = resetSystemState();
+    // INIT keeps what it does not name: MSRs, XCR0, the time-stamp counter.
+    writeSystemState(this.#vm, guest, { ...reset, ...(init ? keptByInit(before) : {}) });
+    resetRegisters(guest.registers, this.#processors.signature);
+    guest.vmcs.set32(Vmcs.ENTRY_INTERRUPTION_INFO, 0);
+    guest.injecting = false;
+    guest.interruptWindow = guest.nmiWindow = false;
+    guest.recalculate();
+  }
+
+  /** A memslot came or went: translations are built anew. */
+  memslotChanged(gpa: number, size: number, hpa: number, added: boolean): void {
+    this.#emulator?.memslotChanged(gpa, size, hpa, added);
+    this.#shared?.tables.clear();
+    for (const guest of this.#guests) if (guest !== undefined) guest.flush = true;
+  }
+
+  /** Maps the page of an EPT violation, if it is the guest's memory. */
+  mapFault(vcpu: Vcpu): boolean {
+    const { gpa, write } = vcpu.exit;
+    const slot = this.#vm.memory.lookup(gpa);
+    if (slot === undefined || (slot.readonly && write)) return false;
+    this.#shared!.tables.map(slot, gpa);
+    return true;
+  }
+
+  /** An instruction that does not exist for a guest without VMX. */
+  undefined(vcpu: Vcpu): ExitAction {
+    vcpu.events.queueException(Vector.UD);
+    return Action.RESUME;
+  }
+
+  /** See `Vendor.enter`. */
+  enter(vcpu: Vcpu, budget: number): void {
+    const guest = this.of(vcpu);
+    const { vmcs } = guest;
+    const index = Math.max(0, vcpu.pcpu);
+    const host = this.#host(index);
+    const { processor } = host;
+    guest.adopter?.processor === processor || guest.adopter?.release();
+    host.adopt(guest);
+    host.makeCurrent(vmcs);
+    if (guest.lastProcessor !== index || guest.flush) {
+      processor.invept(SINGLE_CONTEXT, this.#shared!.tables.pointer);
+      if (guest.lastProcessor !== index) host.writeHostState(vmcs);
+      guest.lastProcessor = index;
+      guest.flush = false;
+    }
+    processor.setTscAux(guest.tscAux);
+    processor.setTsc(this.#vm.clock.current.now());
+    guest.storeRegisters();
+    guest.recalculate();
+    let error = 0;
+    try {
+      error = processor.enterVmx(guest.registers, !vmcs.launched, budget);
+    } finally {
+      vcpu.instructions += processor.retired;
+    }
+    if (error !== 0) {
+      this.#refused(vcpu, error);
+      return;
+    }
+    vmcs.launched = true;
+    guest.loadRegisters();
+    this.#leave(guest);
+  }
+
+  /** VMLAUNCH or VMRESUME failed (VMfail): nothing of the guest has changed. */
+  #refused({ exit }: Vcpu, error: number): void {
+    exit.reason = ExitReason.FAIL_ENTRY;
+    exit.vendorCodeLo = exit.vendorCodeHi = 0;
+    exit.info1Lo = error;
+    exit.info1Hi = exit.info2Lo = exit.info2Hi = 0;
+    exit.instructionLength = exit.byteCount = 0;
+  }
+
+  #leave(guest: GuestCpu): void {
+    const { vcpu, vmcs } = guest;
+    const { exit } = vcpu;
+    // Hardware has cleared the valid bit of what was injected.
+    guest.injecting = false;
+    translateExit(exit, vmcs, vcpu.regs);
+    returnInterrupted(guest);
+    switch (exit.reason) {
+      case ExitReason.EXTERNAL_INTERRUPT:
+        // The host's own timer: the budget is used up.
+        exit.reason = ExitReason.BUDGET;
+        break;
+      case ExitReason.INTERRUPT_WINDOW:
+        guest.interruptWindow = false;
+        break;
+      case ExitReason.NMI_WINDOW:
+        guest.nmiWindow = false;
+        break;
+    }
+  }
+
+  /** See `Vendor.complete`. */
+  complete(vcpu: Vcpu): void {
+    const { exit, regs } = vcpu;
+    switch (exit.reason) {
+      case ExitReason.IO:
+        if (exit.write) break;
+        if (exit.size === 4) regs.setU32(Gpr.RAX, exit.lo);
+        else if (exit.size === 2) regs.setU16(Gpr.RAX, exit.lo);
+        else regs.setU8(Gpr.RAX, exit.lo);
+        break;
+      case ExitReason.CPUID:
+        regs.setU32(Gpr.RAX, exit.eax);
+        regs.setU32(Gpr.RBX, exit.ebx);
+        regs.setU32(Gpr.RCX, exit.ecx);
+        regs.setU32(Gpr.RDX, exit.edx);
+        break;
+      case ExitReason.RDTSCP:
+        regs.setU32(Gpr.RCX, exit.ecx);
+        regs.setU32(Gpr.RAX, exit.lo);
+        regs.setU32(Gpr.RDX, exit.hi);
+        break;
+      case ExitReason.RDMSR:
+      case ExitReason.RDTSC:
+      case ExitReason.RDPMC:
+        regs.setU32(Gpr.RAX, exit.lo);
+        regs.setU32(Gpr.RDX, exit.hi);
+        break;
+    }
+    this.#skip(vcpu);
+  }
+
+  /** Moves RIP past the instruction that exited. */
+  #skip(vcpu: Vcpu): void {
+    const guest = this.of(vcpu);
+    const { regs, exit } = vcpu;
+    const length = exit.instructionLength;
+    if (length === 0) return;
+    const lo = (regs.lo(Gpr.RIP) >>> 0) + length;
+    const carry = lo > 0xffff_ffff && this.is64Bit(vcpu) ? 1 : 0;
+    regs.setPair(Gpr.RIP, lo | 0, regs.hi(Gpr.RIP) + carry);
+    guest.interruptShadow = false;
+    vcpu.instructions++;
+    this.#trap(vcpu);
+  }
+
+  /** What the processor does behind an instruction: RF is over, and TF asks for a debug trap. */
+  #trap(vcpu: Vcpu): void {
+    const { regs } = vcpu;
+    const flags = regs.lo(Gpr.RFLAGS);
+    if ((flags & (Rflags.RF | Rflags.TF)) === 0) return;
+    regs.setPair(Gpr.RFLAGS, flags & ~Rflags.RF, regs.hi(Gpr.RFLAGS));
+    if ((flags & Rflags.TF) !== 0) vcpu.events.queueDebug(DR6_BS);
+  }
+
+  /** See `Vendor.fault`. */
+  fault(vcpu: Vcpu, vector: number, errorCode?: number): void {
+    vcpu.events.queueException(vector, errorCode);
+  }
+
+  /** See `Vendor.emulate`. Accesses to CR8 are among what it carries out. */
+  emulate(vcpu: Vcpu): ExitAction {
+    this.#emulator ??= new Emulator(this.#vm, this.#processors);
+    const guest = this.#released(vcpu);
+    const controller = this.#vm.interruptController.current;
+    const priority = controller.taskPriority?.(vcpu);
+    guest.cr8 = priority ?? guest.cr8;
+    try {
+      return this.#emulator.step(guest);
+    } finally {
+      if (guest.cr8 !== priority) controller.setTaskPriority?.(vcpu, guest.cr8);
+    }
+  }
+
+  /** See `Vendor.interruptAllowed`. */
+  interruptAllowed(vcpu: Vcpu): boolean {
+    const guest = this.of(vcpu);
+    const enabled = (vcpu.regs.lo(Gpr.RFLAGS) & Rflags.IF) !== 0;
+    return enabled && !guest.interruptShadow && !guest.injecting;
+  }
+
+  /** See `Vendor.nmiAllowed`. */
+  nmiAllowed(vcpu: Vcpu): boolean {
+    const guest = this.of(vcpu);
+    return !guest.nmiMasked && !guest.interruptShadow && !guest.injecting;
+  }
+
+  /** See `Vendor.nmiMasked`. */
+  nmiMasked(vcpu: Vcpu): boolean {
+    return this.of(vcpu).nmiMasked;
+  }
+
+  /** See `Vendor.injectException`. */
+  injectException(vcpu: Vcpu, exception: PendingException): void {
+    injectException(this.of(vcpu), exception);
+  }
+
+  /** See `Vendor.injectInterrupt`. */
+  injectInterrupt(vcpu: Vcpu, vector: number, soft: boolean): void {
+    injectInterrupt(this.of(vcpu), vector, soft);
+  }
+
+  /** See `Vendor.injectNmi`. */
+  injectNmi(vcpu: Vcpu): void {
+    injectNmi(this.of(vcpu));
+  }
+
+  /** See `Vendor.requestInterruptWindow`. */
+  requestInterruptWindow(vcpu: Vcpu): void {
+    this.of(vcpu).interruptWindow = true;
+  }
+
+  /** See `Vendor.requestNmiWindow`. */
+  requestNmiWindow(vcpu: Vcpu): void {
+    this.of(vcpu).nmiWindow = true;
+  }
+
+  /** See `Vendor.cpl`. SS.DPL, in every mode (SDM vol. 3, 25.4.1). */
+  cpl(vcpu: Vcpu): number {
+    return (this.of(vcpu).vmcs.get32(Vmcs.GUEST_SS_ACCESS_RIGHTS) >> 5) & 3;
+  }
+
+  /** See `Vendor.is64Bit`. */
+  is64Bit(vcpu: Vcpu): boolean {
+    const { vmcs, longMode } = this.of(vcpu);
+    return longMode && (vmcs.get32(Vmcs.GUEST_CS_ACCESS_RIGHTS) & RIGHTS_L) !== 0;
+  }
+
+  /** See `Vendor.readMsr`. */
+  readMsr(vcpu: Vcpu, access: MsrAccess): boolean {
+    return accessMsr(this.#vm, this.of(vcpu), access);
+  }
+
+  /** See `Vendor.writeMsr`. */
+  writeMsr(vcpu: Vcpu, access: MsrAccess): boolean {
+    return accessMsr(this.#vm, this.of(vcpu), access);
+  }
+
+  /** See `Vendor.translate`. */
+  translate(vcpu: Vcpu, gva: bigint): number | undefined {
+    const { memory } = this.#vm;
+    const read = (gpa: number): bigint | undefined =>
+      memory.lookup(gpa) === undefined ? undefined : memory.readU64(gpa);
+    return walkPages(this.getSystemState(vcpu), gva, read).address;
+  }
+
+  /** See `Vendor.getSystemState`. */
+  getSystemState(vcpu: Vcpu): SystemState {
+    const state = readSystemState(this.#released(vcpu));
+    state.cr8 = this.#vm.interruptController.current.taskPriority?.(vcpu) ?? state.cr8;
+    return state;
+  }
+
+  /** See `Vendor.setSystemState`. */
+  setSystemState(vcpu: Vcpu, state: SystemState): void {
+    writeSystemState(this.#vm, this.#released(vcpu), state);
+    this.#vm.interruptController.current.setTaskPriority?.(vcpu, state.cr8);
+  }
+
+  /** See `Vendor.getXsave`. */
+  getXsave(vcpu: Vcpu): Uint8Array {
+    return this.#released(vcpu).xsave.slice();
+  }
+
+  /** See `Vendor.setXsave`. */
+  setXsave(vcpu: Vcpu, area: Uint8Array): void {
+    this.#released(vcpu).xsave = area.slice();
+  }
+
+  /** Everything is in registers and system state. */
+  saveVcpu(): Saved {
+    return null;
+  }
+
+  /** See `Vendor.loadVcpu`. */
+  loadVcpu(): void {}
+}
+
+/** General registers after RESET and INIT: RIP FFF0h, RFLAGS 2, RDX the processor's signature. */
+function resetRegisters(registers: Uint32Array, signature: number): void {
+  registers.fill(0);
+  registers[2 * Gpr.RIP] = 0xfff0;
+  registers[2 * Gpr.RFLAGS] = Rflags.ONE;
+  registers[2 * Gpr.RDX] = signature;
+}
+
+/** What INIT leaves alone (SDM vol. 3, table 10-1). */
+function keptByInit(state: SystemState): Partial<SystemState> {
+  const {
+    xcr0,
+    apicBase,
+    star,
+    lstar,
+    cstar,
+    sfmask,
+    kernelGsBase,
+    sysenterCs,
+    sysenterEsp,
+    sysenterEip,
+    pat,
+    tscAux,
+    tscOffset,
+  } = state;
+  return {
+    xcr0,
+    apicBase,
+    star,
+    lstar,
+    cstar,
+    sfmask,
+    kernelGsBase,
+    sysenterCs,
+    sysenterEsp,
+    sysenterEip,
+    pat,
+    tscAux,
+    tscOffset,
+  };
+}
