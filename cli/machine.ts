@@ -10,6 +10,7 @@ import { debugExit } from "../plugins/debugexit/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
 import { iommu } from "../plugins/iommu/mod.ts";
+import { ioapic } from "../plugins/ioapic/mod.ts";
 import { lapic } from "../plugins/lapic/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
 import {
@@ -21,6 +22,7 @@ import {
 } from "../plugins/multiboot/mod.ts";
 import { perfCounters } from "../plugins/perfctr/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
+import { pit } from "../plugins/pit/mod.ts";
 import { postMortem } from "../plugins/postmortem/mod.ts";
 import { profile } from "../plugins/profile/mod.ts";
 import { serial, type SerialOptions } from "../plugins/serial/mod.ts";
@@ -57,6 +59,8 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["pic", pic],
   ["lapic", lapic],
   ["iommu", iommu],
+  ["ioapic", ioapic],
+  ["pit", pit],
   ["serial", serial],
   ["debugexit", debugExit],
   ["perfctr", perfCounters],
@@ -102,6 +106,8 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     roundRobin(options.scheduler),
     pic({ wiring: "apic" }),
     lapic(),
+    ioapic(),
+    pit(),
     ...(options.avic ? [avic()] : []),
     debugExit(),
     perfCounters(),

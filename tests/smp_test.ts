@@ -17,10 +17,12 @@ import {
 } from "../core/mod.ts";
 import { cpu } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
+import { ioapic } from "../plugins/ioapic/mod.ts";
 import { lapic } from "../plugins/lapic/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
 import { loadImage } from "../plugins/multiboot/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
+import { pit } from "../plugins/pit/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
 import { vmx } from "../plugins/vmx/mod.ts";
@@ -61,6 +63,7 @@ async function run(
     lapic(),
     debugExit(),
   ];
+  const board = [cpu(), vendor(), pic({ wiring: "apic" }), lapic(), ioapic(), pit(), debugExit()];
   using vm = await createVm({
     memory: 16 * 2 ** 20,
     cpus,
@@ -91,6 +94,20 @@ const GUESTS: readonly (readonly [guest: string, args: string])[] = [
   ["apichost", "cr8=20"],
   ["ipistorm", "ipis=2000 naps"],
 ];
+
+Deno.test("ticks come through the 8259s and through the I/O APIC", async () => {
+  const file = new URL("../examples/guests/ticks/ticks.expected", import.meta.url);
+  const expected = await Deno.readTextFile(file);
+  for (const vendor of Object.values(VENDORS)) {
+    for (const mode of ["", "x2apic"]) {
+      const ended = await run(vendor, "ticks", mode);
+      assertGood(ended);
+      assertEquals(ended.text, expected);
+      // Nearly all the time is waited for: 4 rows of 20 ticks and more.
+      assert(ended.result.ticks > 60e6 && ended.result.ticks < 75e6, `${ended.result.ticks}`);
+    }
+  }
+});
 
 for (const [guest, args] of GUESTS) {
   Deno.test(`the guest "${guest}" prints what is expected of one processor`, async () => {

@@ -27,6 +27,7 @@ const ENDINGS: Readonly<Record<string, number | "reset" | "never">> = {
   smp: 1,
   spin: "never",
   svm: 1,
+  ticks: 1,
   tour: 1,
   triple: "reset",
   wildjump: "reset",
