@@ -68,3 +68,8 @@ export function baseWriteAllowed(
   // Out of x2APIC mode there is only the way through "off".
   return from !== LapicMode.X2APIC || to !== LapicMode.XAPIC;
 }
+
+/** Logical ID in x2APIC mode: cluster, and a bit of 16 (SDM vol. 3A, 11.12.10.2; APM vol. 2, 16.14). */
+export function extendedLogicalId(id: number): number {
+  return ((((id >>> 4) & 0xffff) << 16) | (1 << (id & 15))) >>> 0;
+}

@@ -5,86 +5,41 @@
  */
 
 import { eventRequest, initRequest, UnimplementedError, type Vcpu } from "../../core/mod.ts";
-import { ApicBase, baseWriteAllowed, DEFAULT_APIC_BASE, LapicMode, modeOf } from "./base.ts";
-import { type ApicMessage, Icr, MessageType } from "./message.ts";
+import {
+  ApicBase,
+  baseWriteAllowed,
+  DEFAULT_APIC_BASE,
+  extendedLogicalId,
+  LapicMode,
+  modeOf,
+} from "./base.ts";
+import type { LapicBoard, LapicSaved } from "./board.ts";
+import { EFFECTS } from "./effects.ts";
+import { type ApicMessage, MessageType } from "./message.ts";
 import type { LapicChange } from "./hooks.ts";
 import { RegisterPage } from "./page.ts";
+import { Priorities } from "./priorities.ts";
 import {
   ApicError,
-  Extended,
   type LapicFeatures,
   LapicRegister,
   Lvt,
-  type RegisterMap,
   type RegisterRow,
   Svr,
 } from "./registers.ts";
-import type { ApicTimer, ApicTimerSaved } from "./timer.ts";
+import type { ApicTimer } from "./timer.ts";
 
 const R = LapicRegister;
 
 /** Vectors below are exceptions' and may not be sent or received. */
 const FIRST_VECTOR = 16;
 
-/** What a write of a register does besides storing the value. */
-type Effect = (lapic: Lapic, value: number, offset: number) => void;
-
-/** What a local APIC asks of its surroundings. */
-export interface LapicBoard {
-  /** What it has. */
-  readonly features: LapicFeatures;
-  /** Its registers. */
-  readonly map: RegisterMap;
-  /** Size of physical addresses in bits. */
-  physicalBits(vcpu: Vcpu): number;
-  /** Sends a message over the bus; how many accepted it. */
-  send(message: ApicMessage, sender: Lapic): number;
-  /** An IPI's message, to be filled in and sent. */
-  readonly message: ApicMessage;
-  /** An accelerator may take over delivery of a fixed interrupt. */
-  deliver(vcpu: Vcpu, vector: number): boolean;
-  /** Mode or IDs changed. */
-  changed(lapic: Lapic, change: LapicChange): void;
-  /** Emulated software wrote the task priority. */
-  taskPriorityChanged(vcpu: Vcpu, priority: number): void;
-  /** An interrupt was ended; `level` sends the EOI message. */
-  ended(vcpu: Vcpu, vector: number, level: boolean): void;
-  /** Level of the external controller's output, LINT0 where it is ExtINT. */
-  externalInterrupt(): boolean;
-  /** The external controller's INTA cycle: a vector. */
-  externalAcknowledge(): number;
-  /** Ticks of VM time until the guest's time-stamp counter reaches a value. */
-  ticksUntilTsc(vcpu: Vcpu, low: number, high: number): number;
-}
-
-/** A local APIC's state, as plain data. */
-export type LapicSaved = {
-  /** The register page. */
-  readonly page: Uint8Array;
-  /** APIC base MSR, bits 31:0 and 63:32. */
-  readonly base: readonly [number, number];
-  /** Errors since the ESR was last written. */
-  readonly errors: number;
-  /** Levels of LINT0 and LINT1, bits 0 and 1. */
-  readonly pins: number;
-  /** An ExtINT message waits to be acknowledged. */
-  readonly external: boolean;
-  /** An INIT waits to be carried out. */
-  readonly init: boolean;
-  /** Vector of a start-up message that waits, −1 if none does. */
-  readonly startup: number;
-  /** The timer. */
-  readonly timer: ApicTimerSaved;
-};
-
 /** The local APIC of one vCPU. */
-export class Lapic {
+export class Lapic extends Priorities {
   /** The vCPU. */
   readonly vcpu: Vcpu;
   /** Host physical address of its register page. */
   readonly pageHpa: number;
-  /** The register page. */
-  readonly registers: RegisterPage;
   /** The timer. */
   readonly timer: ApicTimer;
   readonly #board: LapicBoard;
@@ -104,9 +59,9 @@ export class Lapic {
     words: Uint32Array,
     timer: ApicTimer,
   ) {
+    super(new RegisterPage(words));
     this.vcpu = vcpu;
     this.pageHpa = pageHpa;
-    this.registers = new RegisterPage(words);
     this.timer = timer;
     this.#board = board;
   }
@@ -333,45 +288,6 @@ export class Lapic {
 
   // Priorities
 
-  /** The highest vector requested, −1 if none is. */
-  get highestIrr(): number {
-    const { registers } = this;
-    const enables = (registers.get(R.EXT_CONTROL) & Extended.IER) !== 0;
-    return enables ? registers.highestOf(R.IRR, R.IER) : registers.highest(R.IRR);
-  }
-
-  /** The highest vector in service, −1 if none is. */
-  get highestIsr(): number {
-    return this.registers.highest(R.ISR);
-  }
-
-  /** Works the processor priority out anew, puts it into the page and returns it. */
-  updatePpr(): number {
-    const { registers } = this;
-    const tpr = registers.get(R.TPR) & 0xff;
-    const isr = Math.max(0, this.highestIsr);
-    const ppr = tpr >> 4 >= isr >> 4 ? tpr : isr & 0xf0;
-    registers.set(R.PPR, ppr);
-    return ppr;
-  }
-
-  /**
-   * The arbitration priority: the highest class of task priority, ISR and IRR; its sub-class is that of
-   * the task priority if no other class is higher (APM vol. 2, 16.6.1).
-   */
-  get arbitrationPriority(): number {
-    const tpr = this.registers.get(R.TPR) & 0xff;
-    const isr = Math.max(0, this.highestIsr) >> 4;
-    const irr = Math.max(0, this.registers.highest(R.IRR)) >> 4;
-    const others = Math.max(isr, irr);
-    return tpr >> 4 >= others ? tpr : others << 4;
-  }
-
-  /** The task priority register, 8 bits. */
-  get taskPriority(): number {
-    return this.registers.get(R.TPR) & 0xff;
-  }
-
   /** Writes the task priority register. */
   setTaskPriority(value: number): void {
     this.registers.set(R.TPR, value & 0xff);
@@ -391,13 +307,6 @@ export class Lapic {
     if (this.mode === LapicMode.DISABLED) return false;
     const irr = this.highestIrr;
     return irr >= 0 && irr >> 4 <= this.taskPriority >> 4;
-  }
-
-  /** Whether it is the focus processor of a vector. */
-  isFocus(vector: number): boolean {
-    const { registers } = this;
-    if ((registers.get(R.SVR) & Svr.NO_FOCUS) !== 0) return false;
-    return registers.hasVector(R.ISR, vector) || registers.hasVector(R.IRR, vector);
   }
 
   // Interrupts on their way in
@@ -457,11 +366,6 @@ export class Lapic {
     this.setIrr(vector);
     vcpu.request(eventRequest);
     return true;
-  }
-
-  /** Sets the request bit of a vector, and nothing else; returns whether it was set before. */
-  setIrr(vector: number): boolean {
-    return this.registers.setVector(R.IRR, vector);
   }
 
   /** Drives LINT0 (0) or LINT1 (1). */
@@ -667,7 +571,7 @@ export class Lapic {
     this.#errors = 0;
   }
 
-  // Effects of writes; for the table below.
+  // Effects of writes; for the table of them.
 
   /** Software disabled it: all entries of the local vector table are masked. */
   maskAll(): void {
@@ -675,6 +579,7 @@ export class Lapic {
     for (const offset of this.#board.map.lvts) {
       registers.set(offset, registers.get(offset) | Lvt.MASK);
     }
+    this.timer.setMasked(true);
   }
 
   /** An entry of the local vector table was written: read-only bits, and the mask while disabled. */
@@ -690,12 +595,12 @@ export class Lapic {
     else if (type === MessageType.FIXED && (entry & Lvt.LEVEL) !== 0) this.fire(offset);
   }
 
-  /** For the table below. */
+  /** For the table of effects. */
   announce(change: LapicChange): void {
     this.#board.changed(this, change);
   }
 
-  /** For the table below. */
+  /** For the table of effects. */
   announceTaskPriority(): void {
     this.#board.taskPriorityChanged(this.vcpu, this.taskPriority);
   }
@@ -740,56 +645,3 @@ export class Lapic {
     this.vcpu.request(eventRequest);
   }
 }
-
-/** Logical ID in x2APIC mode: cluster, and a bit of 16 (SDM vol. 3A, 11.12.10.2; APM vol. 2, 16.14). */
-export function extendedLogicalId(id: number): number {
-  return ((((id >>> 4) & 0xffff) << 16) | (1 << (id & 15))) >>> 0;
-}
-
-/** What a write does besides storing, by register. */
-const EFFECTS: (Effect | undefined)[] = new Array(0x100).fill(undefined);
-
-const lvtWritten: Effect = (lapic, _value, offset) => lapic.settleLvt(offset);
-
-const TABLE: readonly (readonly [number, Effect])[] = [
-  [R.ID, (lapic) => lapic.announce("id")],
-  [R.TPR, (lapic, value) => {
-    lapic.setTaskPriority(value);
-    lapic.announceTaskPriority();
-  }],
-  [R.EOI, (lapic) => lapic.endOfInterrupt()],
-  [R.LDR, (lapic) => lapic.announce("ldr")],
-  [R.DFR, (lapic, value) => {
-    // Bits 27:0 read as ones.
-    lapic.registers.set(R.DFR, value | 0x0fff_ffff);
-    lapic.announce("dfr");
-  }],
-  [R.SVR, (lapic, value) => {
-    if ((value & Svr.ENABLE) === 0) lapic.maskAll();
-    lapic.announce("enable");
-  }],
-  [R.ESR, (lapic) => lapic.latchErrors()],
-  [R.ICR, (lapic, value) => lapic.sendIcr(value & ~Icr.BUSY)],
-  [R.LVT_TIMER, (lapic, _value, offset) => {
-    const mode = (lapic.registers.get(offset) & Lvt.TIMER_MODE) >>> 17;
-    if (lapic.timer.setMode(mode)) lapic.registers.set(R.TIMER_INITIAL, 0);
-    lapic.settleLvt(offset);
-  }],
-  [R.LVT_THERMAL, lvtWritten],
-  [R.LVT_PERF, lvtWritten],
-  [R.LVT_LINT0, lvtWritten],
-  [R.LVT_LINT1, lvtWritten],
-  [R.LVT_ERROR, lvtWritten],
-  [R.LVT_CMCI, lvtWritten],
-  [R.EXT_LVT, lvtWritten],
-  [R.TIMER_INITIAL, (lapic, value) => {
-    if (!lapic.timer.start(value)) lapic.registers.set(R.TIMER_INITIAL, 0);
-  }],
-  [R.TIMER_DIVIDE, (lapic, value) => lapic.timer.setDivide(value)],
-  [R.SELF_IPI, (lapic, value) => lapic.sendSelf(value & 0xff)],
-  [R.SEOI, (lapic, value) => {
-    const enabled = (lapic.registers.get(R.EXT_CONTROL) & Extended.SEOI) !== 0;
-    if (enabled) lapic.endSpecific(value & 0xff);
-  }],
-];
-for (const [offset, effect] of TABLE) EFFECTS[offset >> 4] = effect;

@@ -32,7 +32,14 @@
  * @module
  */
 
-export { ApicBase, DEFAULT_APIC_BASE, LapicMode, MSR_APIC_BASE } from "./base.ts";
+export {
+  ApicBase,
+  DEFAULT_APIC_BASE,
+  extendedLogicalId,
+  LapicMode,
+  MSR_APIC_BASE,
+} from "./base.ts";
+export type { LapicBoard, LapicSaved } from "./board.ts";
 export { ApicBus } from "./bus.ts";
 export {
   deliverInterruptHook,
@@ -44,9 +51,10 @@ export {
   taskPriorityHook,
 } from "./hooks.ts";
 export { LapicInhibit } from "./inhibits.ts";
-export { extendedLogicalId, Lapic, type LapicBoard, type LapicSaved } from "./lapic.ts";
+export { Lapic } from "./lapic.ts";
 export { ApicMessage, BROADCAST, Icr, MessageType, Shorthand, WIDE_BROADCAST } from "./message.ts";
 export { RegisterPage } from "./page.ts";
+export { Priorities } from "./priorities.ts";
 export { lapic, type LapicOptions } from "./plugin.ts";
 export {
   type Access,

@@ -23,6 +23,7 @@ import {
 } from "../../core/mod.ts";
 import { picOutputHook, picSlot } from "../pic/mod.ts";
 import { DEFAULT_APIC_BASE, LapicMode, MSR_APIC_BASE } from "./base.ts";
+import type { LapicBoard, LapicSaved } from "./board.ts";
 import { ApicBus } from "./bus.ts";
 import { registerCpuid } from "./cpuid.ts";
 import {
@@ -34,7 +35,7 @@ import {
   taskPriorityHook,
 } from "./hooks.ts";
 import { LapicInhibits } from "./inhibits.ts";
-import { Lapic, type LapicBoard, type LapicSaved } from "./lapic.ts";
+import { Lapic } from "./lapic.ts";
 import { ApicMessage } from "./message.ts";
 import { PAGE_WORDS } from "./page.ts";
 import { type LapicFeatures, LapicRegister, type LapicVendor, RegisterMap } from "./registers.ts";

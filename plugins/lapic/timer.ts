@@ -32,6 +32,8 @@ export type ApicTimerSaved = {
   readonly divisor: number;
   /** When it fires, in ticks of VM time; −1 if it does not. */
   readonly deadline: number;
+  /** Whether its entry in the local vector table is masked. */
+  readonly masked: boolean;
   /** TSC deadline, bits 31:0 and 63:32. */
   readonly tsc: readonly [number, number];
 };
@@ -42,6 +44,10 @@ export class ApicTimer {
   readonly #now: () => number;
   /** Ticks of VM time in one cycle of the clock that it counts. */
   readonly #cycle: number;
+  /** When it is due, `Infinity` while it is stopped. */
+  #deadline = Infinity;
+  /** Whether its entry in the local vector table is masked. */
+  #masked = true;
   readonly #shortest: number;
   #mode: number = TimerMode.ONE_SHOT;
   #initial = 0;
@@ -67,12 +73,12 @@ export class ApicTimer {
 
   /** Whether it is counting. */
   get running(): boolean {
-    return this.#timer.armed;
+    return this.#deadline !== Infinity;
   }
 
   /** When it fires, in ticks of VM time; `Infinity` if it does not. */
   get deadline(): number {
-    return this.#timer.armed ? this.#timer.deadline : Infinity;
+    return this.#deadline;
   }
 
   /** Bits 31:0 of the TSC deadline. */
@@ -97,7 +103,8 @@ export class ApicTimer {
 
   /** As RESET and INIT leave it: stopped. */
   reset(): void {
-    this.#timer.cancel();
+    this.#masked = true;
+    this.#arm(Infinity);
     this.#mode = TimerMode.ONE_SHOT;
     this.#initial = 0;
     this.#divisor = 2;
@@ -109,10 +116,14 @@ export class ApicTimer {
    * it goes on, and the mode counts when it is due. Returns whether it stopped and forgot its count.
    */
   setMode(mode: number): boolean {
+    this.#catchUp();
     const other = (mode === TimerMode.TSC_DEADLINE) !== (this.#mode === TimerMode.TSC_DEADLINE);
     this.#mode = mode;
-    if (!other) return false;
-    this.#timer.cancel();
+    if (!other) {
+      this.#arm(this.#deadline);
+      return false;
+    }
+    this.#arm(Infinity);
     this.#initial = 0;
     this.#tscLow = this.#tscHigh = 0;
     return true;
@@ -125,9 +136,34 @@ export class ApicTimer {
   start(count: number): boolean {
     if (this.#mode === TimerMode.TSC_DEADLINE) return false;
     this.#initial = count >>> 0;
-    if (this.#initial === 0) this.#timer.cancel();
-    else this.#timer.arm(this.#now() + this.#period);
+    this.#arm(this.#initial === 0 ? Infinity : this.#now() + this.#period);
     return true;
+  }
+
+  /** Whether what it does when it is due can be noticed. */
+  setMasked(masked: boolean): void {
+    if (masked === this.#masked) return;
+    this.#catchUp();
+    this.#masked = masked;
+    this.#arm(this.#deadline);
+  }
+
+  /**
+   * Makes it due at a time. While it is masked and periodic nothing comes of it: it only counts, and a
+   * VM in which nothing else is to happen need not be woken for it, again and again.
+   */
+  #arm(deadline: number): void {
+    this.#deadline = deadline;
+    const silent = this.#masked && this.#mode === TimerMode.PERIODIC;
+    if (deadline === Infinity || silent) this.#timer.cancel();
+    else this.#timer.arm(deadline);
+  }
+
+  /** Of a periodic one: the time when it is due next, if that has passed. Periods passed are one. */
+  #catchUp(): void {
+    const behind = this.#now() - this.#deadline;
+    if (this.#mode !== TimerMode.PERIODIC || this.#initial === 0 || !(behind >= 0)) return;
+    this.#deadline += (Math.floor(behind / this.#period) + 1) * this.#period;
   }
 
   /** Sets the divide configuration. A count that is under way goes on from where it is. */
@@ -136,8 +172,8 @@ export class ApicTimer {
     if (divisor === this.#divisor) return;
     const count = this.count;
     this.#divisor = divisor;
-    if (this.#timer.armed && this.#mode !== TimerMode.TSC_DEADLINE) {
-      this.#timer.arm(this.#now() + count * this.#unit);
+    if (this.running && this.#mode !== TimerMode.TSC_DEADLINE) {
+      this.#arm(this.#now() + count * this.#unit);
     }
   }
 
@@ -147,8 +183,8 @@ export class ApicTimer {
    * it was due in the middle of an exit, it has stopped or begun again all the same.
    */
   get count(): number {
-    if (!this.#timer.armed || this.#mode === TimerMode.TSC_DEADLINE) return 0;
-    let left = this.#timer.deadline - this.#now();
+    if (!this.running || this.#mode === TimerMode.TSC_DEADLINE) return 0;
+    let left = this.#deadline - this.#now();
     if (left <= 0) {
       if (this.#mode !== TimerMode.PERIODIC) return 0;
       const period = this.#period;
@@ -166,18 +202,14 @@ export class ApicTimer {
     if (this.#mode !== TimerMode.TSC_DEADLINE) return;
     this.#tscLow = low >>> 0;
     this.#tscHigh = high >>> 0;
-    if ((low | high) === 0) this.#timer.cancel();
-    else this.#timer.arm(this.#now() + Math.max(0, ticks));
+    this.#arm((low | high) === 0 ? Infinity : this.#now() + Math.max(0, ticks));
   }
 
-  /** It was due: arms it again where it is periodic. Periods that have passed meanwhile are one. */
+  /** It was due: arms it again where it is periodic. */
   fired(): void {
     if (this.#mode === TimerMode.TSC_DEADLINE) this.#tscLow = this.#tscHigh = 0;
-    if (this.#mode !== TimerMode.PERIODIC || this.#initial === 0) return;
-    const period = this.#period;
-    const { deadline } = this.#timer;
-    const passed = Math.floor((this.#now() - deadline) / period);
-    this.#timer.arm(deadline + (passed + 1) * period);
+    this.#catchUp();
+    this.#arm(this.#mode === TimerMode.PERIODIC ? this.#deadline : Infinity);
   }
 
   /** Everything that is needed to make it again. */
@@ -186,7 +218,8 @@ export class ApicTimer {
       mode: this.#mode,
       initial: this.#initial,
       divisor: this.#divisor,
-      deadline: this.#timer.armed ? this.#timer.deadline : -1,
+      deadline: this.running ? this.#deadline : -1,
+      masked: this.#masked,
       tsc: [this.#tscLow, this.#tscHigh],
     };
   }
@@ -197,7 +230,7 @@ export class ApicTimer {
     this.#initial = saved.initial;
     this.#divisor = saved.divisor;
     [this.#tscLow, this.#tscHigh] = saved.tsc;
-    if (saved.deadline >= 0) this.#timer.arm(saved.deadline);
-    else this.#timer.cancel();
+    this.#masked = saved.masked;
+    this.#arm(saved.deadline >= 0 ? saved.deadline : Infinity);
   }
 }

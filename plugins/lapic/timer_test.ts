@@ -116,6 +116,32 @@ Deno.test("the count is never below zero, though the interrupt is late", () => {
   assertEquals(b.read(0x390), 1000);
 });
 
+Deno.test("a periodic timer that is masked counts on, and wakes nobody", () => {
+  using b = board();
+  b.write(0x3e0, 0xb);
+  b.write(0x320, 0x3_0040);
+  b.write(0x380, 1000);
+  assertEquals(b.vm.timers.next, Infinity);
+  b.pass(2300);
+  assertEquals([b.read(0x390), b.vm.timers.next], [700, Infinity]);
+  b.pass(1000);
+  b.write(0x320, 0x2_0040);
+  assertEquals([fired(b), b.read(0x390)], [false, 700]);
+  b.pass(699);
+  assertEquals(fired(b), false);
+  b.pass(1);
+  assertEquals([fired(b), b.read(0x390)], [true, 1000]);
+  // Masked by the mode of the whole, and by one-shot.
+  b.write(0xf0, 0xff);
+  assertEquals(b.vm.timers.next, Infinity);
+  b.pass(400);
+  assertEquals(b.read(0x390), 600);
+  b.write(0x320, 0x1_0040);
+  assertEquals(b.vm.timers.next, b.vm.clock.current.now() + 600);
+  b.pass(600);
+  assertEquals([b.read(0x390), b.vm.timers.next, fired(b)], [0, Infinity, false]);
+});
+
 Deno.test("changes under way: divisor, one-shot to periodic, a new count", () => {
   using b = board();
   b.write(0x3e0, 0xb);
