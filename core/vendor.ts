@@ -101,6 +101,14 @@ export interface Vendor {
   /** Makes the guest exit with `NMI_WINDOW` as soon as it can take an NMI. */
   requestNmiWindow(vcpu: Vcpu): void;
 
+  /**
+   * An INIT signal arrives. A processor may hold it back, or make something else of it.
+   *
+   * @returns Whether the vendor keeps it: an exit with reason `INIT` then says when it is to be carried
+   *   out, if ever. If not, or without this method, that is now.
+   */
+  keepInit?(vcpu: Vcpu): boolean;
+
   /** Current privilege level, 0 to 3. */
   cpl(vcpu: Vcpu): number;
   /** Whether the guest runs 64-bit code. */

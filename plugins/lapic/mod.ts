@@ -19,7 +19,7 @@
  *
  * Limits: no system management mode, so a system management interrupt stops the vCPU with an
  * `UnimplementedError`; no remote read; a TSC deadline is not worked out anew when the guest writes its
- * time-stamp counter after it. An INIT is not held back while a guest's own hypervisor has GIF clear.
+ * time-stamp counter after it. Under svm an INIT is not held back while the guest has GIF clear.
  *
  * @example
  * ```ts

@@ -7,6 +7,9 @@
 import {
   ArgumentError,
   eventRequest,
+  ExitAction,
+  exitHook,
+  ExitReason,
   hostMemorySlot,
   initRequest,
   interruptControllerSlot,
@@ -39,7 +42,7 @@ import { Lapic } from "./lapic.ts";
 import { ApicMessage } from "./message.ts";
 import { PAGE_WORDS } from "./page.ts";
 import { type LapicFeatures, LapicRegister, type LapicVendor, RegisterMap } from "./registers.ts";
-import { acceptStartup } from "./startup.ts";
+import { acceptInit, acceptStartup } from "./startup.ts";
 import { ApicTimer } from "./timer.ts";
 
 /** Options of {@linkcode lapic}. */
@@ -239,6 +242,11 @@ function setUp(
     for (const vcpu of vm.vcpus) state.of(vcpu).reset(false);
   });
   ctx.on(requestHook, initRequest.id, (vcpu) => acceptStartup(vcpu, state.of(vcpu)));
+  // The processor held an INIT back, and now it takes it.
+  ctx.on(exitHook, ExitReason.INIT, (vcpu) => {
+    acceptInit(vcpu, state.of(vcpu));
+    return ExitAction.RESUME;
+  });
   ctx.on(picOutputHook, (level) => {
     for (const vcpu of vm.vcpus) state.of(vcpu).setPin(0, level);
   });

@@ -15,7 +15,7 @@ import type { Lapic } from "./lapic.ts";
 export function acceptStartup(vcpu: Vcpu, lapic: Lapic): void {
   if (lapic.initPending) {
     lapic.takeInit();
-    init(vcpu, lapic);
+    if (vcpu.vm.vendor.current.keepInit?.(vcpu) !== true) acceptInit(vcpu, lapic);
   }
   const vector = lapic.startupVector;
   if (vector < 0) return;
@@ -23,7 +23,8 @@ export function acceptStartup(vcpu: Vcpu, lapic: Lapic): void {
   if (vcpu.mpState === MpState.INIT_RECEIVED) start(vcpu, vector);
 }
 
-function init(vcpu: Vcpu, lapic: Lapic): void {
+/** Carries out an INIT. */
+export function acceptInit(vcpu: Vcpu, lapic: Lapic): void {
   vcpu.events.clear();
   vcpu.clearRequest(eventRequest);
   vcpu.vm.vendor.current.resetVcpu(vcpu, true);

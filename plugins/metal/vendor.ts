@@ -155,7 +155,9 @@ class MetalVcpu implements Outside {
     exit.instructionLength = 0;
     exit.byteCount = 0;
     exit.vendorCodeLo = stop;
-    exit.reason = stop === Stop.HALT
+    exit.reason = stop === Stop.INIT
+      ? ExitReason.INIT
+      : stop === Stop.HALT
       ? ExitReason.HLT
       : stop === Stop.SHUTDOWN
       ? ExitReason.SHUTDOWN
@@ -445,6 +447,19 @@ export class MetalVendor implements Vendor {
     vcpu.events.nmiPending = 0;
     this.#load(vcpu).raiseNmi();
     vcpu.vm.points.inject.call(vcpu, "nmi", Vector.NMI);
+  }
+
+  /**
+   * In guest mode, with GIF clear, in VMX operation, or with VM_CR.R_INIT, it is the processor that
+   * knows what becomes of INIT (APM vol. 2, 15.21.8; SDM vol. 3C, 24.8).
+   */
+  keepInit(vcpu: Vcpu): boolean {
+    const processor = this.#load(vcpu);
+    if (!processor.mindsInit) return false;
+    processor.raiseInit();
+    // One that has halted looks at it, unless it is held back there, too.
+    if (vcpu.mpState === MpState.HALTED && processor.takesInit) vcpu.mpState = MpState.RUNNABLE;
+    return true;
   }
 
   /** See `Vendor.cpl`. */

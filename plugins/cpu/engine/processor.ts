@@ -5,6 +5,7 @@
  */
 import { Outcome } from "../microcode/outside.ts";
 import { EventFormat } from "../microcode/raise.ts";
+import { VmCr } from "../microcode/msr.ts";
 import { Rflags } from "../microcode/registers.ts";
 import { Event, EventLog, Mode, registerAddress, S } from "../state/cpu_state.ts";
 import type { StateView } from "../state/view.ts";
@@ -355,6 +356,21 @@ export class Processor {
    */
   raiseInit(): void {
     this.#setEvent(Event.INIT, true);
+  }
+
+  /** Whether INIT may do something else than what it does to a processor with neither SVM nor VMX. */
+  get mindsInit(): boolean {
+    const { state } = this;
+    const vmx = state.get32(S.vmxOn) !== 0;
+    const redirected = (state.low(S.vmCr) & VmCr.R_INIT) !== 0;
+    return vmx || redirected || state.get32(S.guestMode) !== 0 || state.get32(S.gif) === 0;
+  }
+
+  /** Whether it would react to INIT before the next instruction. */
+  get takesInit(): boolean {
+    const { state } = this;
+    const root = state.get32(S.vmxOn) !== 0 && state.get32(S.nonRoot) === 0;
+    return state.get32(S.gif) !== 0 && !root;
   }
 
   /** Ends a halt. */
