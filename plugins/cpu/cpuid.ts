@@ -5,6 +5,9 @@
  */
 import type { CpuidResult, CpuidSource, Vcpu } from "../../core/mod.ts";
 import { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
+import { ISA_FEATURES, supportedXcr0 } from "./isa_features.ts";
+import { APX_BYTES, XsaveArea } from "./microcode/extended_state.ts";
+import { Cr4, Xcr0 } from "./microcode/registers.ts";
 import type { ProcessorModel } from "./models.ts";
 
 /** Register that a feature bit is in. */
@@ -55,6 +58,16 @@ export const FEATURES: Readonly<Record<string, readonly [number, CpuidOutput, nu
 const VENDORS = { amd: "AuthenticAMD", intel: "GenuineIntel" } as const;
 const BRAND = "Trapline Processor";
 const MAX_LEAF = 7;
+const MAX_LEAF_XSAVE = 0xd;
+const MAX_LEAF_APX = 0x29;
+/** CPUID 1 ECX bit 27: CR4.OSXSAVE. */
+const OSXSAVE = 1 << 27;
+/** CPUID (0Dh,1) EAX: XSAVEOPT, XSAVEC, XGETBV of ECX = 1, XSAVES. */
+const XSAVE_EXTENSIONS = 0xf;
+/** CPUID (29h,0) EBX bit 0: NDD and NF forms exist for everything that has been promoted. */
+const APX_NCI_NDD_NF = 1;
+/** XCR0[19]. */
+const APX_COMPONENT = 19;
 const MAX_EXTENDED_LEAF = 0x8000_0021;
 /** Guest address-space identifiers of the SVM unit. */
 const ASIDS = 0x8000;
@@ -118,6 +131,39 @@ export function processorCpuid(model: ProcessorModel): CpuidSource {
   return { read: (result, vcpu) => readCpuid(model, result, vcpu) };
 }
 
+/** CPUID 0Dh: the XSAVE area. `xcr0` is that of the guest. */
+function extendedState({ isa }: ProcessorModel, result: CpuidResult, xcr0: number): void {
+  const legacy = XsaveArea.COMPACTED;
+  const standard = (components: number): number =>
+    (components & Xcr0.APX) !== 0 ? XsaveArea.APX + APX_BYTES : legacy;
+  const supported = supportedXcr0(isa);
+  if (result.subleaf === 0) fill(result, supported, standard(xcr0), standard(supported));
+  else if (result.subleaf === 1) {
+    const compacted = legacy + ((xcr0 & Xcr0.APX) !== 0 ? APX_BYTES : 0);
+    fill(result, XSAVE_EXTENSIONS, compacted);
+  } else if (result.subleaf === APX_COMPONENT && isa.has("apx")) {
+    fill(result, APX_BYTES, XsaveArea.APX);
+  } else fill(result, 0);
+}
+
+/** Sets the bits of the model's own features. */
+function modelFeatures({ isa }: ProcessorModel, result: CpuidResult): void {
+  for (const name of isa) {
+    const [leaf, subleaf, output, bit] = ISA_FEATURES[name].cpuid;
+    if (result.leaf !== leaf || (leaf === 7 && result.subleaf !== subleaf)) continue;
+    result[output] = (result[output] | (1 << bit)) >>> 0;
+  }
+}
+
+/** The last subleaf of leaf 7. */
+function lastSubleaf({ isa }: ProcessorModel): number {
+  return Math.max(0, ...Array.from(isa, (name) => ISA_FEATURES[name].cpuid[1]));
+}
+
+function maxLeaf({ isa }: ProcessorModel): number {
+  return isa.has("apx") ? MAX_LEAF_APX : isa.has("xsave") ? MAX_LEAF_XSAVE : MAX_LEAF;
+}
+
 function readCpuid(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void {
   const { leaf, subleaf } = result;
   const vendor = VENDORS[model.vendor];
@@ -125,7 +171,7 @@ function readCpuid(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void
     case 0:
       fill(
         result,
-        MAX_LEAF,
+        maxLeaf(model),
         characters(vendor, 0),
         characters(vendor, 8),
         characters(vendor, 4),
@@ -133,7 +179,24 @@ function readCpuid(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void
       return;
     case 1:
       fill(result, model.signature, CLFLUSH_SIZE | (vcpu.id << 24));
+      if (model.isa.has("xsave")) {
+        const { cr4 } = vcpu.vm.vendor.current.getSystemState(vcpu);
+        if ((cr4 & BigInt(Cr4.OSXSAVE)) !== 0n) result.ecx = OSXSAVE;
+      }
       break;
+    case 7:
+      fill(result, subleaf === 0 ? lastSubleaf(model) : 0);
+      break;
+    case 0xd:
+      fill(result, 0);
+      if (model.isa.has("xsave")) {
+        const { xcr0 } = vcpu.vm.vendor.current.getSystemState(vcpu);
+        extendedState(model, result, Number(xcr0));
+      }
+      return;
+    case 0x29:
+      fill(result, 0, subleaf === 0 && model.isa.has("apx") ? APX_NCI_NDD_NF : 0);
+      return;
     case 0x8000_0000:
       fill(
         result,
@@ -167,6 +230,7 @@ function readCpuid(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void
     default:
       fill(result, 0);
   }
+  modelFeatures(model, result);
   if (subleaf !== 0 && leaf === 7) return;
   const bits = BITS[model.vendor].get(leaf);
   if (bits === undefined) return;

@@ -14,6 +14,9 @@
  * (`semantics/`, on the assembler in `wasm/`); microcode (`microcode/`, `memory/`, `svm/`) is written
  * the same way; `engine/` makes an interpreter of it and keeps decoded blocks.
  *
+ * The features `xsave`, `apx`, `msr_imm` and others ({@linkcode IsaFeatureName}) add the XSAVE family,
+ * Intel APX with R16–R31, RDMSR and WRMSRNS with immediates; models `"apx"` and `"max"` have them.
+ *
  * Limits: no x87, MMX or SSE yet (meeting such an instruction stops the machine with an error that
  * names it), no caches, no 5-level paging. At most 64 GiB of physical address space and 3.9 GiB in use.
  * Processors take turns on one thread.
@@ -44,6 +47,7 @@ export type {
   SvmFeatureName,
 } from "./models.ts";
 export type { IntelModel } from "./intel_models.ts";
+export type { IsaFeatureChoice, IsaFeatureName } from "./isa_features.ts";
 export {
   EptVpid,
   FeatureControl,
@@ -73,7 +77,7 @@ export { readProcessorState, writeProcessorState } from "./system_state.ts";
 export type { SegmentState } from "./state/view.ts";
 export type { Field32, Field64 } from "./state/field.ts";
 export { EventFormat, Vector } from "./microcode/raise.ts";
-export { Cr0, Cr4, Efer, Rflags } from "./microcode/registers.ts";
+export { Cr0, Cr4, Efer, Rflags, Xcr0 } from "./microcode/registers.ts";
 export { Msr } from "./microcode/msr.ts";
 export {
   type PageWalk,

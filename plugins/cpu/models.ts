@@ -5,14 +5,24 @@
  */
 import { ArgumentError } from "../../core/mod.ts";
 import { INTEL_MODELS, type IntelModel, intelModel, isIntelModel } from "./intel_models.ts";
+import {
+  chooseIsa,
+  ISA_NAMES,
+  type IsaFeatureChoice,
+  type IsaFeatureName,
+  vendorChoice,
+} from "./isa_features.ts";
 import { SvmFeature, SvmFeature2 } from "./svm/features.ts";
 import type { VmxFeatureChoice } from "./vmx/capabilities.ts";
 
 /** A processor by its microarchitecture. */
 export type CpuModel = AmdModel | IntelModel;
 
-/** An AMD processor by its microarchitecture. */
-export type AmdModel = "zen2" | "zen3" | "zen4" | "zen5";
+/**
+ * An AMD processor by its microarchitecture; `"apx"` is a Zen 4 with Intel APX, which no processor with
+ * SVM has yet, and `"max"` a Zen 5 with all there is.
+ */
+export type AmdModel = "zen2" | "zen3" | "zen4" | "zen5" | "apx" | "max";
 
 /** An optional part of SVM, by a name after the one in CPUID 8000_000Ah (APM vol. 3, E.4.9). */
 export type SvmFeatureName =
@@ -32,8 +42,8 @@ export type SvmFeatureName =
 /** Parts of SVM to switch on or off against what the model has. */
 export type SvmFeatureChoice = { readonly [K in SvmFeatureName]?: boolean };
 
-/** Parts of SVM or VMX, whichever the model has, to switch on or off. */
-export type FeatureChoice = SvmFeatureChoice & VmxFeatureChoice;
+/** Parts of the instruction set, and of SVM or VMX, whichever the model has, to switch on or off. */
+export type FeatureChoice = SvmFeatureChoice & VmxFeatureChoice & IsaFeatureChoice;
 
 /** Where a feature is reported, and what it cannot be without. */
 interface FeatureRow {
@@ -73,15 +83,24 @@ const ZEN2: readonly SvmFeatureName[] = [
 const ZEN4: readonly SvmFeatureName[] = [...ZEN2, "x2avic", "vnmi", "avic_extlvt"];
 const ZEN5: readonly SvmFeatureName[] = [...ZEN4, "bus_lock_threshold", "idle_hlt", "x2avic_ext"];
 
+const BMI: readonly IsaFeatureName[] = ["bmi1", "bmi2"];
+const ZEN5_ISA: readonly IsaFeatureName[] = [...BMI, "movdiri", "movdir64b"];
+const APX: readonly IsaFeatureName[] = [...BMI, "xsave", "apx", "wrmsrns", "msr_imm"];
+
 /**
  * Signatures are those of the server parts. Of the features, 8000_000Ah EDX of a Zen 4 reads 1EBF_BCFFh;
- * the others follow the order in which Linux learned the bits and the PPRs of the families.
+ * the others follow the order in which Linux learned the bits and the PPRs of the families. The Zen
+ * models have XSAVE only if they are asked for it, until there are vector registers for it to save.
  */
-const MODELS: Readonly<Record<AmdModel, readonly [number, readonly SvmFeatureName[]]>> = {
-  zen2: [0x0083_0f10, ZEN2],
-  zen3: [0x00a0_0f11, ZEN2],
-  zen4: [0x00a1_0f11, ZEN4],
-  zen5: [0x00b0_0f21, ZEN5],
+const MODELS: Readonly<
+  Record<AmdModel, readonly [number, readonly SvmFeatureName[], readonly IsaFeatureName[]]>
+> = {
+  zen2: [0x0083_0f10, ZEN2, BMI],
+  zen3: [0x00a0_0f11, ZEN2, BMI],
+  zen4: [0x00a1_0f11, ZEN4, BMI],
+  zen5: [0x00b0_0f21, ZEN5, ZEN5_ISA],
+  apx: [0x00a1_0f11, ZEN4, APX],
+  max: [0x00b0_0f21, NAMES, ISA_NAMES],
 };
 
 /** What a processor tells about itself. */
@@ -96,6 +115,8 @@ export interface ProcessorModel {
   readonly svmFeatures2: number;
   /** VMX capability MSRs from 480h on. */
   readonly vmxMsrs: readonly bigint[];
+  /** Optional parts of the instruction set. */
+  readonly isa: ReadonlySet<IsaFeatureName>;
 }
 
 /**
@@ -106,10 +127,12 @@ export interface ProcessorModel {
  */
 export function processorModel(
   model: CpuModel = "zen4",
-  choice: FeatureChoice = {},
+  features: FeatureChoice = {},
 ): ProcessorModel {
+  const choice = vendorChoice<SvmFeatureChoice & VmxFeatureChoice>(features);
   if (isIntelModel(model)) {
-    return { vendor: "intel", svmFeatures: 0, svmFeatures2: 0, ...intelModel(model, choice) };
+    const isa = chooseIsa(BMI, features, "intel");
+    return { vendor: "intel", svmFeatures: 0, svmFeatures2: 0, isa, ...intelModel(model, choice) };
   }
   const row = MODELS[model];
   if (row === undefined) {
@@ -119,9 +142,11 @@ export function processorModel(
   }
   const unknown = Object.keys(choice).find((name) => !(name in ROWS));
   if (unknown !== undefined) {
-    throw new ArgumentError(`cpu: no feature ${unknown}; there are ${NAMES.join(", ")}`);
+    throw new ArgumentError(
+      `cpu: no feature ${unknown}; there are ${[...NAMES, ...ISA_NAMES].join(", ")}`,
+    );
   }
-  const [signature, own] = row;
+  const [signature, own, ownIsa] = row;
   const on = new Set<SvmFeatureName>();
   for (const name of NAMES) {
     const wanted = choice[name];
@@ -139,5 +164,12 @@ export function processorModel(
     svmFeatures |= ROWS[name].edx ?? 0;
     svmFeatures2 |= ROWS[name].ecx ?? 0;
   }
-  return { vendor: "amd", signature, svmFeatures, svmFeatures2, vmxMsrs: [] };
+  return {
+    vendor: "amd",
+    signature,
+    svmFeatures,
+    svmFeatures2,
+    vmxMsrs: [],
+    isa: chooseIsa(ownIsa, features, "amd"),
+  };
 }

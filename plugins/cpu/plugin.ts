@@ -75,7 +75,7 @@ export interface CpuOptions {
   readonly memory?: number;
   /** Which processor; `"zen4"` if not given. */
   readonly model?: CpuModel;
-  /** Optional parts of SVM or VMX to switch on or off against what the model has. */
+  /** Features to switch on or off against what the model has. */
   readonly features?: FeatureChoice;
 }
 

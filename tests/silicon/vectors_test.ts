@@ -20,7 +20,15 @@ import {
 import { Lab } from "./lab.ts";
 
 /** Extended features that the processor has. */
-const FEATURES: ReadonlySet<string> = new Set(["popcnt", "lzcnt", "movbe", "sse4.2", "adx"]);
+const FEATURES: ReadonlySet<string> = new Set([
+  "popcnt",
+  "lzcnt",
+  "movbe",
+  "sse4.2",
+  "adx",
+  "bmi1",
+  "bmi2",
+]);
 
 /** User pages, accessed and dirty already: writable data, and code. */
 const DATA = 0x67n;

@@ -4,21 +4,21 @@
  * @module
  */
 import { registerAddress, S, Seg } from "../state/cpu_state.ts";
+import type { IsaFeatureName } from "../isa_features.ts";
+import { Cursor } from "./cursor.ts";
 import { type Entry, OPCODES, type OperandSpec } from "./entries.ts";
-import type { AddressForm, Form, FormNeeds, FormOperand } from "./form.ts";
+import {
+  type AddressForm,
+  type Form,
+  type FormNeeds,
+  type FormOperand,
+  registerPlace,
+} from "./form.ts";
+import { Prefixes } from "./prefixes.ts";
 import { type DecodeMode, DecodeStatus } from "./status.ts";
 
 /** Longest instruction (APM vol. 3, 1.1). */
 export const MAX_INSTRUCTION_BYTES = 15;
-
-const SEGMENT_PREFIXES: Readonly<Record<number, number>> = {
-  0x26: Seg.ES,
-  0x2e: Seg.CS,
-  0x36: Seg.SS,
-  0x3e: Seg.DS,
-  0x64: Seg.FS,
-  0x65: Seg.GS,
-};
 
 /** Base and index of 16-bit addressing by ModRM.rm; -1 for none. */
 const ADDRESSING_16: readonly (readonly [number, number])[] = [
@@ -35,6 +35,16 @@ const ADDRESSING_16: readonly (readonly [number, number])[] = [
 /** log2-style code of an address size in a record. */
 const ADDRESS_SIZE = { 16: 0, 32: 1, 64: 2 } as const;
 
+/** The mode before the first instruction; any will do. */
+const START_MODE: DecodeMode = {
+  code: 32,
+  stack: 32,
+  flatStack: true,
+  flatData: true,
+  vex: false,
+  apx: false,
+};
+
 /** Decodes one instruction at a time into its own fields. */
 export class Decoder {
   /** The opcode's entry. */
@@ -47,8 +57,6 @@ export class Decoder {
   addressBits: 16 | 32 | 64 = 32;
   /** 0 none, 1 F3, 2 F2. */
   rep: 0 | 1 | 2 = 0;
-  /** A LOCK prefix stands in front. */
-  lock = false;
   /** How the memory operand is addressed. */
   addressForm: AddressForm | undefined;
   /** Operands of the form. */
@@ -72,16 +80,21 @@ export class Decoder {
   /** High half. */
   immediateHigh = 0;
 
-  #bytes: Uint8Array = new Uint8Array(0);
-  #at = 0;
-  #end = 0;
-  #start = 0;
-  #mode: DecodeMode = { code: 32, stack: 32, flatStack: true, flatData: true };
-  #rex = 0;
-  #operandPrefix = false;
-  #segment = -1;
+  readonly #cursor = new Cursor();
+  readonly #prefixes: Prefixes;
+  #mode: DecodeMode = START_MODE;
   #modrm = 0;
   #ripRelative = false;
+
+  /** Whether a LOCK prefix stands in front. */
+  get lock(): boolean {
+    return this.#prefixes.lock;
+  }
+
+  /** Decodes for a processor with these features. */
+  constructor(isa: ReadonlySet<IsaFeatureName> = new Set()) {
+    this.#prefixes = new Prefixes(isa, START_MODE);
+  }
 
   /**
    * Decodes the instruction at `bytes[start]`; bytes from `end` on are not there. `ripLow`/`ripHigh` is
@@ -95,13 +108,13 @@ export class Decoder {
     ripLow: number,
     ripHigh: number,
   ): DecodeStatus {
-    this.#bytes = bytes;
-    this.#start = start;
-    this.#at = start;
-    this.#end = Math.min(end, start + MAX_INSTRUCTION_BYTES);
+    const cursor = this.#cursor;
+    cursor.bytes = bytes;
+    cursor.at = start;
+    cursor.end = Math.min(end, start + MAX_INSTRUCTION_BYTES);
     this.#mode = mode;
     const status = this.#run();
-    this.length = this.#at - start;
+    this.length = cursor.at - start;
     if (status === DecodeStatus.TRUNCATED && end - start >= MAX_INSTRUCTION_BYTES) {
       return DecodeStatus.TOO_LONG;
     }
@@ -110,23 +123,14 @@ export class Decoder {
   }
 
   #run(): DecodeStatus {
-    const opcode = this.#prefixes();
-    if (opcode < 0) return DecodeStatus.TRUNCATED;
-    let map = 0;
-    let code = opcode;
-    if (opcode === 0x0f) {
-      map = 1;
-      code = this.#byte();
-      if (code === 0x38 || code === 0x3a) {
-        map = code === 0x38 ? 2 : 3;
-        code = this.#byte();
-      }
-      if (code < 0) return DecodeStatus.TRUNCATED;
-    }
-    const status = this.#select(OPCODES[map]![code]!);
+    const prefixes = this.#prefixes;
+    const alternatives = prefixes.read(this.#cursor, this.#mode);
+    if (typeof alternatives === "number") return alternatives;
+    const status = this.#select(alternatives);
     if (status !== DecodeStatus.OK) return status;
     const { entry } = this;
-    this.#sizes(entry);
+    this.bits = prefixes.operandSize(entry);
+    this.addressBits = prefixes.addressSize;
     this.operands.length = 0;
     this.reg0 =
       this.reg1 =
@@ -148,65 +152,17 @@ export class Decoder {
       const done = this.#operand(i, entry.operands[i]!);
       if (done !== DecodeStatus.OK) return done;
     }
-    if (this.lock && !(entry.lockable && this.operands[0]?.kind === "M")) {
+    if (entry.noRsp && !this.#pairAllowed(entry)) return DecodeStatus.UNDEFINED;
+    if (prefixes.lock && !(entry.lockable && this.operands[0]?.kind === "M")) {
       return DecodeStatus.UNDEFINED;
     }
     return DecodeStatus.OK;
   }
 
-  #byte(): number {
-    return this.#at < this.#end ? this.#bytes[this.#at++]! : -1;
-  }
-
-  #prefixes(): number {
-    const long = this.#mode.code === 64;
-    this.#rex = 0;
-    this.#operandPrefix = false;
-    this.#segment = -1;
-    this.rep = 0;
-    this.lock = false;
-    let addressPrefix = false;
-    for (;;) {
-      const byte = this.#byte();
-      switch (byte) {
-        case 0x66:
-          this.#operandPrefix = true;
-          break;
-        case 0x67:
-          addressPrefix = true;
-          break;
-        case 0xf0:
-          this.lock = true;
-          break;
-        case 0xf2:
-          this.rep = 2;
-          break;
-        case 0xf3:
-          this.rep = 1;
-          break;
-        case 0x26:
-        case 0x2e:
-        case 0x36:
-        case 0x3e:
-        case 0x64:
-        case 0x65: {
-          // In 64-bit mode the four old overrides are ignored, and do not cancel FS or GS.
-          const segment = SEGMENT_PREFIXES[byte]!;
-          if (!long || segment >= Seg.FS) this.#segment = segment;
-          break;
-        }
-        default:
-          if (long && byte >= 0x40 && byte <= 0x4f) {
-            this.#rex = byte;
-            continue;
-          }
-          if (long) this.addressBits = addressPrefix ? 32 : 64;
-          else this.addressBits = (this.#mode.code === 32) !== addressPrefix ? 32 : 16;
-          return byte;
-      }
-      // A REX prefix counts only if it stands right before the opcode.
-      this.#rex = 0;
-    }
+  /** PUSH2 and POP2 refuse RSP, and POP2 one register twice. */
+  #pairAllowed({ distinct }: Entry): boolean {
+    const rsp = registerAddress(4);
+    return this.reg0 !== rsp && this.reg1 !== rsp && !(distinct && this.reg0 === this.reg1);
   }
 
   #select(alternatives: readonly Entry[]): DecodeStatus {
@@ -214,11 +170,11 @@ export class Decoder {
     let haveModrm = false;
     for (;;) {
       if (!haveModrm && candidates.some(({ hasModrm }) => hasModrm)) {
-        this.#modrm = this.#byte();
+        this.#modrm = this.#cursor.byte();
         if (this.#modrm < 0) return DecodeStatus.TRUNCATED;
         haveModrm = true;
       }
-      const entry = candidates.find((candidate) => this.#fits(candidate));
+      const entry = candidates.find((candidate) => this.#prefixes.allow(candidate, this.#modrm));
       if (entry === undefined || entry.undefined) return DecodeStatus.UNDEFINED;
       this.entry = entry;
       if (entry.unimplemented) return DecodeStatus.UNIMPLEMENTED;
@@ -227,39 +183,9 @@ export class Decoder {
       else break;
     }
     // A prefix that selects the instruction does not repeat it.
-    if (this.entry.prefix === "F3" || this.entry.prefix === "F2") this.rep = 0;
+    const { prefix } = this.entry;
+    this.rep = prefix === "F3" || prefix === "F2" ? 0 : this.#prefixes.rep;
     return DecodeStatus.OK;
-  }
-
-  #fits(entry: Entry): boolean {
-    const long = this.#mode.code === 64;
-    if (long ? entry.i64 : entry.o64) return false;
-    if (entry.rexB && (this.#rex & 1) === 0) return false;
-    if (entry.modrm !== "" && (entry.modrm === "reg") !== (this.#modrm >= 0xc0)) return false;
-    switch (entry.prefix) {
-      case "F3":
-        return this.rep === 1;
-      case "F2":
-        return this.rep === 2;
-      case "66":
-        return this.rep === 0 && this.#operandPrefix;
-      case "NP":
-        return this.rep === 0 && !this.#operandPrefix;
-      default:
-        return true;
-    }
-  }
-
-  #sizes(entry: Entry): void {
-    const { code } = this.#mode;
-    if (code === 64) {
-      if (entry.wide === 2 || (this.#rex & 8) !== 0) this.bits = 64;
-      else if (this.#operandPrefix && entry.prefix !== "66") this.bits = 16;
-      else this.bits = entry.wide === 1 ? 64 : 32;
-    } else {
-      const other = this.#operandPrefix && entry.prefix !== "66";
-      this.bits = (code === 32) !== other ? 32 : 16;
-    }
   }
 
   /** Width in bits that a size letter stands for. */
@@ -298,12 +224,14 @@ export class Decoder {
 
   /** Address of register `n` as an operand of `bits`: bytes 4–7 without REX are AH, CH, DH, BH. */
   #register(n: number, bits: number): number {
-    if (bits === 8 && this.#rex === 0 && n >= 4 && n < 8) return registerAddress(n - 4) + 1;
+    if (bits === 8 && !this.#prefixes.extension.byteRegisters && n >= 4 && n < 8) {
+      return registerAddress(n - 4) + 1;
+    }
     return registerAddress(n);
   }
 
   #finishAddressing(defaultSegment: number, scale: number): void {
-    const segment = this.#segment >= 0 ? this.#segment : defaultSegment;
+    const segment = this.#prefixes.segment >= 0 ? this.#prefixes.segment : defaultSegment;
     this.addressing = scale | (ADDRESS_SIZE[this.addressBits] << 2) | (segment << 4);
     const { code, flatStack, flatData } = this.#mode;
     const indexed = this.index !== S.zero;
@@ -321,7 +249,7 @@ export class Decoder {
 
   /** Segment and address size for string instructions, XLAT and absolute offsets. */
   #implicitAddressing(): void {
-    const segment = this.#segment >= 0 ? this.#segment : Seg.DS;
+    const segment = this.#prefixes.segment >= 0 ? this.#prefixes.segment : Seg.DS;
     this.addressing = (ADDRESS_SIZE[this.addressBits] << 2) | (segment << 4);
   }
 
@@ -354,10 +282,10 @@ export class Decoder {
     this.index = S.zero;
     let noBase = false;
     if (rm === 4) {
-      const sib = this.#byte();
+      const sib = this.#cursor.byte();
       if (sib < 0) return false;
       scale = sib >> 6;
-      const index = ((sib >> 3) & 7) | ((this.#rex & 2) << 2);
+      const index = ((sib >> 3) & 7) | this.#prefixes.extension.index;
       if (index !== 4) this.index = registerAddress(index);
       else scale = 0;
       rm = sib & 7;
@@ -366,7 +294,7 @@ export class Decoder {
       noBase = true;
       this.#ripRelative = this.#mode.code === 64;
     }
-    const base = rm | ((this.#rex & 1) << 3);
+    const base = rm | this.#prefixes.extension.base;
     this.base = noBase ? S.zero : registerAddress(base);
     let complete = true;
     if (mod === 1) complete = this.#displacement(8);
@@ -378,34 +306,30 @@ export class Decoder {
 
   /** Reads a sign-extended displacement. */
   #displacement(bits: 8 | 16 | 32): boolean {
-    const value = this.#signed(bits);
+    const value = this.#cursor.signed(bits);
     if (value === undefined) return false;
     this.displacementLow = value;
     this.displacementHigh = value >> 31;
     return true;
   }
 
-  #signed(bits: 8 | 16 | 32): number | undefined {
-    const bytes = bits / 8;
-    if (this.#at + bytes > this.#end) {
-      this.#at = this.#end;
-      return undefined;
-    }
-    let value = 0;
-    for (let i = 0; i < bytes; i++) value |= this.#bytes[this.#at++]! << (8 * i);
-    return (value << (32 - bits)) >> (32 - bits);
-  }
-
   #setRegister(operand: number, address: number): void {
-    if (operand === 0) this.reg0 = address;
-    else if (operand === 1) this.reg1 = address;
-    else this.base = address;
+    switch (registerPlace(this.operands, operand)) {
+      case 0:
+        this.reg0 = address;
+        break;
+      case 1:
+        this.reg1 = address;
+        break;
+      default:
+        this.base = address;
+    }
   }
 
   #operand(i: number, spec: OperandSpec): DecodeStatus {
     const bits = this.#width(spec.size);
-    const modReg = ((this.#modrm >> 3) & 7) | ((this.#rex & 4) << 1);
-    const modRm = (this.#modrm & 7) | ((this.#rex & 1) << 3);
+    const modReg = ((this.#modrm >> 3) & 7) | this.#prefixes.extension.reg;
+    const modRm = (this.#modrm & 7) | this.#prefixes.extension.base;
     switch (spec.place) {
       case "E":
         if (this.#modrm < 0xc0) {
@@ -428,8 +352,8 @@ export class Decoder {
         this.operands.push({ kind: "R", bits });
         return DecodeStatus.OK;
       case "Z": {
-        const opcode = this.#bytes[this.#at - 1]!;
-        const n = (opcode & 7) | ((this.#rex & 1) << 3);
+        const opcode = this.#cursor.last;
+        const n = (opcode & 7) | this.#prefixes.extension.base;
         this.#setRegister(i, this.#register(n, bits));
         this.operands.push({ kind: "R", bits });
         return DecodeStatus.OK;
@@ -445,13 +369,21 @@ export class Decoder {
       case "S":
         return (modReg & 7) > 5 ? DecodeStatus.UNDEFINED : this.#constant(i, 16, modReg & 7, 0);
       case "C":
-        return this.#constant(i, bits, modReg, 0);
       case "D":
-        return this.#constant(i, bits, modReg, 0);
+        // There are sixteen of them: R4 does not count.
+        return this.#constant(i, bits, modReg & 15, 0);
+      case "B":
+        this.#setRegister(i, this.#register(this.#prefixes.extension.v, bits));
+        this.operands.push({ kind: "R", bits });
+        return DecodeStatus.OK;
+      case "dfv":
+        this.#setRegister(i, this.#prefixes.extension.defaultFlags);
+        this.operands.push({ kind: "K", bits });
+        return DecodeStatus.OK;
       case "I":
         return this.#immediate(i, spec.size, bits);
       case "J": {
-        const value = this.#signed(spec.size === "b" ? 8 : this.bits === 16 ? 16 : 32);
+        const value = this.#cursor.signed(spec.size === "b" ? 8 : this.bits === 16 ? 16 : 32);
         if (value === undefined) return DecodeStatus.TRUNCATED;
         this.displacementLow = value;
         this.displacementHigh = value >> 31;
@@ -461,8 +393,8 @@ export class Decoder {
       case "O":
         return this.#absolute(bits);
       case "A": {
-        const offset = this.#signed(this.bits === 16 ? 16 : 32);
-        const selector = this.#signed(16);
+        const offset = this.#cursor.signed(this.bits === 16 ? 16 : 32);
+        const selector = this.#cursor.signed(16);
         if (offset === undefined || selector === undefined) return DecodeStatus.TRUNCATED;
         this.immediateLow = this.bits === 16 ? offset & 0xffff : offset;
         this.displacementLow = selector & 0xffff;
@@ -488,13 +420,13 @@ export class Decoder {
   }
 
   #immediate(i: number, size: string, bits: number): DecodeStatus {
-    if (size === "v" && bits === 64) {
-      if (this.#at + 8 > this.#end) return DecodeStatus.TRUNCATED;
-      const low = this.#signed(32)!;
-      return this.#constant(i, 64, low, this.#signed(32)!);
+    if ((size === "v" || size === "q") && bits === 64) {
+      if (!this.#cursor.has(8)) return DecodeStatus.TRUNCATED;
+      const low = this.#cursor.signed(32)!;
+      return this.#constant(i, 64, low, this.#cursor.signed(32)!);
     }
     const stored = size === "b" || size === "bs" ? 8 : size === "w" || this.bits === 16 ? 16 : 32;
-    const value = this.#signed(stored);
+    const value = this.#cursor.signed(stored);
     if (value === undefined) return DecodeStatus.TRUNCATED;
     // Bytes and words that are counts, ports and frame sizes are unsigned; the rest sign-extends.
     const unsigned = (size === "b" && this.operands[0]?.bits !== 8) || size === "w" ||
@@ -505,11 +437,11 @@ export class Decoder {
 
   #absolute(bits: number): DecodeStatus {
     const width = this.addressBits;
-    if (this.#at + width / 8 > this.#end) return DecodeStatus.TRUNCATED;
-    if (width === 16) this.displacementLow = this.#signed(16)! & 0xffff;
+    if (!this.#cursor.has(width / 8)) return DecodeStatus.TRUNCATED;
+    if (width === 16) this.displacementLow = this.#cursor.signed(16)! & 0xffff;
     else {
-      this.displacementLow = this.#signed(32)!;
-      this.displacementHigh = width === 64 ? this.#signed(32)! : 0;
+      this.displacementLow = this.#cursor.signed(32)!;
+      this.displacementHigh = width === 64 ? this.#cursor.signed(32)! : 0;
     }
     this.base = S.zero;
     this.index = S.zero;

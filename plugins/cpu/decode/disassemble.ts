@@ -34,7 +34,7 @@ export function disassemble(
   rip: bigint,
 ): Disassembled | undefined {
   const decoder = new Decoder();
-  const mode = { code, stack: code, flatStack: true, flatData: true };
+  const mode = { code, stack: code, flatStack: true, flatData: true, vex: false, apx: false };
   const low = Number(BigInt.asIntN(32, rip));
   const high = Number(BigInt.asIntN(32, rip >> 32n));
   const status = decoder.decode(bytes, 0, bytes.length, mode, low, high);

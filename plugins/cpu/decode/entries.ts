@@ -3,11 +3,15 @@
  *
  * @module
  */
+import type { IsaFeatureName } from "../isa_features.ts";
+import { APX_GROUPS, EVEX_PROMOTED, MSR_IMMEDIATE, VEX_0F38, VEX_0F3A } from "./apx_map.ts";
+import { OpcodeMap } from "./extension.ts";
 import { GROUPS, LOCKABLE, MAP_0F38, ONE_BYTE, SUBGROUPS, TWO_BYTE } from "./opcode_map.ts";
 
 /** Where an operand is found. */
 export type Place =
   | "A"
+  | "B"
   | "C"
   | "D"
   | "E"
@@ -21,6 +25,7 @@ export type Place =
   | "V"
   | "W"
   | "Z"
+  | "dfv"
   | "fixed"
   | "one"
   | "segment";
@@ -49,10 +54,32 @@ export interface Entry {
   readonly o64: boolean;
   /** Default operand size in 64-bit mode: 0 as usual, 1 is 64 (66h gives 16), 2 always 64. */
   readonly wide: 0 | 1 | 2;
-  /** Mandatory prefix: "", "NP", "66", "F3" or "F2". */
+  /** Mandatory prefix: "", "NP", "66", "F3", "F2" or "os" (66 or none, which gives the operand size). */
   readonly prefix: string;
   /** Only with REX.B. */
   readonly rexB: boolean;
+  /** Not with a REX2 prefix. */
+  readonly noRex2: boolean;
+  /** Only with a REX2 prefix. */
+  readonly rex2: boolean;
+  /** Not with W = 1. */
+  readonly w0: boolean;
+  /** Not with another address size than the mode's. */
+  readonly a64: boolean;
+  /** ND bit that the instruction has under EVEX. */
+  readonly newDestination: boolean;
+  /** NF bit that it has. */
+  readonly noFlags: boolean;
+  /** Source condition code of CCMP or CTEST that it has; −1 for other instructions. */
+  readonly condition: number;
+  /** The V field names an operand. */
+  readonly usesV: boolean;
+  /** No register operand may be RSP. */
+  readonly noRsp: boolean;
+  /** The two register operands must differ. */
+  readonly distinct: boolean;
+  /** Feature without which it is undefined. */
+  readonly feature: IsaFeatureName | undefined;
   /** Required form of ModRM: "", "mem" or "reg". */
   readonly modrm: string;
   /** Whether a ModRM byte follows. */
@@ -83,6 +110,18 @@ const QUALIFIERS: ReadonlySet<string> = new Set([
   "mem",
   "reg",
   "rexb",
+  "no2",
+  "rex2",
+  "w0",
+  "a64",
+  "os",
+  "nd",
+  "nf",
+  "cc",
+  "ND",
+  "NF",
+  "norsp",
+  "distinct",
 ]);
 
 const FIXED: Readonly<Record<string, [number, string]>> = {
@@ -95,6 +134,10 @@ const FIXED: Readonly<Record<string, [number, string]>> = {
 const SEGMENTS: readonly string[] = ["ES", "CS", "SS", "DS", "FS", "GS"];
 /** Places that come out of a ModRM byte. */
 const MODRM_PLACES = "CDEGMRSVW";
+/** The operand that ND adds: the register in V. */
+const DESTINATION: Place = "B";
+/** Number of source condition codes. */
+const CONDITIONS = 16;
 
 function parseOperand(text: string): OperandSpec {
   const fixed = FIXED[text];
@@ -105,10 +148,53 @@ function parseOperand(text: string): OperandSpec {
   return { place: text[0] as Place, register: 0, size: text.slice(1) };
 }
 
-function parseAlternative(text: string, inherited: readonly OperandSpec[]): Entry {
+/** `nd` and `nf` stand for both values of the bit, `cc` for all conditions: an entry for each. */
+function expand(base: Entry, qualifiers: ReadonlySet<string>): readonly Entry[] {
+  const variants: Entry[] = [];
+  const both = (name: string): readonly boolean[] => qualifiers.has(name) ? [false, true] : [false];
+  if (qualifiers.has("cc")) {
+    for (let condition = 0; condition < CONDITIONS; condition++) {
+      variants.push({
+        ...base,
+        name: `C${base.name}.${condition}`,
+        operands: [...base.operands, { place: "dfv", register: 0, size: "w" }],
+        condition,
+        usesV: true,
+        handlers: new Map(),
+      });
+    }
+    return variants;
+  }
+  for (const nd of both("nd")) {
+    for (const nf of both("nf")) {
+      const size = base.operands[0]?.size ?? "";
+      variants.push({
+        ...base,
+        name: base.name + (nd ? ".nd" : "") + (nf ? ".nf" : ""),
+        operands: nd
+          ? [...base.operands, { place: DESTINATION, register: 0, size }]
+          : base.operands,
+        newDestination: nd || base.newDestination,
+        noFlags: nf || base.noFlags,
+        usesV: nd || base.usesV,
+        handlers: new Map(),
+      });
+    }
+  }
+  return variants;
+}
+
+function parseAlternative(text: string, inherited: readonly OperandSpec[]): readonly Entry[] {
   const words = text.trim().split(/\s+/);
   const qualifiers = new Set<string>();
-  while (words.length > 1 && QUALIFIERS.has(words[0]!)) qualifiers.add(words.shift()!);
+  let feature: IsaFeatureName | undefined;
+  while (words.length > 1) {
+    const word = words[0]!;
+    if (word.startsWith("@")) feature = word.slice(1) as IsaFeatureName;
+    else if (QUALIFIERS.has(word)) qualifiers.add(word);
+    else break;
+    words.shift();
+  }
   const [first, operandText] = words as [string, string | undefined];
   const unimplemented = first.startsWith("?");
   const name = unimplemented ? first.slice(1) : first;
@@ -126,20 +212,31 @@ function parseAlternative(text: string, inherited: readonly OperandSpec[]): Entr
   } else if (operandText !== undefined) {
     operands = operandText.split(",").map(parseOperand);
   }
-  const groupText = GROUPS[name];
+  const groupText = GROUPS[name] ?? APX_GROUPS[name];
   const subgroupText = SUBGROUPS[name];
   const row = (table: string) =>
     table.split("|").map((cell) => parseCell(cell, groupText === undefined ? [] : operands));
   const modrmForm = qualifiers.has("mem") ? "mem" : qualifiers.has("reg") ? "reg" : "";
-  return {
+  const base: Entry = {
     name,
     operands,
     size,
     i64: qualifiers.has("i64"),
     o64: qualifiers.has("o64"),
     wide: qualifiers.has("f64") ? 2 : qualifiers.has("d64") ? 1 : 0,
-    prefix: ["NP", "66", "F3", "F2"].find((prefix) => qualifiers.has(prefix)) ?? "",
+    prefix: ["NP", "66", "F3", "F2", "os"].find((prefix) => qualifiers.has(prefix)) ?? "",
     rexB: qualifiers.has("rexb"),
+    noRex2: qualifiers.has("no2"),
+    rex2: qualifiers.has("rex2"),
+    w0: qualifiers.has("w0"),
+    a64: qualifiers.has("a64"),
+    newDestination: qualifiers.has("ND"),
+    noFlags: qualifiers.has("NF"),
+    condition: -1,
+    usesV: operands.some(({ place }) => place === DESTINATION),
+    noRsp: qualifiers.has("norsp"),
+    distinct: qualifiers.has("distinct"),
+    feature,
     modrm: modrmForm,
     hasModrm: groupText !== undefined || subgroupText !== undefined || modrmForm !== "" ||
       operands.some(({ place }) => MODRM_PLACES.includes(place)),
@@ -150,10 +247,11 @@ function parseAlternative(text: string, inherited: readonly OperandSpec[]): Entr
     lockable: LOCKABLE.has(name),
     handlers: new Map(),
   };
+  return expand(base, qualifiers);
 }
 
 function parseCell(cell: string, inherited: readonly OperandSpec[] = []): readonly Entry[] {
-  return cell.split(";").map((alternative) => parseAlternative(alternative, inherited));
+  return cell.split(";").flatMap((alternative) => parseAlternative(alternative, inherited));
 }
 
 function parseMap(text: string): readonly (readonly Entry[])[] {
@@ -171,10 +269,26 @@ function parseMap(text: string): readonly (readonly Entry[])[] {
 
 const UNDEFINED: readonly Entry[] = parseCell("-");
 
+const NO_OPCODES: readonly (readonly Entry[])[] = Array.from({ length: 256 }, () => UNDEFINED);
+
+/** Maps behind VEX and EVEX, by number; undefined numbers have none. */
+const PREFIXED: Readonly<Record<number, readonly (readonly Entry[])[]>> = {
+  2: parseMap(VEX_0F38),
+  3: parseMap(VEX_0F3A),
+  [OpcodeMap.MSR_IMMEDIATE]: parseMap(MSR_IMMEDIATE),
+};
+const PROMOTED: readonly (readonly Entry[])[] = parseMap(EVEX_PROMOTED);
+
+/** The map that a VEX or EVEX prefix names; without opcodes if there is none of that number. */
+export function prefixedMap(map: number, evex: boolean): readonly (readonly Entry[])[] {
+  if (map === OpcodeMap.EVEX_PROMOTED) return evex ? PROMOTED : NO_OPCODES;
+  return PREFIXED[map] ?? NO_OPCODES;
+}
+
 /** The opcode maps: 0 one-byte, 1 behind 0F, 2 behind 0F 38, 3 behind 0F 3A; alternatives per opcode. */
 export const OPCODES: readonly (readonly (readonly Entry[])[])[] = [
   parseMap(ONE_BYTE),
   parseMap(TWO_BYTE),
   parseMap(MAP_0F38),
-  Array.from({ length: 256 }, () => UNDEFINED),
+  NO_OPCODES,
 ];

@@ -22,7 +22,7 @@ export type AddressForm =
 
 /** What an operand is. */
 export type OperandKind =
-  /** A general-purpose register; its address is in REG0, REG1 or BASE by operand number. */
+  /** A general-purpose register; its address is where {@linkcode registerPlace} says. */
   | "R"
   /** Memory. */
   | "M"
@@ -31,7 +31,9 @@ export type OperandKind =
   /** A vector register; its address is where an "R" operand's would be. */
   | "V"
   /** A direct branch: target in DISPLACEMENT, links behind it. */
-  | "J";
+  | "J"
+  /** Sixteen bits of constant where an "R" operand's address would be. */
+  | "K";
 
 /** One operand of a form. */
 export interface FormOperand {
@@ -39,6 +41,17 @@ export interface FormOperand {
   readonly kind: OperandKind;
   /** Its width in bits (8, 16, 32, 64, 128; for far pointers and descriptor tables that of the offset). */
   readonly bits: number;
+}
+
+/**
+ * Which of REG0 (0), REG1 (1) and BASE (2) in a record is that of register operand `k`. The third and
+ * fourth operand share a place, for there is never a register in both; with a memory operand, which
+ * needs BASE, it is the one that the memory operand leaves free.
+ */
+export function registerPlace(operands: readonly FormOperand[], k: number): 0 | 1 | 2 {
+  if (k === 0 || k === 1) return k;
+  if (operands[0]?.kind === "M") return 0;
+  return operands[1]?.kind === "M" ? 1 : 2;
 }
 
 /** The form of an instruction. */

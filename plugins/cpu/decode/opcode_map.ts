@@ -11,8 +11,8 @@
  *
  * Words in front qualify: `i64` not in 64-bit mode, `o64` only there, `d64` operand size defaults to 64
  * bits there, `f64` it is always 64, `NP 66 F3 F2` mandatory prefix, `mem reg` form of ModRM,
- * `rexb` only with REX.B. `;`
- * separates alternatives, the first that fits counts. `-` is undefined (#UD), as are instructions of
+ * `rexb` only with REX.B, `no2` not with REX2, `rex2` only with it, `w0` not with W = 1, `a64` without an
+ * address-size prefix, `@x` only where the processor has feature x. `;` separates alternatives, the first that fits counts. `-` is undefined (#UD), as are instructions of
  * features that CPUID does not report. A name after `?` is part of every 64-bit processor and not
  * implemented here: meeting it stops the machine with an error that names it.
  *
@@ -41,7 +41,7 @@ export const ONE_BYTE = `
 88 MOV Eb,Gb | MOV Ev,Gv | MOV Gb,Eb | MOV Gv,Ev | MOVFROMSEG Ev,Sw | LEA Gv,Mv | MOVTOSEG Sw,Ew | GRP1A Ev
 90 F3 PAUSE ; rexb XCHG Zv,rAX ; NOP | XCHG Zv,rAX | XCHG Zv,rAX | XCHG Zv,rAX | XCHG Zv,rAX | XCHG Zv,rAX | XCHG Zv,rAX | XCHG Zv,rAX
 98 CBW v | CWD v | i64 CALLF Ap | FWAIT | d64 PUSHF v | d64 POPF v | SAHF | LAHF
-A0 MOV AL,Ob | MOV rAX,Ov | MOV Ob,AL | MOV Ov,rAX | MOVS b | MOVS v | CMPS b | CMPS v
+A0 MOV AL,Ob | rex2 NP w0 a64 JMPABS Iq ; rex2 - ; MOV rAX,Ov | MOV Ob,AL | MOV Ov,rAX | MOVS b | MOVS v | CMPS b | CMPS v
 A8 TEST AL,Ib | TEST rAX,Iz | STOS b | STOS v | LODS b | LODS v | SCAS b | SCAS v
 B0 MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib
 B8 MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv
@@ -94,7 +94,9 @@ F8 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | UD0 Gv,Ev
 /** Opcodes behind 0F 38. */
 export const MAP_0F38 = `
 80 66 INVEPT Gr,Mdq ; - | 66 INVVPID Gr,Mdq ; - | - | - | - | - | - | -
+88 - | - | @movrs NP mem MOV Gb,Eb | @movrs NP mem MOV Gv,Ev ; @movrs 66 mem MOV Gv,Ev | - | - | - | -
 F0 F2 CRC32 Gy,Eb ; MOVBE Gv,Mv | F2 CRC32 Gy,Ev ; MOVBE Mv,Gv | - | - | - | - | 66 ADCX Gy,Ey ; F3 ADOX Gy,Ey ; - | -
+F8 @movdir64b 66 MOVDIR64B Gq,Mdq | @movdiri NP mem MOVNTI My,Gy | - | - | @rao_int mem NP AADD My,Gy ; @rao_int mem 66 AAND My,Gy ; @rao_int mem F3 AXOR My,Gy ; @rao_int mem F2 AOR My,Gy | - | - | -
 `;
 
 /** Opcode extensions by ModRM.reg; operands given here come in place of the opcode's. */
@@ -110,18 +112,19 @@ export const GROUPS: Readonly<Record<string, string>> = {
     "mem SGDT Ms ; reg GRP7.0 | mem SIDT Ms ; reg GRP7.1 | mem LGDT Ms ; reg GRP7.2 | mem LIDT Ms ; reg GRP7.3 | mem SMSW Mw ; SMSW Rv | - | LMSW Ew | mem INVLPG Mb ; reg GRP7.7",
   GRP8: "- | - | - | - | BT | BTS | BTR | BTC",
   GRP9:
-    "- | mem CMPXCHG8B Mq | - | - | - | - | NP mem VMPTRLD Mq ; 66 mem VMCLEAR Mq ; F3 mem VMXON Mq ; - | NP mem VMPTRST Mq ; -",
+    "- | mem CMPXCHG8B Mq | - | no2 mem NP XRSTORS Mb | no2 mem NP XSAVEC Mb | no2 mem NP XSAVES Mb | NP mem VMPTRLD Mq ; 66 mem VMCLEAR Mq ; F3 mem VMXON Mq ; - | NP mem VMPTRST Mq ; -",
   GRP11: "MOV | - | - | - | - | - | - | -",
   GRP15:
-    "mem ?FXSAVE ; reg F3 o64 RDFSBASE Ry ; - | mem ?FXRSTOR ; reg F3 o64 RDGSBASE Ry ; - | mem ?LDMXCSR ; reg F3 o64 WRFSBASE Ry ; - | mem ?STMXCSR ; reg F3 o64 WRGSBASE Ry ; - | - | reg NP FENCE ; - | reg NP FENCE ; - | reg NP FENCE ; mem CLFLUSH Mb ; -",
+    "mem ?FXSAVE ; reg F3 o64 RDFSBASE Ry ; - | mem ?FXRSTOR ; reg F3 o64 RDGSBASE Ry ; - | mem ?LDMXCSR ; reg F3 o64 WRFSBASE Ry ; - | mem ?STMXCSR ; reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | no2 mem NP XSAVEOPT Mb ; reg NP FENCE | reg NP FENCE ; mem CLFLUSH Mb ; -",
   GRP16: "NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev",
 };
 
 /** Second-level extensions by ModRM.rm, for register forms of 0F 01. */
 export const SUBGROUPS: Readonly<Record<string, string>> = {
-  "GRP7.0": "- | NP VMCALL ; - | NP VMLAUNCH ; - | NP VMRESUME ; - | NP VMXOFF ; - | - | - | -",
+  "GRP7.0":
+    "- | NP VMCALL ; - | NP VMLAUNCH ; - | NP VMRESUME ; - | NP VMXOFF ; - | - | @wrmsrns NP WRMSRNS | -",
   "GRP7.1": "- | - | CLAC | STAC | - | - | - | -",
-  "GRP7.2": "- | - | - | - | NP VMFUNC ; - | - | - | -",
+  "GRP7.2": "NP XGETBV | NP XSETBV | - | - | NP VMFUNC ; - | - | - | -",
   "GRP7.3": "VMRUN | VMMCALL | VMLOAD | VMSAVE | STGI | CLGI | SKINIT | INVLPGA",
   "GRP7.7": "o64 SWAPGS | RDTSCP | - | - | - | - | - | -",
 };

@@ -14,6 +14,10 @@ export interface DecodeMode {
   readonly flatStack: boolean;
   /** DS and ES are flat and writable. */
   readonly flatData: boolean;
+  /** VEX prefixes are known: protected mode and long mode. */
+  readonly vex: boolean;
+  /** REX2 and the EVEX prefix of APX are known. */
+  readonly apx: boolean;
 }
 
 /** How decoding one instruction ended. */

@@ -10,6 +10,7 @@ import { Decoder } from "../decode/decoder.ts";
 import { type DecodeMode, DecodeStatus } from "../decode/status.ts";
 import type { Entry } from "../decode/entries.ts";
 import type { Form } from "../decode/form.ts";
+import type { IsaFeatureName } from "../isa_features.ts";
 import { beyondLimit } from "../semantics/branch.ts";
 import { lockedName } from "../semantics/instruction.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
@@ -107,7 +108,7 @@ export class Blocks {
   readonly #words: Int32Array;
   readonly #handlers: Handlers;
   readonly #cpus: number;
-  readonly #decoder = new Decoder();
+  readonly #decoder: Decoder;
   readonly #pages = new Map<number, CodePage>();
   /** Addresses of instructions that have to be the last of their block. */
   readonly #isolated = new Set<number>();
@@ -123,7 +124,13 @@ export class Blocks {
   readonly #unimplemented = new Map<number, string>();
   #next = MICRO_OPS;
 
-  constructor(memory: ArrayBuffer, handlers: Handlers, cpus: number) {
+  constructor(
+    memory: ArrayBuffer,
+    handlers: Handlers,
+    cpus: number,
+    isa: ReadonlySet<IsaFeatureName>,
+  ) {
+    this.#decoder = new Decoder(isa);
     this.#bytes = new Uint8Array(memory);
     this.#halves = new Uint16Array(memory);
     this.#words = new Int32Array(memory);
@@ -148,6 +155,8 @@ export class Blocks {
       stack: long ? 64 : (mode & Mode.STACK32) !== 0 ? 32 : 16,
       flatStack: (mode & Mode.FLAT_SS) !== 0,
       flatData: (mode & Mode.FLAT_DATA) !== 0,
+      vex: (mode & Mode.REAL) === 0,
+      apx: (mode & Mode.APX) !== 0,
     };
     this.#modes.set(mode, made);
     return made;

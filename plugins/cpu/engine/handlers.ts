@@ -16,6 +16,7 @@ import { defineWalk } from "../memory/walk.ts";
 import { defineBreakpoints } from "../microcode/breakpoints.ts";
 import { defineControl } from "../microcode/control.ts";
 import { defineEvents } from "../microcode/events.ts";
+import { defineExtendedState } from "../microcode/extended_state.ts";
 import { defineFar } from "../microcode/far.ts";
 import { defineInterrupt } from "../microcode/interrupt.ts";
 import { defineLastBranch } from "../microcode/last_branch.ts";
@@ -117,6 +118,7 @@ export function buildMicrocode(
   defineFar(mc);
   defineTaskSwitch(mc);
   defineControl(mc);
+  defineExtendedState(mc);
   defineMsr(mc);
   definePort(mc);
   defineSystemCall(mc);

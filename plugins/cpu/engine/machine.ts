@@ -29,6 +29,7 @@ import { MAX_INSTRUCTION_BYTES } from "../decode/decoder.ts";
 import { fillAvicTables } from "../svm/avic/access_table.ts";
 import { SvmFeature } from "../svm/features.ts";
 import { StateView } from "../state/view.ts";
+import { supportedXcr0 } from "../isa_features.ts";
 import type { ProcessorModel } from "../models.ts";
 import { writeFieldTable } from "../vmx/fields.ts";
 import { resetProcessor } from "./reset.ts";
@@ -116,7 +117,7 @@ export class Machine {
     const table = new WebAssembly.Table({ initial: TABLE_SIZE, element: "anyfunc" });
     this.handlers = new Handlers(this.memory, table, this.#imports());
     this.exports = this.handlers.exports;
-    this.blocks = new Blocks(buffer, this.handlers, cpus);
+    this.blocks = new Blocks(buffer, this.handlers, cpus, model.isa);
     this.state = new StateView(this.words, this.longs);
     this.bytes.fill(0xff, TLB_NEVER, TLB_NEVER + INDEX_BYTES);
     fillAvicTables(this.bytes, (model.svmFeatures & SvmFeature.EXTLVT_AVIC_ACCESS) !== 0);
@@ -462,6 +463,7 @@ export class Machine {
     for (const [k, value] of this.model.vmxMsrs.entries()) {
       this.longs[(S.vmxMsrs >> 3) + k] = value;
     }
+    this.longs[S.xcr0Supported.address >> 3] = BigInt(supportedXcr0(this.model.isa));
     resetProcessor(this.state, false, this.model.signature);
     this.exports.selectContext!(0);
     this.refresh();

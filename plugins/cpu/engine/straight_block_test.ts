@@ -86,6 +86,9 @@ class CompiledInstruction extends Instruction {
   protected writeRegister(k: number, bits: number, value: I64): void {
     this.#write(this.#decoded.registers[k]!, bits, value);
   }
+  protected smallConstant(k: number): I32 {
+    return i32(this.#decoded.registers[k]!);
+  }
   protected readFixed(n: number, bits: number, signed: boolean): I64 {
     return this.#read(registerAddress(n), bits, signed);
   }
@@ -140,7 +143,14 @@ class CompiledInstruction extends Instruction {
   }
 }
 
-const MODE: DecodeMode = { code: 64, stack: 64, flatStack: true, flatData: true };
+const MODE: DecodeMode = {
+  code: 64,
+  stack: 64,
+  flatStack: true,
+  flatData: true,
+  vex: true,
+  apx: true,
+};
 const CODE_AT = 0x1000;
 const DATA_AT = 0x3000;
 

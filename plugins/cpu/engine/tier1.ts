@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { Form } from "../decode/form.ts";
+import { type Form, registerPlace } from "../decode/form.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { ripOf } from "../microcode/raise.ts";
 import type { FlagState } from "../semantics/flags.ts";
@@ -64,12 +64,21 @@ export class InterpretedInstruction extends Instruction {
   }
 
   protected readRegister(k: number, bits: number, signed: boolean): I64 {
-    const address = this.f.load16(this.#uop, REGISTER_FIELDS[k]!);
+    const address = this.#registerWord(k);
     return signed ? this.f.loadS(bits, address) : this.f.loadZ(bits, address);
   }
 
   protected writeRegister(k: number, bits: number, value: I64): void {
-    this.#writeAt(this.f.load16(this.#uop, REGISTER_FIELDS[k]!), bits, value);
+    this.#writeAt(this.#registerWord(k), bits, value);
+  }
+
+  /** What the record holds for register operand `k`. */
+  #registerWord(k: number): I32 {
+    return this.f.load16(this.#uop, REGISTER_FIELDS[registerPlace(this.form.operands, k)]);
+  }
+
+  protected smallConstant(k: number): I32 {
+    return this.#registerWord(k);
   }
 
   protected readFixed(n: number, bits: number, signed: boolean): I64 {
@@ -144,7 +153,7 @@ export class InterpretedInstruction extends Instruction {
   }
 
   registerNumber(k: number): I32 {
-    return this.f.load16(this.#uop, REGISTER_FIELDS[k]!).sub(S.registers).shrU(3);
+    return this.#registerWord(k).sub(S.registers).shrU(3);
   }
 
   protected emitSpill(): void {

@@ -21,6 +21,15 @@ export const CR4_IMPLEMENTED: number = Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr
   Cr4.PCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.UMIP | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.SMEP |
   Cr4.SMAP;
 
+/** Bits of CR4 that are reserved, so that setting one raises #GP: VMXE without VMX, OSXSAVE without XSAVE. */
+export function reservedCr4(f: FunctionBuilder): I64 {
+  const bit = (there: I32, mask: number): I64 => there.select(i64(mask), i64(0));
+  const implemented = bit(S.intel.get(f), Cr4.VMXE)
+    .or(bit(S.xcr0Supported.get(f).ne(0), Cr4.OSXSAVE))
+    .or(CR4_IMPLEMENTED);
+  return implemented.xor(-1);
+}
+
 /** Gives the control-register functions their bodies. */
 export function defineControl(mc: Microcode): void {
   const { module } = mc;
@@ -77,11 +86,7 @@ export function defineControl(mc: Microcode): void {
     faultIf(f, S.efer.has(f, Efer.LMA).and(reserved));
   };
   const checkCr4 = (f: FunctionBuilder, value: I64): void => {
-    const implemented = S.intel.get(f).select(
-      i64(CR4_IMPLEMENTED | Cr4.VMXE),
-      i64(CR4_IMPLEMENTED),
-    );
-    faultIf(f, value.has(implemented.xor(-1)));
+    faultIf(f, value.and(reservedCr4(f)).ne(0));
     faultIf(f, S.vmxOn.get(f).and(value.has(Cr4.VMXE).eqz()));
     const long = S.efer.has(f, Efer.LMA);
     faultIf(f, long.and(value.has(Cr4.PAE).eqz()));

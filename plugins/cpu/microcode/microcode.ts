@@ -149,6 +149,17 @@ export interface Routines {
   /** `()`: SYSEXIT. */
   readonly systemExit: Fn<[]>;
 
+  // Extended state (microcode/extended_state.ts).
+
+  /** `()`: components that are not in their initial configuration (XINUSE). */
+  readonly xinuse: Fn<[], L>;
+  /** `(value)`: XSETBV of XCR0; raises #GP for bits that cannot be. */
+  readonly writeXcr0: Fn<[L]>;
+  /** `(area, wanted, how)`: saves the `wanted` components that XCR0 enables, see `SaveHow`. */
+  readonly saveExtended: Fn<[L, L, I]>;
+  /** `(area, wanted, supervisor)`: XRSTOR, or XRSTORS with `supervisor` 1. */
+  readonly restoreExtended: Fn<[L, L, I]>;
+
   // SVM (svm/*.ts).
 
   /** `(vmcb)`: #GP unless aligned and in memory; its memory address. */
@@ -466,6 +477,10 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   recordBranch: [[I32T], I32T],
   recordEvent: [[I32T, I64T], undefined],
   checkCr: [[I32T, I64T], undefined],
+  xinuse: [[], I64T],
+  writeXcr0: [[I64T], undefined],
+  saveExtended: [[I64T, I64T, I32T], undefined],
+  restoreExtended: [[I64T, I64T, I32T], undefined],
   writeCr0: [[I64T], undefined],
   writeCr3: [[I64T], undefined],
   writeCr4: [[I64T], undefined],

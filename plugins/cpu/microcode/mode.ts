@@ -18,7 +18,7 @@ import { Context, FETCH_BYTES, INDEX_BYTES, MmuIndex } from "../state/tlb_layout
 import { type FunctionBuilder, type I32, i32, I32T } from "../wasm/mod.ts";
 import { watchesData } from "./breakpoints.ts";
 import type { Microcode } from "./microcode.ts";
-import { Cr0, Cr4, DebugCtl, Dr7, Efer, Rflags } from "./registers.ts";
+import { Cr0, Cr4, DebugCtl, Dr7, Efer, Rflags, Xcr0 } from "./registers.ts";
 
 const at = (segment: number, field: number): number => segmentAddress(segment) + field;
 
@@ -58,6 +58,7 @@ export function defineMode(mc: Microcode): void {
           Mode.FLAT_DATA,
         ),
       )
+      .or(bit(long.and(cr4.has(Cr4.OSXSAVE)).and(S.xcr0.has(f, Xcr0.APX)), Mode.APX))
       .or(bit(cr0.has(Cr0.PE).eqz().or(flags.has(Rflags.VM)), Mode.REAL));
     S.mode.set(f, mode);
     const context = S.tlbContext.get(f);

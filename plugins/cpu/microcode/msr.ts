@@ -28,6 +28,7 @@ export const Msr = {
   LAST_INT_FROM_IP: 0x1dd,
   LAST_INT_TO_IP: 0x1de,
   PAT: 0x277,
+  XSS: 0xda0,
   EFER: 0xc000_0080,
   STAR: 0xc000_0081,
   LSTAR: 0xc000_0082,
@@ -86,6 +87,9 @@ const BASES: readonly (readonly [number, number])[] = [
   [Msr.GS_BASE, segmentAddress(Seg.GS) + SegmentField.BASE],
 ];
 
+/** 1 if the processor has the XSAVE family. */
+const hasXsave = (f: FunctionBuilder): I32 => S.xcr0Supported.get(f).ne(0);
+
 const canonical = (value: I64): I32 => value.shl(16).shrS(16).eq(value);
 
 /** 1 if all eight PAT fields hold a defined memory type: 0, 1, 4, 5, 6 or 7 (APM vol. 2, 7.8). */
@@ -140,6 +144,8 @@ export function defineMsr(mc: Microcode): void {
       f.if(place.ltU(VMX_MSRS), () => give(f.load64(place.shl(3), S.vmxMsrs)));
       f.if(index.eq(Msr.FEATURE_CONTROL), () => give(S.featureControl.get(f)));
     });
+    // There are no supervisor components, so XSS is 0 and stays so.
+    f.if(index.eq(Msr.XSS).and(hasXsave(f)), () => give(i64(0)));
     f.if(index.eq(Msr.VM_CR), () => give(S.vmCr.get(f)));
     f.if(index.eq(Msr.VM_HSAVE_PA), () => give(S.hsavePa.get(f)));
     f.if(index.eq(Msr.AVIC_DOORBELL), () => f.return(0));
@@ -218,6 +224,7 @@ export function defineMsr(mc: Microcode): void {
       S.featureControl.set(f, value);
       f.return(1);
     });
+    f.if(index.eq(Msr.XSS).and(hasXsave(f)), () => f.return(value.eqz()));
     f.if(index.eq(Msr.VM_CR), () => {
       const old = S.vmCr.get(f);
       f.if(value.has(~0x1f), () => f.return(0));

@@ -69,6 +69,14 @@ export const Cr4 = {
   PKE: 0x40_0000,
 } as const;
 
+/** XCR0: the state components that software has enabled (SDM vol. 1, 13.3). */
+export const Xcr0 = {
+  X87: 0x1,
+  SSE: 0x2,
+  /** R16–R31. */
+  APX: 0x8_0000,
+} as const;
+
 /** DR6 */
 export const Dr6 = {
   /** Breakpoints 3:0 met, BD, BS, BT. */

@@ -129,12 +129,12 @@ const multiply = (signed: boolean): Semantics => ({
 /** IMUL: the two- and three-operand forms as well. */
 const imul: Semantics = {
   emit: (i) => {
-    if (i.form.operands.length === 1) {
+    if (i.operandCount === 1) {
       multiply(true).emit(i);
       return;
     }
     const { bits } = i;
-    const three = i.form.operands.length === 3;
+    const three = i.operandCount === 3;
     const a = three ? i.signed(1) : i.signed(0);
     const b = three ? i.signed(2) : i.signed(1);
     const product = a.mul(b);

@@ -291,6 +291,7 @@ const undefinedInstruction: Semantics = { emit: (i) => i.raise(Vector.UD) };
 export const BRANCHES: Readonly<Record<string, Semantics>> = {
   JMP: jump,
   JMPIND: jumpIndirect,
+  JMPABS: jumpIndirect,
   CALL: call,
   CALLIND: callIndirect,
   RET: ret,

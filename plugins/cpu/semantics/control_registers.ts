@@ -36,7 +36,7 @@ function interceptRegister(i: Instruction, word: number, shift: number, code: nu
       const operand = shift === 16 ? 1 : 0;
       const info = word === InterceptWord.CR
         ? movCrInfo(i, operand)
-        : i.registerNumber(operand).and(15).extendU();
+        : i.registerNumber(operand).and(31).extendU();
       exitGuest(i, n.add(code), info);
     },
     undefined,
@@ -44,9 +44,12 @@ function interceptRegister(i: Instruction, word: number, shift: number, code: nu
   );
 }
 
-/** EXITINFO1 of a MOV CR: 63 = MOV CR, 3:0 the register (APM vol. 2, 15.8.1). */
+/**
+ * EXITINFO1 of a MOV CR: 63 = MOV CR, 3:0 the register (APM vol. 2, 15.8.1). For R16–R31 there is no
+ * manual; the reserved bit 4 above the field is taken for them, as VMX widens its own field.
+ */
 function movCrInfo(i: Instruction, operand: number): I64 {
-  return i.registerNumber(operand).and(15).extendU().or(1n << 63n);
+  return i.registerNumber(operand).and(31).extendU().or(1n << 63n);
 }
 
 const CRS: readonly (readonly [number, Field64])[] = [

@@ -76,6 +76,7 @@ export abstract class Instruction {
   /** Set once the emitter has ended the block itself. */
   ended = false;
   #memory: { linear: I64; pointer: I32 } | undefined;
+  #destination: "same" | "new" | "cleared" = "same";
   #spilled = false;
 
   constructor(mc: Microcode, f: FunctionBuilder, form: Form, flags: FlagState) {
@@ -91,6 +92,8 @@ export abstract class Instruction {
 
   /** Register operand `k`, zero- or sign-extended from its width. */
   protected abstract readRegister(k: number, bits: number, signed: boolean): I64;
+  /** The constant of operand `k`, of kind "K". */
+  protected abstract smallConstant(k: number): I32;
   /** Writes register operand `k`; 32 bits clear the upper half, 8 and 16 keep the rest. */
   protected abstract writeRegister(k: number, bits: number, value: I64): void;
   /** General-purpose register `n`, zero- or sign-extended from `bits`. */
@@ -133,6 +136,26 @@ export abstract class Instruction {
   /** Width of operand `k` in bits. */
   width(k: number): number {
     return this.form.operands[k]!.bits;
+  }
+
+  /** Number of operands, without a new destination. */
+  get operandCount(): number {
+    return this.form.operands.length - (this.#destination === "new" ? 1 : 0);
+  }
+
+  /** The last operand, a register, is written in place of the first, and its upper bits are cleared. */
+  setNewDestination(): void {
+    this.#destination = "new";
+  }
+
+  /** Whether there is such a destination. */
+  get hasNewDestination(): boolean {
+    return this.#destination === "new";
+  }
+
+  /** The upper bits of the first operand are cleared if it is a register. */
+  clearUpper(): void {
+    this.#destination = "cleared";
   }
 
   /** Operand size in bits. */
@@ -185,6 +208,8 @@ export abstract class Instruction {
         const value = this.#constant(k);
         return signed ? value : value.zeroExtend(bits);
       }
+      case "K":
+        return this.smallConstant(k).extendU();
       case "M": {
         const value = this.load(bits, this.operandAddress(bits / 8, 0));
         return signed ? value.signExtend(bits) : value;
@@ -202,6 +227,7 @@ export abstract class Instruction {
   /** Operand `k`, zero-extended, to be written afterwards with {@linkcode write}. */
   modifyUnsigned(k: number): I64 {
     const { kind, bits } = this.form.operands[k]!;
+    if (this.#destination === "new") return this.unsigned(k);
     if (kind === "R") return this.readRegister(k, bits, false);
     return this.#loadForWrite(bits);
   }
@@ -209,6 +235,7 @@ export abstract class Instruction {
   /** Operand `k`, sign-extended, to be written afterwards with {@linkcode write}. */
   modifySigned(k: number): I64 {
     const { kind, bits } = this.form.operands[k]!;
+    if (this.#destination === "new") return this.signed(k);
     if (kind === "R") return this.readRegister(k, bits, true);
     return this.#loadForWrite(bits).signExtend(bits);
   }
@@ -259,7 +286,11 @@ export abstract class Instruction {
   /** Writes operand `k`. */
   write(k: number, value: I64): void {
     const { kind, bits } = this.form.operands[k]!;
-    if (kind === "R") this.writeRegister(k, bits, value);
+    if (k === 0 && this.#destination === "new") {
+      this.writeRegister(this.operandCount, 64, value.zeroExtend(bits));
+    } else if (k === 0 && this.#destination === "cleared" && kind === "R") {
+      this.writeRegister(k, 64, value.zeroExtend(bits));
+    } else if (kind === "R") this.writeRegister(k, bits, value);
     else if (this.#memory !== undefined) this.storeBack(bits, value);
     else this.store(bits, this.operandAddress(bits / 8, 1), value);
   }
@@ -441,14 +472,18 @@ export abstract class Instruction {
     this.#setFlags(FlagsKind.VALUE, value.extendU(), i64(0));
   }
 
-  /** Takes `then` if `condition` is non-zero, else the flags as they were before. */
-  flagsIf(condition: I32, then: FlagState): void {
-    const before = this.flagsBefore;
+  /** Takes `then` if `condition` is non-zero, else `otherwise`: if not given, the flags as they were. */
+  flagsIf(condition: I32, then: FlagState, otherwise: FlagState = this.flagsBefore): void {
     this.flags = {
-      kind: condition.select(then.kind, before.kind),
-      a: condition.select(then.a, before.a),
-      b: condition.select(then.b, before.b),
+      kind: condition.select(then.kind, otherwise.kind),
+      a: condition.select(then.a, otherwise.a),
+      b: condition.select(then.b, otherwise.b),
     };
+  }
+
+  /** Leaves the flags as they were before. */
+  keepFlags(): void {
+    this.flags = this.flagsBefore;
   }
 
   /** 1 if condition `code` holds before the instruction. */

@@ -7,12 +7,16 @@
  */
 import { LOCKABLE } from "../decode/opcode_map.ts";
 import { ALU } from "./alu.ts";
+import { APX } from "./apx.ts";
 import { BITS } from "./bits.ts";
+import { BMI } from "./bmi.ts";
 import { BRANCHES } from "./branch.ts";
+import { EXTENDED_STATE } from "./extended_state.ts";
 import { lockedName, type Semantics } from "./instruction.ts";
 import { IO } from "./io.ts";
 import { MOVES } from "./move.ts";
 import { PSEUDO } from "./pseudo.ts";
+import { REMOTE } from "./remote.ts";
 import { SHIFTS } from "./shift.ts";
 import { STRINGS } from "./string.ts";
 import { SYSTEM } from "./system.ts";
@@ -21,11 +25,15 @@ import { VMX } from "./vmx.ts";
 
 const PLAIN: Readonly<Record<string, Semantics>> = {
   ...ALU,
+  ...APX,
   ...BITS,
+  ...BMI,
   ...BRANCHES,
+  ...EXTENDED_STATE,
   ...IO,
   ...MOVES,
   ...PSEUDO,
+  ...REMOTE,
   ...SHIFTS,
   ...STRINGS,
   ...SYSTEM,

@@ -14,7 +14,7 @@ const place = (bit: I64, mask: number): I32 => bit.wrap().and(1).mul(mask);
 
 /** The count operand, masked as the processor masks it. */
 function maskedCount(i: Instruction, k: number): I64 {
-  const raw = k < i.form.operands.length ? i.unsigned(k) : i.reg(Reg.RCX, 8);
+  const raw = k < i.operandCount ? i.unsigned(k) : i.reg(Reg.RCX, 8);
   return raw.and(i.bits === 64 ? 63 : 31);
 }
 

@@ -21,7 +21,7 @@ import { InterceptWord, interceptWord, Misc1, Misc2, Misc3 } from "../svm/interc
 import { SvmFeature } from "../svm/features.ts";
 import { hasVirtualNmi } from "../svm/virtual.ts";
 import { IntControl } from "../svm/vmcb.ts";
-import { type I32, i32, i64 } from "../wasm/mod.ts";
+import { type I32, i32, type I64, i64 } from "../wasm/mod.ts";
 import { CONTROL_REGISTERS } from "./control_registers.ts";
 import { DESCRIPTOR_TABLES } from "./descriptor_tables.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
@@ -56,7 +56,31 @@ const wrmsr = ended((i) => {
   });
 });
 
-function interceptMsr(i: Instruction, index: I32, write: number): void {
+/**
+ * RDMSR and WRMSRNS with an immediate index (MSR_IMM). No manual says how SVM reports them; here the
+ * permission map and the exit code are those of RDMSR and WRMSR, bit 1 of EXITINFO1 tells the immediate
+ * form, and EXITINFO2 holds the index in 31:0 and the number of the register in 36:32.
+ */
+const immediateMsr = (write: boolean): Semantics =>
+  ended((i) => {
+    const { f, mc } = i;
+    privileged(i);
+    const index = i.immediate().wrap();
+    const operand = i.registerNumber(0).extendU().shl(32).or(index.extendU());
+    interceptMsr(i, index, Number(write), 2, operand);
+    i.spill();
+    if (write) f.store64(0, i.unsigned(0), S.exchange);
+    i.faultIf(f.call(write ? mc.writeMsr : mc.readMsr, index).eqz(), Vector.GP, 0);
+    if (!write) i.write(0, f.load64(0, S.exchange));
+  });
+
+function interceptMsr(
+  i: Instruction,
+  index: I32,
+  write: number,
+  form = 0,
+  operand: I64 | number = 0,
+): void {
   const { f, mc } = i;
   const guarded = S.guestMode.get(f)
     .and(interceptWord(f, InterceptWord.MISC1).and(Misc1.MSR).ne(0));
@@ -64,7 +88,7 @@ function interceptMsr(i: Instruction, index: I32, write: number): void {
     guarded,
     () => {
       f.if(f.call(mc.msrIntercepted, index, write), () => {
-        exitGuest(i, i32(SvmExit.MSR), write);
+        exitGuest(i, i32(SvmExit.MSR), write | form, operand);
       });
     },
     undefined,
@@ -283,6 +307,10 @@ export const SYSTEM: Readonly<Record<string, Semantics>> = {
   RSM: rsm,
   RDMSR: rdmsr,
   WRMSR: wrmsr,
+  // Nothing here is reordered, so there is nothing that WRMSR serializes and WRMSRNS does not.
+  WRMSRNS: wrmsr,
+  "RDMSR.imm": immediateMsr(false),
+  "WRMSRNS.imm": immediateMsr(true),
   RDTSC: rdtsc,
   RDTSCP: rdtscp,
   CPUID: cpuid,

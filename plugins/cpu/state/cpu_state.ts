@@ -153,6 +153,8 @@ export const Mode = {
   FLAT_DATA: 0x40,
   /** Real or virtual-8086 mode. */
   REAL: 0x80,
+  /** 64-bit code that may use APX: CR4.OSXSAVE and XCR0[19] are set. 100h is the blocks' own. */
+  APX: 0x200,
 } as const;
 
 /** DR6.BS: a single-step trap (also in {@linkcode CpuState.trapBits}). */
@@ -273,6 +275,8 @@ export class CpuState {
   readonly efer: Field64 = at.i64();
   /** XCR0 */
   readonly xcr0: Field64 = at.i64();
+  /** Bits that XCR0 can have; 0 where there is no XSAVE. */
+  readonly xcr0Supported: Field64 = at.i64();
   /** DR0–DR3 (8 bytes each). */
   readonly dr: number = at.bytes(4 * 8, 8);
   /** DR6 */
@@ -496,6 +500,12 @@ export class CpuState {
   readonly fpuStatus: Field32 = at.i32();
   /** x87 tag word (full, 2 bits a register). */
   readonly fpuTag: Field32 = at.i32();
+  /** x87 opcode of the last instruction (11 bits). */
+  readonly fpuOpcode: Field32 = at.i32();
+  /** Where the last x87 instruction stood. */
+  readonly fpuInstruction: Field64 = at.i64();
+  /** Where its memory operand stood. */
+  readonly fpuData: Field64 = at.i64();
   /** MXCSR */
   readonly mxcsr: Field32 = at.i32();
   /** x87 registers, 16 bytes each. */

@@ -11,7 +11,18 @@ const AREA_BYTES = 576;
 const COMPONENTS = 3;
 
 /** Offsets in the area. */
-const Xsave = { FCW: 0, FSW: 2, FTW: 4, MXCSR: 24, ST: 32, XMM: 160, XSTATE_BV: 512 } as const;
+const Xsave = {
+  FCW: 0,
+  FSW: 2,
+  FTW: 4,
+  FOP: 6,
+  FIP: 8,
+  FDP: 16,
+  MXCSR: 24,
+  ST: 32,
+  XMM: 160,
+  XSTATE_BV: 512,
+} as const;
 
 /** The tag word with one bit a register (1 = not empty) that FXSAVE stores. */
 function abridged(full: number): number {
@@ -35,6 +46,9 @@ export function readXsave(memory: Uint8Array): Uint8Array {
   out.setUint16(Xsave.FCW, state.getUint32(S.fpuControl.address, true), true);
   out.setUint16(Xsave.FSW, state.getUint32(S.fpuStatus.address, true), true);
   out.setUint8(Xsave.FTW, abridged(state.getUint32(S.fpuTag.address, true)));
+  out.setUint16(Xsave.FOP, state.getUint32(S.fpuOpcode.address, true), true);
+  out.setBigUint64(Xsave.FIP, state.getBigUint64(S.fpuInstruction.address, true), true);
+  out.setBigUint64(Xsave.FDP, state.getBigUint64(S.fpuData.address, true), true);
   out.setUint32(Xsave.MXCSR, state.getUint32(S.mxcsr.address, true), true);
   for (let k = 0; k < 8; k++) {
     area.set(memory.subarray(S.st + 16 * k, S.st + 16 * k + 10), Xsave.ST + 16 * k);
@@ -53,6 +67,9 @@ export function writeXsave(memory: Uint8Array, area: Uint8Array): void {
   state.setUint32(S.fpuControl.address, source.getUint16(Xsave.FCW, true), true);
   state.setUint32(S.fpuStatus.address, source.getUint16(Xsave.FSW, true), true);
   state.setUint32(S.fpuTag.address, expanded(source.getUint8(Xsave.FTW)), true);
+  state.setUint32(S.fpuOpcode.address, source.getUint16(Xsave.FOP, true), true);
+  state.setBigUint64(S.fpuInstruction.address, source.getBigUint64(Xsave.FIP, true), true);
+  state.setBigUint64(S.fpuData.address, source.getBigUint64(Xsave.FDP, true), true);
   state.setUint32(S.mxcsr.address, source.getUint32(Xsave.MXCSR, true), true);
   for (let k = 0; k < 8; k++) {
     memory.set(area.subarray(Xsave.ST + 16 * k, Xsave.ST + 16 * k + 10), S.st + 16 * k);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { CR4_IMPLEMENTED } from "../microcode/control.ts";
+import { reservedCr4 } from "../microcode/control.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { EFER_IMPLEMENTED, validPat } from "../microcode/msr.ts";
 import { EventFormat, Vector } from "../microcode/raise.ts";
@@ -53,7 +53,7 @@ export function illegalVmcb(mc: Microcode, f: FunctionBuilder, vmcb: I32): I32 {
     cr0.has(Cr0.CD).eqz().and(cr0.has(Cr0.NW)),
     cr0.shrU(32).ne(0),
     cr3.shrU(physicalBits).ne(0),
-    cr4.has(notImplemented(CR4_IMPLEMENTED)),
+    cr4.and(reservedCr4(f)).ne(0),
     get(Save.DR6).shrU(32).ne(0),
     get(Save.DR7).shrU(32).ne(0),
     longEnabled.and(cr4.has(Cr4.PAE).eqz()),

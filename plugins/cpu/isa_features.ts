@@ -1,0 +1,94 @@
+/**
+ * Optional parts of the instruction set, whichever vendor's processor has them.
+ *
+ * @module
+ */
+import { ArgumentError, UnimplementedError } from "../../core/mod.ts";
+import { Xcr0 } from "./microcode/registers.ts";
+
+/** An optional part of the instruction set, by the name that Linux has for it. */
+export type IsaFeatureName =
+  | "xsave"
+  | "apx"
+  | "wrmsrns"
+  | "msr_imm"
+  | "bmi1"
+  | "bmi2"
+  | "movdiri"
+  | "movdir64b"
+  | "movrs"
+  | "cmpccxadd"
+  | "rao_int";
+
+/** Parts of the instruction set to switch on or off against what the model has. */
+export type IsaFeatureChoice = { readonly [K in IsaFeatureName]?: boolean };
+
+/** Where a feature is reported: leaf of CPUID, subleaf (leaf 1 has none), register, bit. */
+export interface IsaFeatureRow {
+  /** Place of its bit. */
+  readonly cpuid: readonly [number, number, "eax" | "ebx" | "ecx" | "edx", number];
+  /** The feature it cannot be without. */
+  readonly extends?: IsaFeatureName;
+}
+
+/** All of them. */
+export const ISA_FEATURES: Readonly<Record<IsaFeatureName, IsaFeatureRow>> = {
+  // XSAVEOPT, XSAVEC, XGETBV of ECX = 1 and XSAVES come with it: they are (0Dh,1) EAX.
+  xsave: { cpuid: [1, 0, "ecx", 26] },
+  // R16–R31 are usable only where XCR0 says so.
+  apx: { cpuid: [7, 1, "edx", 21], extends: "xsave" },
+  wrmsrns: { cpuid: [7, 1, "eax", 19] },
+  msr_imm: { cpuid: [7, 1, "ecx", 5], extends: "wrmsrns" },
+  bmi1: { cpuid: [7, 0, "ebx", 3] },
+  bmi2: { cpuid: [7, 0, "ebx", 8] },
+  movdiri: { cpuid: [7, 0, "ecx", 27] },
+  movdir64b: { cpuid: [7, 0, "ecx", 28] },
+  movrs: { cpuid: [7, 1, "eax", 31] },
+  cmpccxadd: { cpuid: [7, 1, "eax", 7] },
+  rao_int: { cpuid: [7, 1, "eax", 3] },
+};
+
+/** Their names; a feature stands behind the one it extends. */
+export const ISA_NAMES: readonly IsaFeatureName[] = Object.keys(ISA_FEATURES) as IsaFeatureName[];
+
+/** Whether `name` is one of them. */
+export function isIsaFeature(name: string): name is IsaFeatureName {
+  return name in ISA_FEATURES;
+}
+
+/** Features whose VM exits (XSAVES, 84, 85, extended instruction information) VMX does not have yet. */
+const NOT_WITH_VMX: ReadonlySet<IsaFeatureName> = new Set(["xsave", "apx", "msr_imm"]);
+
+/** Takes the parts of the instruction set out of a choice, so that the rest is the vendor's. */
+export function vendorChoice<T extends object>(choice: T & IsaFeatureChoice): T {
+  const rest = Object.entries(choice).filter(([name]) => !isIsaFeature(name));
+  return Object.fromEntries(rest) as T;
+}
+
+/** What a model that has `own` has after `choice`; what extends something switched off goes with it. */
+export function chooseIsa(
+  own: readonly IsaFeatureName[],
+  choice: IsaFeatureChoice,
+  vendor: "amd" | "intel",
+): ReadonlySet<IsaFeatureName> {
+  const on = new Set<IsaFeatureName>();
+  for (const name of ISA_NAMES) {
+    const wanted = choice[name];
+    if (wanted === true && vendor === "intel" && NOT_WITH_VMX.has(name)) {
+      throw new UnimplementedError(`the processor does not implement ${name} together with VMX`);
+    }
+    const base = ISA_FEATURES[name].extends;
+    const based = base === undefined || on.has(base);
+    if (wanted === true && !based) {
+      throw new ArgumentError(`cpu: ${name} cannot be without ${base}`);
+    }
+    if ((wanted ?? own.includes(name)) && based) on.add(name);
+  }
+  return on;
+}
+
+/** Bits that XCR0 can have; 0 without XSAVE. */
+export function supportedXcr0(isa: ReadonlySet<IsaFeatureName>): number {
+  if (!isa.has("xsave")) return 0;
+  return Xcr0.X87 | Xcr0.SSE | (isa.has("apx") ? Xcr0.APX : 0);
+}

@@ -1,0 +1,285 @@
+/**
+ * Extended state: XCR0, and the XSAVE area in standard and compacted form (SDM vol. 1, ch. 13).
+ *
+ * Three components exist: x87 (0), SSE (1) and, where the processor has APX, R16–R31 (19). The legacy
+ * region always has its place in an area, so that the one component that can stand behind the header
+ * in compacted form stands at 240h.
+ *
+ * @module
+ */
+import { Mode, registerAddress, S } from "../state/cpu_state.ts";
+import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
+import type { Microcode } from "./microcode.ts";
+import { Vector } from "./raise.ts";
+import { Xcr0 } from "./registers.ts";
+
+/** Offsets in an XSAVE area (SDM vol. 1, 13.4; the place of APX's component: CPUID (0Dh,19) EBX). */
+export const XsaveArea = {
+  FCW: 0,
+  FSW: 2,
+  FTW: 4,
+  FOP: 6,
+  FIP: 8,
+  FDP: 16,
+  MXCSR: 24,
+  MXCSR_MASK: 28,
+  ST: 32,
+  XMM: 160,
+  XSTATE_BV: 512,
+  XCOMP_BV: 520,
+  /** Extended region of an area in compacted form. */
+  COMPACTED: 576,
+  /** APX's component in standard form. */
+  APX: 960,
+} as const;
+
+/** Bytes of APX's component: R16–R31. */
+export const APX_BYTES = 128;
+
+/** XCOMP_BV bit 63: the area is in compacted form. */
+export const COMPACTED: bigint = 1n << 63n;
+
+/** MXCSR after RESET, and the bits there are. */
+const MXCSR_INITIAL = 0x1f80;
+const MXCSR_BITS = 0xffff;
+/** x87 control and tag word after FNINIT. */
+const FCW_INITIAL = 0x37f;
+const FTW_INITIAL = 0xffff;
+
+/** What tells the instructions apart that save; bits of an operand of `saveExtended`. */
+export const SaveHow = {
+  /** Components in their initial configuration are not written: XSAVEOPT, XSAVEC, XSAVES. */
+  OPTIMIZED: 1,
+  /** The compacted form: XSAVEC, XSAVES. */
+  COMPACTED: 2,
+} as const;
+
+/** 1 for each component of `bits` in `value`. */
+const has = (value: I64, bit: number): I32 => value.has(bit);
+
+/** `count` quadwords, as a loop. */
+function eachQuad(f: FunctionBuilder, count: I32 | number, body: (offset: I32) => void): void {
+  const offset = f.variable(I32T, 0);
+  const end = (typeof count === "number" ? i32(count) : count).shl(3);
+  f.while(() => offset.get().ltU(end), () => {
+    body(offset.get());
+    offset.set(offset.get().add(8));
+  });
+}
+
+/** XMM registers that the legacy region holds in the mode at hand. */
+function xmmCount(f: FunctionBuilder): I32 {
+  return S.mode.has(f, Mode.LONG).select(i32(16), i32(8));
+}
+
+/** Gives the functions of extended state their bodies. */
+export function defineExtendedState(mc: Microcode): void {
+  const { module } = mc;
+
+  module.body(mc.xinuse, (f) => {
+    const bits = f.variable(I64T, 0);
+    const any = f.variable(I64T, 0);
+    const gather = (address: number, quads: number): void => {
+      any.set(0);
+      eachQuad(f, quads, (offset) => any.set(any.get().or(f.load64(offset, address))));
+    };
+    const mark = (inUse: I32, component: number): void => {
+      f.if(inUse, () => bits.set(bits.get().or(component)));
+    };
+    gather(S.st, 16);
+    const initial = S.fpuControl.get(f).eq(FCW_INITIAL)
+      .and(S.fpuStatus.get(f).eqz())
+      .and(S.fpuTag.get(f).eq(FTW_INITIAL))
+      .and(S.fpuOpcode.get(f).eqz())
+      .and(any.get().or(S.fpuInstruction.get(f)).or(S.fpuData.get(f)).eqz());
+    mark(initial.eqz(), Xcr0.X87);
+    any.set(0);
+    const at = f.variable(I32T, 0);
+    f.while(() => at.get().ltU(16 * 64), () => {
+      const register = at.get();
+      const both = f.load64(register, S.vectors).or(f.load64(register, S.vectors + 8));
+      any.set(any.get().or(both));
+      at.set(register.add(64));
+    });
+    mark(any.get().ne(0), Xcr0.SSE);
+    gather(registerAddress(16), APX_BYTES / 8);
+    mark(any.get().ne(0), Xcr0.APX);
+    f.return(bits.get());
+  });
+
+  module.body(mc.writeXcr0, (f, value) => {
+    const bad = value.and(S.xcr0Supported.get(f).xor(-1)).ne(0).or(value.has(Xcr0.X87).eqz());
+    f.if(bad, () => f.call(mc.raiseError, Vector.GP, 0));
+    S.xcr0.set(f, value);
+    f.call(mc.updateMode);
+  });
+
+  // Saving. Everything is known to be writable by then.
+
+  const storeX87 = (f: FunctionBuilder, area: I64): void => {
+    f.call(mc.store16, area, S.fpuControl.get(f).extendU());
+    f.call(mc.store16, area.add(XsaveArea.FSW), S.fpuStatus.get(f).extendU());
+    const tags = f.variable(I32T, 0);
+    for (let k = 0; k < 8; k++) {
+      const used = S.fpuTag.get(f).shrU(2 * k).and(3).ne(3);
+      tags.set(tags.get().or(used.shl(k)));
+    }
+    f.call(mc.store16, area.add(XsaveArea.FTW), tags.get().extendU());
+    f.call(mc.store16, area.add(XsaveArea.FOP), S.fpuOpcode.get(f).extendU());
+    f.call(mc.store64, area.add(XsaveArea.FIP), S.fpuInstruction.get(f));
+    f.call(mc.store64, area.add(XsaveArea.FDP), S.fpuData.get(f));
+    eachQuad(f, 16, (offset) => {
+      f.call(mc.store64, area.add(XsaveArea.ST).add(offset.extendU()), f.load64(offset, S.st));
+    });
+  };
+  const storeMxcsr = (f: FunctionBuilder, area: I64): void => {
+    f.call(mc.store32, area.add(XsaveArea.MXCSR), S.mxcsr.get(f).extendU());
+    f.call(mc.store32, area.add(XsaveArea.MXCSR_MASK), MXCSR_BITS);
+  };
+  const vectorAddress = (offset: I32): I32 => offset.shrU(4).shl(6).or(offset.and(8));
+  const storeSse = (f: FunctionBuilder, area: I64): void => {
+    eachQuad(f, xmmCount(f).shl(1), (offset) => {
+      const half = f.load64(vectorAddress(offset), S.vectors);
+      f.call(mc.store64, area.add(XsaveArea.XMM).add(offset.extendU()), half);
+    });
+  };
+  const storeApx = (f: FunctionBuilder, area: I64): void => {
+    eachQuad(f, APX_BYTES / 8, (offset) => {
+      f.call(mc.store64, area.add(offset.extendU()), f.load64(offset, registerAddress(16)));
+    });
+  };
+
+  /** Bytes of an area that an instruction reaches, by the components it has room for. */
+  const extent = (components: I64, compacted: I32): I32 => {
+    const withApx = compacted.select(
+      i32(XsaveArea.COMPACTED + APX_BYTES),
+      i32(XsaveArea.APX + APX_BYTES),
+    );
+    return has(components, Xcr0.APX).select(withApx, i32(XsaveArea.COMPACTED));
+  };
+  const apxAt = (area: I64, compacted: I32): I64 =>
+    area.add(compacted.select(i64(XsaveArea.COMPACTED), i64(XsaveArea.APX)));
+
+  module.body(mc.saveExtended, (f, area, wanted, how) => {
+    const requested = wanted.and(S.xcr0.get(f));
+    const compacted = how.and(SaveHow.COMPACTED).ne(0);
+    f.call(mc.probeStore, area, extent(requested, compacted));
+    const inUse = f.variable(I64T, f.call(mc.xinuse));
+    // In compacted form MXCSR belongs to the SSE component and keeps it in use.
+    f.if(compacted.and(S.mxcsr.get(f).ne(MXCSR_INITIAL)), () => {
+      inUse.set(inUse.get().or(Xcr0.SSE));
+    });
+    const present = requested.and(inUse.get());
+    const optimized = how.and(SaveHow.OPTIMIZED).ne(0);
+    const written = optimized.select(present, requested);
+    f.if(has(written, Xcr0.X87), () => storeX87(f, area));
+    // XSAVE and XSAVEOPT write MXCSR whenever SSE is asked for.
+    f.if(compacted.select(has(written, Xcr0.SSE), has(requested, Xcr0.SSE)), () => {
+      storeMxcsr(f, area);
+    });
+    f.if(has(written, Xcr0.SSE), () => storeSse(f, area));
+    f.if(has(written, Xcr0.APX), () => storeApx(f, apxAt(area, compacted)));
+    const header = area.add(XsaveArea.XSTATE_BV);
+    f.if(compacted, () => {
+      f.call(mc.store64, header, present);
+      f.call(mc.store64, area.add(XsaveArea.XCOMP_BV), requested.or(COMPACTED));
+    }, () => {
+      const kept = f.call(mc.load64, header).and(requested.xor(-1));
+      f.call(mc.store64, header, kept.or(present));
+    });
+  });
+
+  // Restoring.
+
+  const loadX87 = (f: FunctionBuilder, area: I64): void => {
+    S.fpuControl.set(f, f.call(mc.load16, area).wrap());
+    S.fpuStatus.set(f, f.call(mc.load16, area.add(XsaveArea.FSW)).wrap());
+    const tags = f.call(mc.load8, area.add(XsaveArea.FTW)).wrap();
+    const full = f.variable(I32T, 0);
+    for (let k = 0; k < 8; k++) {
+      const empty = tags.shrU(k).and(1).eqz();
+      full.set(full.get().or(empty.select(i32(3 << (2 * k)), i32(0))));
+    }
+    S.fpuTag.set(f, full.get());
+    S.fpuOpcode.set(f, f.call(mc.load16, area.add(XsaveArea.FOP)).wrap().and(0x7ff));
+    S.fpuInstruction.set(f, f.call(mc.load64, area.add(XsaveArea.FIP)));
+    S.fpuData.set(f, f.call(mc.load64, area.add(XsaveArea.FDP)));
+    eachQuad(f, 16, (offset) => {
+      const quad = f.call(mc.load64, area.add(XsaveArea.ST).add(offset.extendU()));
+      // A register has 80 bits; what stands behind them in the area is reserved.
+      f.store64(offset, offset.and(8).ne(0).select(quad.and(0xffff), quad), S.st);
+    });
+  };
+  const initX87 = (f: FunctionBuilder): void => {
+    S.fpuControl.set(f, FCW_INITIAL);
+    S.fpuStatus.set(f, 0);
+    S.fpuTag.set(f, FTW_INITIAL);
+    S.fpuOpcode.set(f, 0);
+    S.fpuInstruction.set(f, 0);
+    S.fpuData.set(f, 0);
+    f.fill(S.st, 0, 128);
+  };
+  const loadSse = (f: FunctionBuilder, area: I64): void => {
+    eachQuad(f, xmmCount(f).shl(1), (offset) => {
+      const quad = f.call(mc.load64, area.add(XsaveArea.XMM).add(offset.extendU()));
+      f.store64(vectorAddress(offset), quad, S.vectors);
+    });
+  };
+  const initSse = (f: FunctionBuilder): void => {
+    eachQuad(f, xmmCount(f).shl(1), (offset) => f.store64(vectorAddress(offset), 0, S.vectors));
+  };
+  const loadApx = (f: FunctionBuilder, area: I64): void => {
+    eachQuad(f, APX_BYTES / 8, (offset) => {
+      f.store64(offset, f.call(mc.load64, area.add(offset.extendU())), registerAddress(16));
+    });
+  };
+
+  module.body(mc.restoreExtended, (f, area, wanted, supervisor) => {
+    const fault = (condition: I32): void =>
+      f.if(condition, () => f.call(mc.raiseError, Vector.GP, 0), undefined, "unlikely");
+    const enabled = S.xcr0.get(f);
+    const present = f.call(mc.load64, area.add(XsaveArea.XSTATE_BV));
+    const format = f.call(mc.load64, area.add(XsaveArea.XCOMP_BV));
+    const compacted = format.ltS(0);
+    const rest = (from: number): I32 => {
+      const any = f.variable(I64T, 0);
+      for (let at = from; at < 64; at += 8) {
+        any.set(any.get().or(f.call(mc.load64, area.add(XsaveArea.XSTATE_BV + at))));
+      }
+      return any.get().ne(0);
+    };
+    f.if(compacted, () => {
+      const components = format.and(~COMPACTED);
+      fault(components.and(enabled.xor(-1)).ne(0));
+      fault(present.and(components.xor(-1)).ne(0));
+      fault(rest(16));
+    }, () => {
+      fault(supervisor);
+      fault(format.ne(0));
+      fault(present.and(enabled.xor(-1)).ne(0));
+      fault(f.call(mc.load64, area.add(XsaveArea.XSTATE_BV + 16)).ne(0));
+    });
+    const requested = wanted.and(enabled);
+    // In compacted form a component that has no place in the area is initialised.
+    const loaded = requested.and(present);
+    const initialised = requested.and(present.xor(-1));
+    const mxcsrIn = compacted.select(has(loaded, Xcr0.SSE), has(requested, Xcr0.SSE));
+    const mxcsr = f.variable(I32T, MXCSR_INITIAL);
+    f.if(mxcsrIn, () => {
+      mxcsr.set(f.call(mc.load32, area.add(XsaveArea.MXCSR)).wrap());
+      fault(mxcsr.get().and(~MXCSR_BITS).ne(0));
+    });
+    // Both ends of what will be read are touched first: an area reaches into two pages at most.
+    f.call(mc.load8, area);
+    const last = extent(loaded, compacted).sub(1).extendU();
+    f.call(mc.load8, area.add(last));
+
+    f.if(has(loaded, Xcr0.X87), () => loadX87(f, area));
+    f.if(has(initialised, Xcr0.X87), () => initX87(f));
+    f.if(has(requested, Xcr0.SSE), () => S.mxcsr.set(f, mxcsr.get()));
+    f.if(has(loaded, Xcr0.SSE), () => loadSse(f, area));
+    f.if(has(initialised, Xcr0.SSE), () => initSse(f));
+    f.if(has(loaded, Xcr0.APX), () => loadApx(f, apxAt(area, compacted)));
+    f.if(has(initialised, Xcr0.APX), () => f.fill(registerAddress(16), 0, APX_BYTES));
+  });
+}
