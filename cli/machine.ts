@@ -26,6 +26,7 @@ import { pit } from "../plugins/pit/mod.ts";
 import { postMortem } from "../plugins/postmortem/mod.ts";
 import { profile } from "../plugins/profile/mod.ts";
 import { serial, type SerialOptions } from "../plugins/serial/mod.ts";
+import { apx } from "../plugins/apx/mod.ts";
 import { avic } from "../plugins/svm/avic/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
 import { type GuestSymbol, symbols } from "../plugins/symbols/mod.ts";
@@ -55,6 +56,7 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["svm", svm],
   ["svm/avic", avic],
   ["vmx", vmx],
+  ["apx", apx],
   ["metal", metal],
   ["pic", pic],
   ["lapic", lapic],

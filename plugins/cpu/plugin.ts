@@ -16,6 +16,7 @@ import { processorCpuid } from "./cpuid.ts";
 import type { BlockStatistics } from "./engine/blocks.ts";
 import { MachineMemory } from "./engine/host_memory.ts";
 import { Machine } from "./engine/machine.ts";
+import type { IsaFeatureName } from "./isa_features.ts";
 import { Processor } from "./engine/processor.ts";
 import {
   type CpuModel,
@@ -37,6 +38,8 @@ export interface Processors {
   readonly count: number;
   /** Family, model and stepping as CPUID 1 EAX reports them; RDX after RESET. */
   readonly signature: number;
+  /** Optional parts of the instruction set that they have. */
+  readonly isa: ReadonlySet<IsaFeatureName>;
   /** Processor `index`, from 0 on. */
   get(index: number): Processor;
   /** One more processor, which no vCPU runs on: what a hypervisor emulates instructions with. */
@@ -150,6 +153,7 @@ class LazyHost implements Processors {
   readonly memory: HostMemory;
   readonly count: number;
   readonly signature: number;
+  readonly isa: ReadonlySet<IsaFeatureName>;
   readonly #model: ProcessorModel;
   readonly #reserved: MachineMemory;
   readonly #limit: number | undefined;
@@ -159,6 +163,7 @@ class LazyHost implements Processors {
   constructor(count: number, limit: number | undefined, model: ProcessorModel) {
     this.count = count;
     this.signature = model.signature;
+    this.isa = model.isa;
     this.#model = model;
     this.#limit = limit;
     this.#reserved = new MachineMemory(() => this.#made(), () => this.#machine);

@@ -28,6 +28,7 @@ import {
   SvmExit,
   Vector,
   VMCB_BYTES,
+  Xcr0,
 } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
 import { HostCpu } from "./host.ts";
@@ -105,14 +106,38 @@ export class Emulator implements Outside {
     spare.setTsc(this.#vm.clock.current.now());
     spare.setTscAux(guest.tscAux);
     this.#host.adopt(guest);
+    this.#loadExtended(guest);
     try {
       spare.enterGuest(scratch.hpa, guest.registers, 1);
     } finally {
+      this.#storeExtended(guest);
       this.#host.release();
       this.#guest = undefined;
     }
     guest.vcpu.instructions += spare.retired;
     return this.#finish(guest);
+  }
+
+  /**
+   * An emulator reads R16–R31 where the vCPU's registers are kept, whatever is switched around entries,
+   * and an instruction that it carries out may be XSETBV.
+   */
+  #loadExtended(guest: GuestCpu): void {
+    const host = this.#host;
+    host.xcr0 = guest.xcr0Low;
+    if ((guest.xcr0Low & Xcr0.APX) !== 0) host.loadExtendedRegisters(guest.registers);
+  }
+
+  #storeExtended(guest: GuestCpu): void {
+    const host = this.#host;
+    if ((guest.xcr0Low & Xcr0.APX) !== 0) {
+      const after = host.xcr0;
+      // XSETBV may just have made them inaccessible, not lost.
+      host.xcr0 = guest.xcr0Low;
+      host.storeExtendedRegisters(guest.registers);
+      host.xcr0 = after;
+    }
+    guest.xcr0Low = host.xcr0;
   }
 
   #finish(guest: GuestCpu): ExitAction {

@@ -21,7 +21,7 @@ const registerAccess =
     exit.reason = reason;
     exit.write = write;
     exit.register = vmcb.get32(Control.EXITCODE) - first;
-    exit.gpr = vmcb.get32(Control.EXITINFO1) & 15;
+    exit.gpr = vmcb.get32(Control.EXITINFO1) & 31;
   };
 
 const exception: Translator = (exit, vmcb) => {
@@ -32,6 +32,9 @@ const exception: Translator = (exit, vmcb) => {
   exit.gvaLo = vmcb.get32(Control.EXITINFO2);
   exit.gvaHi = vmcb.get32(Control.EXITINFO2 + 4);
 };
+
+/** EXITINFO1 of an MSR exit: RDMSR or WRMSRNS with an immediate; EXITINFO2 has index and register. */
+export const MSR_IMMEDIATE = 2;
 
 /** Exceptions with an error code: 8, 10–14, 17. */
 const WITH_ERROR = 0x2_7d00;
@@ -53,6 +56,13 @@ const msr: Translator = (exit, vmcb, registers) => {
   const write = vmcb.get32(Control.EXITINFO1) & 1;
   exit.reason = write !== 0 ? ExitReason.WRMSR : ExitReason.RDMSR;
   exit.write = write !== 0;
+  if ((vmcb.get32(Control.EXITINFO1) & MSR_IMMEDIATE) !== 0) {
+    exit.msr = vmcb.get32(Control.EXITINFO2);
+    exit.gpr = vmcb.get32(Control.EXITINFO2 + 4) & 31;
+    exit.lo = registers.lo(exit.gpr);
+    exit.hi = registers.hi(exit.gpr);
+    return;
+  }
   exit.msr = registers.lo(Gpr.RCX);
   exit.lo = registers.lo(Gpr.RAX);
   exit.hi = registers.lo(Gpr.RDX);

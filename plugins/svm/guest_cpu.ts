@@ -40,8 +40,8 @@ export class GuestCpu implements InterceptState, SvmGuest {
   readonly asid: number;
   /** DR0–DR3 while it is not on a processor. */
   readonly debugAddresses: bigint[] = [0n, 0n, 0n, 0n];
-  /** XCR0 while it is not on a processor. */
-  xcr0 = 1n;
+  /** XCR0; the guest cannot change it without an exit. */
+  xcr0Low = 1;
   /** TSC_AUX, 32 bits; loaded at every entry. */
   tscAux = 0;
   /** x87 and SSE state while it is not on a processor. */
@@ -138,6 +138,15 @@ export class GuestCpu implements InterceptState, SvmGuest {
     registers[RIP + 1] = words[SAVE_RIP + 1]!;
     registers[RFLAGS] = words[SAVE_RFLAGS]!;
     registers[RFLAGS + 1] = words[SAVE_RFLAGS + 1]!;
+  }
+
+  /** XCR0, of which no bit of the upper half exists. */
+  get xcr0(): bigint {
+    return BigInt(this.xcr0Low);
+  }
+
+  set xcr0(value: bigint) {
+    this.xcr0Low = Number(value);
   }
 
   /** EFER as the guest sees it: the processor always has SVME set. */

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import type { HostMemory } from "../../core/mod.ts";
-import { Attr, Cr0, Cr4, Efer, Msr, type Processor, S, Seg } from "../cpu/mod.ts";
+import { Gpr, type HostMemory } from "../../core/mod.ts";
+import { Attr, Cr0, Cr4, Efer, Msr, type Processor, S, Seg, Xcr0 } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
+import type { HostExtendedState } from "./policy/extended_state.ts";
 
 /** Nobody answers what the host itself would ask outside. */
 const NOBODY = {
@@ -41,8 +42,12 @@ function startHost(processor: Processor, memory: HostMemory): number {
   return hsave;
 }
 
+/** Words of R16–R31 in a storage of registers. */
+const EXTENDED = 2 * (Gpr.R15 + 1);
+const EXTENDED_END = EXTENDED + 32;
+
 /** One host processor under this hypervisor. */
-export class HostCpu {
+export class HostCpu implements HostExtendedState {
   /** The processor. */
   readonly processor: Processor;
   /** Host physical address of its host save area. */
@@ -55,16 +60,42 @@ export class HostCpu {
     this.hsave = startHost(processor, memory);
   }
 
+  /** See `HostExtendedState.xcr0`. */
+  get xcr0(): number {
+    return this.processor.state.low(S.xcr0);
+  }
+
+  set xcr0(value: number) {
+    this.processor.state.setHalves(S.xcr0, value, 0);
+  }
+
+  /** The processor's registers, if XCR0 lets software at R16–R31. */
+  #extendedRegisters(): Uint32Array {
+    if ((this.xcr0 & Xcr0.APX) === 0) {
+      throw new Error("the host met #UD: an access to R16–R31 with XCR0[19] clear");
+    }
+    return this.processor.registerStorage;
+  }
+
+  /** See `HostExtendedState.loadExtendedRegisters`. */
+  loadExtendedRegisters(storage: Uint32Array): void {
+    this.#extendedRegisters().set(storage.subarray(EXTENDED, EXTENDED_END), EXTENDED);
+  }
+
+  /** See `HostExtendedState.storeExtendedRegisters`. */
+  storeExtendedRegisters(storage: Uint32Array): void {
+    storage.set(this.#extendedRegisters().subarray(EXTENDED, EXTENDED_END), EXTENDED);
+  }
+
   /**
    * Makes `guest` the one whose registers are loaded that neither VMRUN nor the entry stub switches:
-   * DR0–DR3, XCR0, x87 and SSE state.
+   * DR0–DR3, x87 and SSE state. XCR0 and R16–R31 are the extended-state policy's.
    */
   adopt(guest: GuestCpu): void {
     if (this.owner === guest) return;
     this.release();
     const { state } = this.processor;
     for (const [k, value] of guest.debugAddresses.entries()) state.setAt(S.dr + 8 * k, value);
-    state.set(S.xcr0, guest.xcr0);
     this.processor.xsave = guest.xsave;
     this.owner = guest;
   }
@@ -75,7 +106,6 @@ export class HostCpu {
     if (guest === undefined) return;
     const { state } = this.processor;
     for (let k = 0; k < 4; k++) guest.debugAddresses[k] = state.at(S.dr + 8 * k);
-    guest.xcr0 = state.get(S.xcr0);
     guest.xsave = this.processor.xsave;
     this.owner = undefined;
   }

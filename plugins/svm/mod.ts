@@ -45,6 +45,7 @@ import {
 } from "./instructions.ts";
 import { hltInterceptSlot } from "./policy/hlt.ts";
 import { instructionInterceptSlot } from "./policy/instruction_intercepts.ts";
+import { extendedStateSlot } from "./policy/extended_state.ts";
 import { invlpgaSlot } from "./policy/invlpga.ts";
 import { svmSlot } from "./svm_guest.ts";
 import { SvmVendor } from "./vendor.ts";
@@ -62,6 +63,13 @@ export {
   VMLOAD_VMSAVE,
 } from "./policy/instruction_intercepts.ts";
 export { invlpgaChecked, type InvlpgaPolicy, invlpgaSlot } from "./policy/invlpga.ts";
+export {
+  extendedStateSlot,
+  type ExtendedStateSwitch,
+  type GuestExtendedState,
+  type HostExtendedState,
+  xcr0Only,
+} from "./policy/extended_state.ts";
 export { MsrPermissionMap, msrpmBit } from "./permission_maps.ts";
 export {
   type AcceleratedTaskPriority,
@@ -107,7 +115,9 @@ export function svm(options: SvmOptions = {}): Plugin {
         vendor.instructionPolicyChanged();
       });
       const hlt = ctx.use(hltInterceptSlot, () => vendor.instructionPolicyChanged());
-      const vendor = new SvmVendor(ctx.vm, processors, memory, { nested, instructions, hlt });
+      const extended = ctx.use(extendedStateSlot);
+      const settings = { nested, instructions, hlt, extended };
+      const vendor = new SvmVendor(ctx.vm, processors, memory, settings);
       ctx.provide(vendorSlot, vendor);
       ctx.provide(svmSlot, vendor);
       ctx.on(memslotHook, ({ gpa, size, hpa }, added) => {

@@ -32,7 +32,8 @@ import {
 } from "../cpu/mod.ts";
 import { Emulator } from "./emulator.ts";
 import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "./events.ts";
-import { translateExit } from "./exits.ts";
+import { MSR_IMMEDIATE, translateExit } from "./exits.ts";
+import { setExtendedRegisters, withExtendedRegisters } from "./xsave_area.ts";
 import { GuestCpu } from "./guest_cpu.ts";
 import type { SvmSettings } from "./virtual_svm.ts";
 import { HostCpu } from "./host.ts";
@@ -68,6 +69,9 @@ export class SvmVendor implements Vendor, Svm {
   readonly #processors: Processors;
   readonly #memory: HostMemory;
   readonly #hooks: SvmHooks;
+  /** The processors have XSAVE, so that there is extended state to switch. */
+  readonly #switches: boolean;
+  readonly #apx: boolean;
   readonly #settings: SvmSettings;
   readonly #guests: (GuestCpu | undefined)[] = [];
   readonly #hosts: (HostCpu | undefined)[] = [];
@@ -82,6 +86,8 @@ export class SvmVendor implements Vendor, Svm {
       privatePage: vm.hooks.point(privatePageHook),
     };
     this.#processors = processors;
+    this.#switches = processors.isa.has("xsave");
+    this.#apx = processors.isa.has("apx");
     this.#memory = memory;
   }
 
@@ -226,6 +232,9 @@ export class SvmVendor implements Vendor, Svm {
     const step = guest.stepForNmi;
     guest.stepForNmi = false;
 
+    const { extended } = this.#settings;
+    const switches = this.#switches;
+    if (switches) extended.current.enter(host, guest);
     try {
       processor.enterGuest(vmcb.hpa, guest.registers, step ? 1 : budget);
     } finally {
@@ -234,6 +243,7 @@ export class SvmVendor implements Vendor, Svm {
       vmcb.bytes[Control.TLB_CONTROL] = 0;
       vmcb.markClean();
     }
+    if (switches) extended.current.exit(host, guest);
     this.#leave(guest, step);
   }
 
@@ -308,6 +318,13 @@ export class SvmVendor implements Vendor, Svm {
         regs.setU32(Gpr.RDX, exit.hi);
         break;
       case ExitReason.RDMSR:
+        if ((exit.info1Lo & MSR_IMMEDIATE) !== 0) {
+          regs.setPair(exit.gpr, exit.lo, exit.hi);
+          break;
+        }
+        regs.setU32(Gpr.RAX, exit.lo);
+        regs.setU32(Gpr.RDX, exit.hi);
+        break;
       case ExitReason.RDTSC:
       case ExitReason.RDPMC:
         regs.setU32(Gpr.RAX, exit.lo);
@@ -459,12 +476,15 @@ export class SvmVendor implements Vendor, Svm {
 
   /** See `Vendor.getXsave`. */
   getXsave(vcpu: Vcpu): Uint8Array {
-    return this.#released(vcpu).xsave.slice();
+    const { xsave, registers } = this.#released(vcpu);
+    return this.#apx ? withExtendedRegisters(xsave, registers) : xsave.slice();
   }
 
   /** See `Vendor.setXsave`. */
   setXsave(vcpu: Vcpu, area: Uint8Array): void {
-    this.#released(vcpu).xsave = area.slice();
+    const guest = this.#released(vcpu);
+    guest.xsave = area.slice(0, guest.xsave.length);
+    if (this.#apx) setExtendedRegisters(guest.registers, area);
   }
 
   /** Everything is in registers and system state. */

@@ -20,6 +20,7 @@ import {
   type InstructionInterceptPolicy,
   POLICY_INTERCEPTS,
 } from "./policy/instruction_intercepts.ts";
+import type { ExtendedStateSwitch } from "./policy/extended_state.ts";
 import { Clean, type Vmcb } from "./vmcb.ts";
 
 /** The intercepts that the guest's CPUID or EFER decides on are to be worked out again. */
@@ -44,6 +45,8 @@ export interface SvmSettings {
   readonly instructions: SlotRef<InstructionInterceptPolicy>;
   /** Which HLTs exit. */
   readonly hlt: SlotRef<HltInterceptPolicy>;
+  /** Who switches XCR0 and R16–R31 around entries. */
+  readonly extended: SlotRef<ExtendedStateSwitch>;
 }
 
 /** One vCPU's own SVM state. */
