@@ -33,11 +33,11 @@
 export * from "./core/mod.ts";
 export { cpu, type CpuOptions, processorsSlot } from "./plugins/cpu/mod.ts";
 export { vmx } from "./plugins/vmx/mod.ts";
+export { iommu } from "./plugins/iommu/mod.ts";
 export { metal } from "./plugins/metal/mod.ts";
 export { svm } from "./plugins/svm/mod.ts";
 export { avic, type AvicOptions } from "./plugins/svm/avic/mod.ts";
 export { apx, type ApxOptions } from "./plugins/apx/mod.ts";
-export { lapic, type LapicOptions } from "./plugins/lapic/mod.ts";
 export { pic, type PicOptions } from "./plugins/pic/mod.ts";
 export { lapic, type LapicOptions } from "./plugins/lapic/mod.ts";
 export { ioapic, type IoApicOptions } from "./plugins/ioapic/mod.ts";

@@ -61,9 +61,10 @@ async function run(
     vendor(),
     pic({ wiring: "apic" }),
     lapic(),
+    ioapic(),
+    pit(),
     debugExit(),
   ];
-  const board = [cpu(), vendor(), pic({ wiring: "apic" }), lapic(), ioapic(), pit(), debugExit()];
   using vm = await createVm({
     memory: 16 * 2 ** 20,
     cpus,
