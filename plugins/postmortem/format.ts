@@ -19,7 +19,6 @@ import type { ChainLink } from "./chain.ts";
 import { digits, exceptionName, hex } from "./hexadecimal.ts";
 import type { ReturnAddress } from "./calls.ts";
 import type { OtherVcpu } from "./others.ts";
-import type { ExecutedInstruction } from "./retrace.ts";
 import {
   type CodeBytes,
   type NamedWalk,
@@ -62,7 +61,7 @@ export function formatPostMortem(report: PostMortem): string {
     ],
     [
       "last instructions, found by running it again",
-      instructionLines(report.lastInstructions),
+      instructionLines(report),
     ],
     ["last exits", exitLines(report, named)],
     ["not to be had", [...report.missing]],
@@ -159,16 +158,19 @@ function codeSection(code: CodeBytes, named: Named): [string, string[]] {
   ]];
 }
 
-function instructionLines(instructions: readonly ExecutedInstruction[]): string[] {
-  const several = new Set(instructions.map(({ vcpuId }) => vcpuId)).size > 1;
-  const rows = aligned(instructions.map(({ vcpuId, rip, place = "", bytes, text, changes }) => [
-    several ? `vCPU ${vcpuId}` : "",
+function instructionLines({ vcpuId: own, lastInstructions }: PostMortem): string[] {
+  const others = lastInstructions.some(({ vcpuId }) => vcpuId !== own);
+  const rows = aligned(lastInstructions.map(({ vcpuId, rip, place = "", bytes, text, changes }) => [
+    others ? `vCPU ${vcpuId}` : "",
     hex(rip),
     place,
     text ?? (bytes.length === 0 ? "nothing there" : bytes.map((byte) => digits(byte, 2)).join(" ")),
     Object.entries(changes).map(([name, value]) => `${name}=${hex(value)}`).join(" "),
   ]));
-  return rows.flatMap((row, k) => [row, ...instructions[k]!.events.map((event) => `  ${event}`)]);
+  return rows.flatMap((
+    row,
+    k,
+  ) => [row, ...lastInstructions[k]!.events.map((event) => `  ${event}`)]);
 }
 
 function callLine({ slot, address, call, target }: ReturnAddress, named: Named): string {

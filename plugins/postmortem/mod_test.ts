@@ -345,3 +345,27 @@ Deno.test("bad options are refused", () => {
     assertThrows(() => postMortem({ exits }), ArgumentError, "postmortem: exits");
   }
 });
+
+Deno.test("a limit: exits of other vCPUs are not taken for its own", () => {
+  using machine = scriptedVm({
+    cpus: 2,
+    plugins: [postMortem({ exits: 4 })],
+    guest: function* () {
+      for (;;) yield (exit) => exit.setIo(0x64, 1, false, 0);
+    },
+  });
+  const [first, second] = machine.vm.vcpus as [Vcpu, Vcpu];
+  first.mpState = MpState.HALTED;
+  second.mpState = MpState.RUNNABLE;
+  const result = machine.vm.runSync({ instructions: 20 });
+  assertEquals(result.reason, "limit");
+  first.mpState = MpState.RUNNABLE;
+  const report = examine(machine.vm, result);
+  assertEquals([report.vcpuId, report.notes], [0, ["None of the VM's last 4 exits is its own."]]);
+  // And its instructions are said to be those of another.
+  const executed = { rip: 1n, bytes: [0x90], text: "nop", changes: {}, events: [] };
+  const text = formatPostMortem({ ...report, lastInstructions: [{ ...executed, vcpuId: 1 }] });
+  assertStringIncludes(text, "\nlast instructions, found by running it again\n  vCPU 1  1h  nop\n");
+  const own = formatPostMortem({ ...report, lastInstructions: [{ ...executed, vcpuId: 0 }] });
+  assertStringIncludes(own, "\nlast instructions, found by running it again\n  1h  nop\n");
+});

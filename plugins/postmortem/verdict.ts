@@ -155,7 +155,9 @@ function busy({ vcpu, view, exits, hotSpots }: Evidence): string[] {
   const own = exits.filter(({ vcpuId }) => vcpuId === vcpu.id);
   const last = own.at(-1);
   const ago = last === undefined ? vcpu.vm.instructions : vcpu.vm.instructions - last.instructions;
-  if (last === undefined) notes.push(`It never exited in ${count(ago)}.`);
+  if (last === undefined && exits.length > 0) {
+    notes.push(`None of the VM's last ${exits.length} exits is its own.`);
+  } else if (last === undefined) notes.push(`It never exited in ${count(ago)}.`);
   else if (ago > 100_000) notes.push(`Its last exit was ${count(ago)} ago.`);
   else if (own.length >= ENOUGH_EXITS && own.every((exit) => exit.rip === last.rip)) {
     notes.push(
