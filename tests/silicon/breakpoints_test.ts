@@ -371,3 +371,22 @@ Deno.test("a pending interrupt comes behind the single-step trap, before its han
     [[1, BigInt(Place.CODE + 1)], [0x42, BigInt(bench.handler(1))]],
   );
 });
+
+Deno.test("bits of DR6 and DR7 that do not exist keep their values", () => {
+  for (
+    const [register, opcode, ones, writable] of [
+      [6, "0f 23 f0", 0xffff_0ff0n, 0xe00fn],
+      [7, "0f 23 f8", 0x400n, 0xffff_23ffn],
+    ] as const
+  ) {
+    for (const value of [0n, 0xffff_ffffn]) {
+      enter();
+      // No breakpoint, and no general detect.
+      bench.state.setRegister(0, register === 7 ? value & ~0x20ffn : value);
+      const written = bench.state.register(0);
+      assertEquals(bench.execute(hex(`${opcode} f4`), 1).events, []);
+      const field = register === 6 ? S.dr6 : S.dr7;
+      assertEquals(bench.state.get(field), (written & writable) | ones, `DR${register}`);
+    }
+  }
+});

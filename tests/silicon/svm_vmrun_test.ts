@@ -357,6 +357,28 @@ Deno.test("the guest sees what VMRUN loads", () => {
   assertEquals(state.register(9), BigInt(SvmPlace.GUEST_STACK));
 });
 
+Deno.test("bits that do not exist do not come through, and LMA follows from LME and PG", () => {
+  const exists = 0xe005_003fn;
+  bench.guest();
+  bench.setControl64(Save.CR0, (bench.control64(Save.CR0) | (0xffff_ffffn & ~exists)) & ~0x10n);
+  bench.setControl64(Save.DR6, 0n);
+  bench.setControl64(Save.DR7, 0xffff_ffffn & ~0xffn);
+  // mov rbx, cr0; mov rsi, dr6
+  assertEquals(bench.enter("0f 20 c3 f4"), "78");
+  assertEquals(bench.state.register(3) & ~exists, 0n);
+  assertEquals(bench.state.register(3) & 0x10n, 0x10n);
+  assertEquals(bench.control64(Save.CR0), bench.state.register(3));
+  assertEquals(bench.control64(Save.DR6), 0xffff_0ff0n);
+  assertEquals(bench.control64(Save.DR7), 0xffff_2700n);
+  for (const [mode, lma] of [["long", true], ["protected", false]] as const) {
+    bench.guest(mode);
+    if (lma) bench.clearControl64(Save.EFER, Efer.LMA);
+    else bench.orControl64(Save.EFER, Efer.LMA);
+    assertEquals(bench.enter("f4"), "78");
+    assertEquals(bench.control64(Save.EFER) & BigInt(Efer.LMA), lma ? BigInt(Efer.LMA) : 0n, mode);
+  }
+});
+
 Deno.test("what VMRUN does not load stays the host's", () => {
   bench.guest();
   const { state } = bench;

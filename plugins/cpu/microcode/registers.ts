@@ -92,7 +92,7 @@ export const Dr7 = {
   /** General detect: any access to a debug register is a #DB. */
   GD: 0x2000,
   /** Bits that can be written. */
-  WRITABLE: 0xffff_2bff,
+  WRITABLE: 0xffff_23ff,
   /** The bit that reads as one. */
   FIXED: 0x400,
 } as const;

@@ -15,7 +15,8 @@ import {
   SegmentUse,
 } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
-import { DebugCtl, Dr6, Dr7 } from "../microcode/registers.ts";
+import { CR0_WRITABLE } from "../microcode/control.ts";
+import { Cr0, DebugCtl, Dr6, Dr7, Efer } from "../microcode/registers.ts";
 import { useOf } from "../microcode/segments.ts";
 import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
 import { SvmFeature } from "./features.ts";
@@ -120,11 +121,20 @@ export function storeWorld(f: FunctionBuilder, area: I32): void {
   for (const [address, offset] of COMMON) move(f, area, offset, state, address);
 }
 
-/** Loads what both worlds have; `real` is 1 for real and virtual-8086 mode. */
+/**
+ * Loads what both worlds have; `real` is 1 for real and virtual-8086 mode. Bits of CR0 that do not exist
+ * read as they always do, and EFER.LMA follows from LME and CR0.PG, as it does everywhere else: the manual
+ * checks LME and PG and says nothing of an LMA that contradicts them.
+ */
 export function loadWorld(f: FunctionBuilder, area: I32, real: I32): void {
   for (const [segment, offset] of SWITCHED) loadSegment(f, area, segment, offset, real);
   loadTables(f, area);
   for (const [address, offset] of COMMON) move(f, state, address, area, offset);
+  S.cr0.set(f, S.cr0.get(f).and(CR0_WRITABLE).or(Cr0.ET));
+  const efer = S.efer.get(f);
+  const active = efer.has(Efer.LME).and(S.cr0.has(f, Cr0.PG));
+  const lma = active.select(i32(Efer.LMA), i32(0)).extendU();
+  S.efer.set(f, efer.and(~Efer.LMA).or(lma));
 }
 
 /** Stores CR2, DR6, DR7. */
