@@ -502,3 +502,41 @@ Deno.test("selectors of the bench stay what the guest was given", () => {
   assertEquals(bench.enter("66 8c c8 f4"), "7f");
   assertEquals(bench.get16(bench.vmcb + Save.CS), Sel.CODE64 + 0x28 * 3 + 3);
 });
+
+Deno.test("a breakpoint on VMRUN is the host's, and RF holds it off and is cleared", () => {
+  for (const rf of [0, 0x1_0000]) {
+    bench.guest();
+    bench.handlers(64);
+    bench.state.setAt(S.dr, BigInt(Place.CODE));
+    bench.state.set(S.dr7, 0x401n);
+    bench.processor.refresh();
+    bench.flags = 0x202 | rf;
+    bench.setControl32(InterceptWord.EXCEPTIONS, 2);
+    const exit = bench.enter("90 f4");
+    if (rf === 0) {
+      assertEquals(bench.state.get(S.rip), BigInt(bench.handler(1) + 1));
+      assertEquals(bench.get64(Number(bench.state.register(4))), BigInt(Place.CODE));
+      assertEquals(bench.control64(Control.EXITCODE), 0n);
+    } else {
+      assertEquals(exit, "78");
+      assertEquals(bench.flags & 0x1_0000, 0);
+    }
+    // DR0 is not switched, DR7 is: the guest's own says whether it counts.
+    bench.guest();
+    bench.setControl32(InterceptWord.EXCEPTIONS, 2);
+    bench.setControl64(Save.DR7, 0x401n);
+    bench.state.setAt(S.dr, BigInt(SvmPlace.GUEST_CODE + 1));
+    bench.orControl64(Save.RFLAGS, rf);
+    assertEquals(bench.enter("90 90 f4"), "41");
+    assertEquals(bench.control64(Save.RIP), BigInt(SvmPlace.GUEST_CODE + 1));
+    assertEquals(bench.control64(Save.DR6), 0xffff_0ff1n);
+    // RF of the control block holds for the first instruction.
+    bench.guest();
+    bench.setControl32(InterceptWord.EXCEPTIONS, 2);
+    bench.setControl64(Save.DR7, 0x401n);
+    bench.state.setAt(S.dr, BigInt(SvmPlace.GUEST_CODE));
+    bench.orControl64(Save.RFLAGS, rf);
+    assertEquals(bench.enter("90 90 f4"), rf === 0 ? "41" : "78");
+    assertEquals(bench.control64(Save.RFLAGS) & 0x1_0000n, 0n);
+  }
+});
