@@ -33,6 +33,9 @@ const ENDINGS: Readonly<Record<string, number | "reset" | "never">> = {
   wildjump: "reset",
 };
 
+/** Guests that compare clocks with each other, which an emulator of wall-clock time does not keep in step. */
+const TIMED: ReadonlySet<string> = new Set(["ticks"]);
+
 function expectedConsole(name: string): Promise<string> {
   return Deno.readTextFile(new URL(`${name}/${name}.expected`, GUESTS));
 }
@@ -168,7 +171,7 @@ Deno.test("QEMU, where there is one, prints what is expected and ends as it shou
     console.log("notice: no qemu-system-x86_64 here; the guests were not run");
     return;
   }
-  for (const name of guestNames()) {
+  for (const name of guestNames().filter((name) => !TIMED.has(name))) {
     const expected = await expectedConsole(name);
     const ending = ENDINGS[name] === "reset" ? 0 : ENDINGS[name];
     assertEquals(await runQemu(name, expected.length), [expected, ending], name);
