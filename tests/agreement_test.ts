@@ -126,6 +126,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   ipistorm: "smp_test.ts",
   smp: "smp_test.ts",
   svm: "svm_guest_test.ts",
+  ticks: "smp_test.ts",
 };
 
 Deno.test("no guest is forgotten", async () => {
