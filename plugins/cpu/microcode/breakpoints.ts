@@ -65,9 +65,11 @@ export function defineBreakpoints(mc: Microcode): void {
   const { module } = mc;
 
   module.body(mc.codeBreakpoint, (f) => {
-    // Hardware breakpoints are dropped while GIF is clear (APM vol. 2, 15.17), and for the instruction
-    // behind MOV SS, which no debug exception may part from it.
-    const held = S.events.has(f, Event.RESUME | Event.SHADOW_SS);
+    // Hardware breakpoints are dropped while GIF is clear (APM vol. 2, 15.17), and by Intel's processors
+    // for the instruction behind MOV SS (SDM vol. 3A, 6.8.3). AMD's take them there: the APM has no such
+    // rule, and KVM and kvm-unit-tests found it so.
+    const shadow = S.intel.get(f).select(i32(Event.SHADOW_SS), i32(0));
+    const held = S.events.get(f).and(shadow.or(Event.RESUME)).ne(0);
     f.if(held.or(S.gif.get(f).eqz()), () => f.return(0));
     const base = f.load32(0, segmentAddress(Seg.CS) + SegmentField.BASE).extendU();
     const rip = S.rip.get(f);
