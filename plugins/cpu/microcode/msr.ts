@@ -13,6 +13,8 @@ import { FeatureControl, FIRST_VMX_MSR, VMX_MSRS } from "../vmx/capabilities.ts"
 import { INTEL_EFER } from "../vmx/host_checks.ts";
 import { scaledTsc } from "../vmx/tsc_scaling.ts";
 import type { Microcode } from "./microcode.ts";
+import { Outcome } from "./outside.ts";
+import { Vector } from "./raise.ts";
 import { Cr0, DebugCtl, Efer } from "./registers.ts";
 
 /** MSR indices (APM vol. 2, appendix A). */
@@ -101,6 +103,19 @@ export function validPat(value: I64): I32 {
   return high.and(bit1.and(bit2.xor(-1)).eqz());
 }
 
+/**
+ * Behind a call of the program outside: 0 if it refused the access with #GP, which is for the caller to
+ * raise, as not every access to an MSR is an instruction's.
+ */
+function answered(mc: Microcode, f: FunctionBuilder): I32 {
+  const refused = S.outcome.get(f).eq(Outcome.FAULT).and(
+    S.exception.get(f).and(0xff).eq(Vector.GP),
+  );
+  f.if(refused, () => S.outcome.set(f, Outcome.DONE));
+  f.call(mc.afterOutside);
+  return refused.eqz();
+}
+
 /** Gives the MSR functions their bodies. */
 export function defineMsr(mc: Microcode): void {
   const { module } = mc;
@@ -151,8 +166,7 @@ export function defineMsr(mc: Microcode): void {
     f.if(index.eq(Msr.AVIC_DOORBELL), () => f.return(0));
     f.call(mc.beforeOutside);
     const exists = f.call(mc.msrRead, index);
-    f.call(mc.afterOutside);
-    f.return(exists);
+    f.return(exists.and(answered(mc, f)));
   });
 
   const writeEfer = (f: FunctionBuilder, value: I64): void => {
@@ -249,8 +263,7 @@ export function defineMsr(mc: Microcode): void {
     });
     f.call(mc.beforeOutside);
     const exists = f.call(mc.msrWrite, index);
-    f.call(mc.afterOutside);
-    f.return(exists);
+    f.return(exists.and(answered(mc, f)));
   });
 
   // Two bits per MSR: even for reads, odd for writes; the three ranges follow each other

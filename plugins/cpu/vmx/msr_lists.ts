@@ -73,6 +73,8 @@ export function storeMsrs(f: FunctionBuilder, mc: Microcode): I32 {
     f.if(isX2Apic(f, index).eqz(), () => {
       done.set(f.call(mc.readMsr, index));
       f.if(done.get(), () => f.store64(at, f.load64(0, S.exchange), VALUE));
+      // The counter's own value, neither scaled nor with the guest's offset.
+      f.if(index.eq(Msr.TSC), () => f.store64(at, f.call(mc.readHostTsc), VALUE));
     });
     return done.get();
   });
