@@ -121,6 +121,20 @@ Deno.test("the README's narrow permissions are enough for its command", async ()
   assertStringIncludes(out, "tour: 163 checks, 0 failed\n");
 });
 
+Deno.test("the lab prints the differences that the README shows", async () => {
+  const shown = blocks("text").find((text) => text.startsWith("  exit "));
+  const [, patch] = /`trapline lab\s([\w-]+)`/.exec(README) ?? [];
+  assert(shown !== undefined && patch !== undefined);
+  const { code, out } = await deno(["run", "--quiet", "--allow-read", "cli/mod.ts", "lab", patch]);
+  assertEquals(code, 0);
+  // The README leaves out columns' blanks.
+  const words = (line: string) => line.trim().split(/\s+/).join(" ");
+  const printed = new Set(out.split("\n").map(words));
+  const rows = shown.split("\n").map(words).filter((row) => row !== "");
+  assert(rows.length > 5);
+  for (const row of rows) assert(printed.has(row), `the lab does not print "${row}"`);
+});
+
 Deno.test("the run that the README shows prints the exits that it shows", async () => {
   const line = commands().find((command) => command.includes("--append"));
   const shown = blocks("text").find((text) => text.startsWith("exit "));
