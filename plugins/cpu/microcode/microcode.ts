@@ -251,6 +251,10 @@ export interface Routines {
   readonly vmxBeforeTraps: Fn<[], I>;
   /** `()`: exits that come behind debug traps: 1 if one was taken. */
   readonly vmxAfterTraps: Fn<[], I>;
+  /** `(index)`: RDMSR for a list of a VM exit: as `readMsr`, and 0 whatever goes wrong. */
+  readonly listReadMsr: Fn<[I], I>;
+  /** `(index)`: WRMSR for a list of a VM entry or exit. */
+  readonly listWriteMsr: Fn<[I], I>;
   /** `(port, bytes)`: 1 if an access exits. */
   readonly vmxPortIntercepted: Fn<[I, I], I>;
   /** `(index, write)`: 1 if an access exits. */
@@ -535,6 +539,8 @@ const ROUTINES: { [K in keyof Routines]: SignatureOf<Routines[K]> } = {
   vmxException: [[I32T, I32T], I32T],
   vmxBeforeTraps: [[], I32T],
   vmxAfterTraps: [[], I32T],
+  listReadMsr: [[I32T], I32T],
+  listWriteMsr: [[I32T], I32T],
   vmxPortIntercepted: [[I32T, I32T], I32T],
   vmxMsrIntercepted: [[I32T, I32T], I32T],
   vmcsFieldIntercepted: [[I64T, I32T], I32T],

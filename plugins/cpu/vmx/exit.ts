@@ -172,6 +172,9 @@ export function defineExit(mc: Microcode): void {
         }
       });
       S.exits.set(f, S.exits.get(f).add(1));
+      // What is stored are the processor's own: its TSC, and its APIC's registers.
+      S.tscOffset.set(f, 0);
+      S.secondaryControls.clear(f, Secondary.TSC_SCALING | Secondary.VIRTUALIZE_X2APIC);
       f.if(storeMsrs(f, mc), () => {
         abort(f, Abort.SAVING_MSRS);
         f.return();

@@ -6,7 +6,7 @@
 import type { Microcode } from "../microcode/microcode.ts";
 import { Msr } from "../microcode/msr.ts";
 import { S } from "../state/cpu_state.ts";
-import { type FunctionBuilder, type I32, I32T, type I64 } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, I32T, type I64, type Tag } from "../wasm/mod.ts";
 import { readField, Vmcs } from "./fields.ts";
 
 /** An entry: u32 index, u32 reserved, u64 value. */
@@ -51,6 +51,17 @@ function walk(
   return failed.get();
 }
 
+/** Gives the accesses that lists make their bodies: what is a fault elsewhere is a failure of the list. */
+export function defineMsrLists(mc: Microcode, tag: Tag): void {
+  const { module } = mc;
+  module.body(mc.listReadMsr, (f, index) => {
+    f.tryCatch(tag, () => f.return(f.call(mc.readMsr, index)), () => f.return(0));
+  });
+  module.body(mc.listWriteMsr, (f, index) => {
+    f.tryCatch(tag, () => f.return(f.call(mc.writeMsr, index)), () => f.return(0));
+  });
+}
+
 /** Loads a list into MSRs. */
 export function loadMsrs(f: FunctionBuilder, mc: Microcode, count: number, address: number): I32 {
   return walk(f, mc, count, address, (at, index) => {
@@ -59,7 +70,7 @@ export function loadMsrs(f: FunctionBuilder, mc: Microcode, count: number, addre
     const done = f.variable(I32T, 0);
     f.if(refused.eqz(), () => {
       f.store64(0, f.load64(at, VALUE), S.exchange);
-      done.set(f.call(mc.writeMsr, index));
+      done.set(f.call(mc.listWriteMsr, index));
     });
     return done.get();
   });
@@ -71,7 +82,7 @@ export function storeMsrs(f: FunctionBuilder, mc: Microcode): I32 {
   return walk(f, mc, EXIT_MSR_STORE_COUNT, EXIT_MSR_STORE_ADDRESS, (at, index) => {
     const done = f.variable(I32T, 0);
     f.if(isX2Apic(f, index).eqz(), () => {
-      done.set(f.call(mc.readMsr, index));
+      done.set(f.call(mc.listReadMsr, index));
       f.if(done.get(), () => f.store64(at, f.load64(0, S.exchange), VALUE));
       // The counter's own value, neither scaled nor with the guest's offset.
       f.if(index.eq(Msr.TSC), () => f.store64(at, f.call(mc.readHostTsc), VALUE));

@@ -17,12 +17,14 @@ import { defineEvents } from "./events.ts";
 import { defineExit } from "./exit.ts";
 import { defineHostStub } from "./host_stub.ts";
 import { defineIntercepts } from "./intercepts.ts";
+import { defineMsrLists } from "./msr_lists.ts";
 import { defineRegion } from "./region.ts";
 import { defineTimer } from "./timer.ts";
 
 /** Gives the VMX functions their bodies. */
 export function defineVmx(mc: Microcode, tag: Tag): void {
   defineRegion(mc);
+  defineMsrLists(mc, tag);
   defineEntry(mc);
   defineExit(mc);
   defineEvents(mc);
