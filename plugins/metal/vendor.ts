@@ -60,6 +60,8 @@ class MetalVcpu implements Outside {
   #budget = 0;
   /** Inside the processor, handling what it met. */
   #inside = false;
+  /** The last run ended in a halt. */
+  #halted = false;
   #settled = false;
   /** An access of the host's own, which must not come back here. */
   #host = false;
@@ -141,7 +143,8 @@ class MetalVcpu implements Outside {
     this.#start = vcpu.instructions;
     this.#budget = budget;
     processor.absorbFlags();
-    processor.wake();
+    // A halt that was not reported goes on: time passes in it, as with a VMX guest's preemption timer.
+    if (this.#halted) processor.wake();
     this.#driveInterruptLine();
     this.#fetchTaskPriority();
     processor.setTsc(vcpu.vm.clock.current.now());
@@ -152,6 +155,7 @@ class MetalVcpu implements Outside {
       vcpu.instructions = this.#start + processor.retired;
       processor.exposeFlags();
     }
+    this.#halted = stop === Stop.HALT;
     exit.instructionLength = 0;
     exit.byteCount = 0;
     exit.vendorCodeLo = stop;

@@ -605,7 +605,7 @@ Deno.test("VM-entry MSR loading: the failing entry is the qualification", () => 
       [Vmcs.ENTRY_MSR_LOAD_COUNT]: entries.length,
     };
   };
-  const failed = (n: number): string => `entry failure, MSR_LOADING ${n}`;
+  const failed = (n: number): string => `entry failure, MSR_LOADING ${n.toString(16)}`;
   const star = [0xc000_0081, 0x1122_3344_5566_7788n] as const;
   assertEquals(judge(list([star])), OK);
   assertEquals(lab.bench.processor.readMsr(0xc000_0081), star[1]);
@@ -613,6 +613,9 @@ Deno.test("VM-entry MSR loading: the failing entry is the qualification", () => 
   assertEquals(judge(list([star, star, [0xc000_0101, 0n]])), failed(3));
   assertEquals(judge(list([[0x480, 0n]])), failed(1));
   assertEquals(judge(list([[0xc000_0082, NOT_CANONICAL]])), failed(1));
+  // What is beyond the recommended length fails.
+  assertEquals(judge({ ...list(Array.from({ length: 513 }, () => star)) }), failed(513));
+  assertEquals(judge({ ...list(Array.from({ length: 512 }, () => star)) }), OK);
   const reserved = list([star]);
   lab.bench.set32(At.SCRATCH + 4, 1);
   assertEquals(judge(reserved), failed(1));

@@ -567,12 +567,17 @@ Deno.test("MSR lists of an exit: stored, then loaded", () => {
 });
 
 Deno.test("the TSC of a guest: offset, and scaling by a 48-bit fraction", () => {
+  // A list stores the processor's own TSC, without the guest's offset.
+  const entry = At.SCRATCH + 0x100;
+  bench.set64(entry, 0x10n);
+  const stored = { [Vmcs.EXIT_MSR_STORE_COUNT]: 1, [Vmcs.EXIT_MSR_STORE_ADDRESS]: entry };
   const tsc = (fields: Fields): bigint => {
     lab.start();
     bench.write(At.GUEST, [...hex("0f 31"), 0xf4]);
-    lab.prepare(fields);
+    lab.prepare({ ...fields, ...stored });
     bench.processor.setTsc(0x3000_0000);
     assertEquals(exitText(lab.enter()), OK);
+    near(bench.get64(entry + 8), 0x3000_0000n, 100n);
     return (bench.state.register(2) << 32n) | bench.state.register(0);
   };
   const near = (is: bigint, expected: bigint, slack: bigint): void =>

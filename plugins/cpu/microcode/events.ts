@@ -10,6 +10,7 @@ import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { virtualGifOpen } from "../svm/virtual.ts";
 import { IntControl } from "../svm/vmcb.ts";
+import { Pin } from "../vmx/controls.ts";
 import { VmxExit } from "../vmx/exit_reasons.ts";
 import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
 import { type Microcode, Service } from "./microcode.ts";
@@ -274,6 +275,11 @@ export function defineEvents(mc: Microcode): void {
       });
     });
     f.if(S.events.has(f, Event.HALTED), () => {
+      // VMX's preemption timer goes on in a halt, and time passes with it (SDM vol. 3, 26.5.1).
+      f.if(S.pinControls.has(f, Pin.PREEMPTION_TIMER), () => {
+        S.budget.set(f, 0);
+        f.return(Service.GO_ON);
+      });
       S.stop.set(f, Stop.HALT);
       f.return(Service.STOP);
     });

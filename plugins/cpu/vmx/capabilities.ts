@@ -150,8 +150,11 @@ const BASE = {
     EntryControl.LOAD_EFER,
 } as const;
 
-/** log2 of the TSC ticks of one tick of the preemption timer: bits 4:0 of IA32_VMX_MISC. */
-export const TIMER_RATE = 5;
+/**
+ * log2 of the TSC ticks of one tick of the preemption timer: bits 4:0 of IA32_VMX_MISC. Silicon has 5; as
+ * the TSC counts instructions here, a guest would often leave before the first tick.
+ */
+export const TIMER_RATE = 0;
 
 /**
  * IA32_VMX_MISC: the timer's rate; EFER.LMA stored into the entry controls on exits (5); HLT, shutdown

@@ -15,6 +15,12 @@ const VALUE = 8;
 /** What a list with nothing wrong yields. */
 export const LIST_OK = 0;
 
+/**
+ * Longest list, as IA32_VMX_MISC has it. What a longer one does is undefined; here the first entry beyond
+ * fails.
+ */
+const MOST_ENTRIES = 512;
+
 /** MSRs 800h–8FFh cannot be in a list while the local APIC is in x2APIC mode. */
 function isX2Apic(f: FunctionBuilder, index: I32): I32 {
   return index.and(~0xff).eq(0x800).and(S.apicBase.has(f, X2APIC_MODE));
@@ -40,7 +46,7 @@ function walk(
   f.while(() => k.get().ltU(entries).and(failed.get().eqz()), () => {
     const number = k.get().add(1);
     const at = f.call(mc.physical, start.add(k.get().mul(ENTRY_BYTES).extendU()));
-    f.if(at.eqz(), () => failed.set(number), () => {
+    f.if(at.eqz().or(number.gtU(MOST_ENTRIES)), () => failed.set(number), () => {
       const reserved = f.load32(at, 4);
       f.if(reserved.ne(0), () => failed.set(number), () => {
         f.if(entry(at, f.load32(at)).eqz(), () => failed.set(number));
