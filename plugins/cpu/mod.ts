@@ -1,5 +1,5 @@
 /**
- * The software processor: x86-64 in real, protected and long mode, with the SVM unit, as hardware does
+ * The software processor: x86-64 in real, protected and long mode, with an SVM or a VMX unit, as hardware does
  * it. Vendors run guests on it; it knows none of them.
  *
  * The plugin {@linkcode cpu} gives a VM its host: processors ({@linkcode Processor}, through
@@ -8,10 +8,12 @@
  *
  * `cpu({ model, features })` chooses the processor. AMD's, Zen 2 to Zen 5, differ in the optional parts of
  * SVM: AVIC and x2AVIC, virtual GIF, NMIs, VMLOAD and VMSAVE, the filter of PAUSE, idle HLT, last-branch
- * records, the bus-lock threshold. Each part can be switched off, or on where the model does not have it.
+ * records, the bus-lock threshold. Intel's (`"haswell"`, `"skylake-sp"`, `"sapphire-rapids"`) have VMX, and
+ * differ in its optional parts, from EPT to IPI virtualization; the capability MSRs say what there is. Each
+ * part can be switched off, or on where the model does not have it.
  *
  * Inside, the meaning of each instruction is written once, as TypeScript that emits WebAssembly
- * (`semantics/`, on the assembler in `wasm/`); microcode (`microcode/`, `memory/`, `svm/`) is written
+ * (`semantics/`, on the assembler in `wasm/`); microcode (`microcode/`, `memory/`, `svm/`, `vmx/`) is written
  * the same way; `engine/` makes an interpreter of it and keeps decoded blocks.
  *
  * The features `xsave`, `apx`, `msr_imm` and others ({@linkcode IsaFeatureName}) add the XSAVE family,
