@@ -3,10 +3,12 @@
  *
  * @module
  */
+import { ISA_NAMES, type IsaFeatureName } from "../isa_features.ts";
+import { Rflags } from "../microcode/registers.ts";
 import { registerAddress, S, Seg } from "../state/cpu_state.ts";
 import { Decoder } from "./decoder.ts";
 import type { OperandSpec } from "./entries.ts";
-import type { FormOperand } from "./form.ts";
+import { type FormOperand, registerPlace } from "./form.ts";
 import { DecodeStatus } from "./status.ts";
 
 /** An instruction as text. */
@@ -33,8 +35,9 @@ export function disassemble(
   code: 16 | 32 | 64,
   rip: bigint,
 ): Disassembled | undefined {
-  const decoder = new Decoder();
-  const mode = { code, stack: code, flatStack: true, flatData: true, vex: false, apx: false };
+  const decoder = new Decoder(EVERY_FEATURE);
+  const apx = code === 64;
+  const mode = { code, stack: code, flatStack: true, flatData: true, vex: true, apx };
   const low = Number(BigInt.asIntN(32, rip));
   const high = Number(BigInt.asIntN(32, rip >> 32n));
   const status = decoder.decode(bytes, 0, bytes.length, mode, low, high);
@@ -42,6 +45,9 @@ export function disassemble(
   const writer = new Writer(decoder, code);
   return { text: writer.text(), length: decoder.length, target: writer.target };
 }
+
+/** What a processor may have; which one the bytes are for is not known. */
+const EVERY_FEATURE: ReadonlySet<IsaFeatureName> = new Set(ISA_NAMES);
 
 /** Names of the semantics that are not the mnemonic of the manual. */
 const MNEMONICS: Readonly<Record<string, string>> = {
@@ -71,7 +77,20 @@ const CONDITIONS: Readonly<Record<string, string>> = {
   NL: "ge",
   NLE: "g",
 };
-const CONDITIONAL = /^(J|SET|CMOV)(N?[OBZSPL]|N?BE|N?LE)$/;
+const CONDITIONAL = /^(J|SET|SETZU|CMOV|CFCMOV|CFSTORE)(N?[OBZSPL]|N?BE|N?LE)$/;
+/** CMPccXADD has its condition in the middle. */
+const COMPARE_AND_ADD = /^CMP(N?[OBZSPL]|N?BE|N?LE)XADD$/;
+/** CCMP and CTEST with the number of their source condition code. */
+const SOURCE_CONDITION = /^(CCMP|CTEST)\.(\d+)$/;
+/** Source condition codes by number: the conditions, with always and never in place of P and NP. */
+const SOURCE_CONDITIONS: readonly string[] = "o no b ae e ne be a s ns t f l ge le g".split(" ");
+/** Default flags in the order in which they are written. */
+const DEFAULT_FLAGS: readonly (readonly [string, number])[] = [
+  ["of", Rflags.OF],
+  ["sf", Rflags.SF],
+  ["zf", Rflags.ZF],
+  ["cf", Rflags.CF],
+];
 
 /** Instructions whose mnemonic says the operand size: by its log2 in bytes, from bytes on. */
 const SIZED: Readonly<Record<string, readonly (string | undefined)[]>> = {
@@ -130,7 +149,12 @@ class Writer {
   text(): string {
     const { entry, operands, lock } = this.#d;
     const written = entry.operands.map((spec, i) => this.#operand(spec, operands[i]!, i));
-    const prefix = lock ? "lock " : this.#repeat();
+    // A new destination stands first; so do the default flags, and the index of an MSR that is written.
+    const last = entry.operands.at(-1)?.place === "dfv" || entry.name === "WRMSRNS.imm" ||
+      (entry.newDestination && entry.operands.at(-1)?.place === "B");
+    if (last) written.unshift(written.pop()!);
+    if (written[0]?.startsWith("{")) written.splice(0, 2, written.slice(0, 2).join(" "));
+    const prefix = lock ? "lock " : entry.name.endsWith(".nf") ? "{nf} " : this.#repeat();
     const list = written.length === 0 ? "" : ` ${written.join(", ")}`;
     return `${prefix}${this.#mnemonic()}${list}`;
   }
@@ -144,8 +168,12 @@ class Writer {
 
   #mnemonic(): string {
     const { entry, bits, addressBits } = this.#d;
-    const { name } = entry;
+    const name = plainName(entry.name);
     const size = Math.log2(bits / 8);
+    const [, compare, source] = SOURCE_CONDITION.exec(name) ?? [];
+    if (compare !== undefined) return compare.toLowerCase() + SOURCE_CONDITIONS[Number(source)]!;
+    const [, added] = COMPARE_AND_ADD.exec(name) ?? [];
+    if (added !== undefined) return `cmp${CONDITIONS[added] ?? added.toLowerCase()}xadd`;
     if (STRINGS.has(name)) {
       const wide = entry.size === "z" ? Math.min(size, 2) : size;
       return name.toLowerCase() + LETTERS[entry.size === "b" ? 0 : wide];
@@ -153,7 +181,8 @@ class Writer {
     if (name === "JRCXZ") return { 16: "jcxz", 32: "jecxz", 64: "jrcxz" }[addressBits];
     const [, stem, condition] = CONDITIONAL.exec(name) ?? [];
     if (stem !== undefined && condition !== undefined) {
-      return stem.toLowerCase() + (CONDITIONS[condition] ?? condition.toLowerCase());
+      const lower = stem === "CFSTORE" ? "cfcmov" : stem.toLowerCase();
+      return lower + (CONDITIONS[condition] ?? condition.toLowerCase());
     }
     return SIZED[name]?.[size] ?? MNEMONICS[name] ?? name.toLowerCase();
   }
@@ -178,6 +207,8 @@ class Writer {
     switch (operand.kind) {
       case "R":
         return this.#register(i, operand.bits);
+      case "K":
+        return this.#defaultFlags(i);
       case "M":
         return this.#memory(operand.bits);
       case "J":
@@ -188,8 +219,20 @@ class Writer {
   }
 
   #register(i: number, bits: number): string {
-    const { reg0, reg1, base } = this.#d;
-    return registerName(i === 0 ? reg0 : i === 1 ? reg1 : base, bits);
+    return registerName(this.#place(i), bits);
+  }
+
+  /** What the decoder has put where operand `i` has its register. */
+  #place(i: number): number {
+    const { reg0, reg1, base, operands } = this.#d;
+    const place = registerPlace(operands, i);
+    return place === 0 ? reg0 : place === 1 ? reg1 : base;
+  }
+
+  #defaultFlags(i: number): string {
+    const value = this.#place(i);
+    const set = DEFAULT_FLAGS.filter(([, flag]) => (value & flag) !== 0).map(([name]) => name);
+    return `{dfv=${set.join(", ")}}`;
   }
 
   #branch(): string {
@@ -235,6 +278,13 @@ class Writer {
     });
     return `${said ? "" : `${POINTERS[bits]} `}${override}[${inside}]`;
   }
+}
+
+/** The mnemonic in the name of a form that writes its result in another way. */
+function plainName(name: string): string {
+  const [mnemonic, ...suffixes] = name.replace(/\.(nf|nd|imm)/g, "").split(/\.(?=zu)/);
+  if (suffixes[0] !== "zu") return mnemonic!;
+  return mnemonic!.startsWith("SET") ? `SETZU${mnemonic!.slice(3)}` : `${mnemonic}ZU`;
 }
 
 function registerName(address: number, bits: number): string {
