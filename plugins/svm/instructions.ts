@@ -24,15 +24,6 @@ import type { GuestCpu } from "./guest_cpu.ts";
 import { POLICY_INTERCEPTS, STGI_CLGI } from "./policy/instruction_intercepts.ts";
 import type { InvlpgaPolicy } from "./policy/invlpga.ts";
 
-/** What VMLOAD and VMSAVE move: FS, GS, LDTR, TR, then STAR to SYSENTER_EIP. First byte and bytes. */
-const MOVED: readonly (readonly [number, number])[] = [
-  [Save.FS, 16],
-  [Save.GS, 16],
-  [Save.LDTR, 16],
-  [Save.TR, 16],
-  [Save.STAR, Save.SYSENTER_EIP + 8 - Save.STAR],
-];
-
 /** #UD for a guest whose EFER.SVME is clear. */
 function refused({ svm, vcpu }: GuestCpu): boolean {
   if (svm.svme) return false;
@@ -59,10 +50,10 @@ export function vmloadVmsave(guest: GuestCpu, memory: HostMemory, load: boolean)
     vcpu.fault(Vector.GP, 0);
     return Action.RESUME;
   }
-  const area = memory.view(slot.hpa + (gpa - slot.gpa), Save.SYSENTER_EIP + 8);
-  for (const [first, bytes] of MOVED) {
-    if (load) vmcb.bytes.set(area.subarray(first, first + bytes), first);
-    else area.set(vmcb.bytes.subarray(first, first + bytes), first);
+  const hpa = slot.hpa + (gpa - slot.gpa);
+  for (const { offset, bytes } of svm.moved) {
+    if (load) memory.read(hpa + offset, bytes);
+    else memory.write(hpa + offset, bytes);
   }
   // Bits 63:32 of the two SYSENTER addresses are not in a VMCB of a processor like Intel's.
   if (load && svm.intelCompatible) {

@@ -319,3 +319,21 @@ Deno.test("INVLPGA does what its policy says, and an exchanged policy is obeyed"
   const act = (vm: Vm) => vm.unload("svm-invlpga");
   assertEquals(outcome([...ACT, ...code], { plugins: [policy], act }), 0xee);
 });
+
+Deno.test("code that VMSAVE overwrites is the new code", () => {
+  const [page, star] = [0x1_0000, 0x600];
+  const call = [0xb8, ...u32(page + star), 0xff, 0xd0]; // MOV EAX, address; CALL EAX
+  const code = [
+    ...SET_SVME,
+    ...[0x31, 0xdb], // XOR EBX, EBX
+    ...[0xc6, 0x05, ...u32(page + star), 0xc3], // MOV BYTE [address], RET
+    ...call,
+    ...wrmsr(0xc000_0081, 0x90c3_05b3), // STAR: MOV BL, 5; RET
+    ...at(page),
+    ...VMSAVE,
+    ...call,
+    ...[0x88, 0xd8], // MOV AL, BL
+    ...END,
+  ];
+  for (const features of PROCESSORS) assertEquals(codeOf(execute(code, { features })), 5);
+});

@@ -37,6 +37,15 @@ const AMD_COMPATIBLE: ReadonlySet<number> = new Set([
   0x6f67_7948, // HygonGenuine
 ]);
 
+/** What VMLOAD and VMSAVE move: FS, GS, LDTR, TR, then STAR to SYSENTER_EIP. First byte and bytes. */
+const MOVED: readonly (readonly [number, number])[] = [
+  [Save.FS, 16],
+  [Save.GS, 16],
+  [Save.LDTR, 16],
+  [Save.TR, 16],
+  [Save.STAR, Save.SYSENTER_EIP + 8 - Save.STAR],
+];
+
 /** What the hypervisor decides on once for all vCPUs. */
 export interface SvmSettings {
   /** Whether guests have SVM: CPUID shows it, and EFER.SVME can be set. */
@@ -61,6 +70,8 @@ export class VirtualSvm implements InstructionInterceptInput {
   /** The processor has a GIF for the guest. */
   readonly virtualGif: boolean;
   readonly #idleHlt: boolean;
+  /** The parts of the VMCB that VMLOAD and VMSAVE move, with their offsets. */
+  readonly moved: readonly { readonly offset: number; readonly bytes: Uint8Array }[];
   /** VM_CR. */
   vmCr = 0;
   /** VM_HSAVE_PA, bits 31:0. */
@@ -78,6 +89,10 @@ export class VirtualSvm implements InstructionInterceptInput {
     this.#vcpu = vcpu;
     this.#vmcb = vmcb;
     this.settings = settings;
+    this.moved = MOVED.map(([offset, length]) => ({
+      offset,
+      bytes: vmcb.bytes.subarray(offset, offset + length),
+    }));
     const features = hostFeatures(vcpu);
     this.virtualVmload = (features & VIRTUAL_VMLOAD) !== 0;
     this.virtualGif = (features & VIRTUAL_GIF) !== 0;

@@ -11,6 +11,7 @@ import { GATE_DPL_CHECKED } from "../microcode/interrupt.ts";
 import { type Microcode, Unwind } from "../microcode/microcode.ts";
 import { EventFormat, ripOf, Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Dr7, Efer, Rflags } from "../microcode/registers.ts";
+import { pageHoldsCode } from "../memory/physical.ts";
 import { Access } from "../memory/walk.ts";
 import { FlagsKind } from "../semantics/flags.ts";
 import {
@@ -30,7 +31,7 @@ import { SVM_EXIT_INVALID, SvmExit } from "./exit_codes.ts";
 import { startBusLocks, stopBusLocks } from "./bus_lock.ts";
 import { startPauseFilter } from "./pause_filter.ts";
 import { hasVirtualNmi, hasVirtualVmload, offerVirtualNmi } from "./virtual.ts";
-import { Control, IntControl, Save } from "./vmcb.ts";
+import { Control, IntControl, Save, VMCB_BYTES } from "./vmcb.ts";
 import {
   hasVirtualLbr,
   loadExtra,
@@ -91,7 +92,17 @@ export function defineSvm(mc: Microcode): void {
     f.call(mc.updateMode);
   });
 
-  module.body(mc.vmsave, (f, vmcb) => storeExtra(f, operand(f, vmcb, Access.WRITE)));
+  module.body(mc.vmsave, (f, vmcb) => {
+    const area = f.variable(I32T, operand(f, vmcb, Access.WRITE)).get();
+    storeExtra(f, area);
+    // The instruction is the last of its block, so that nothing stale is executed behind it.
+    f.if(
+      pageHoldsCode(f, area),
+      () => f.call(mc.codeWritten, area, VMCB_BYTES),
+      undefined,
+      "unlikely",
+    );
+  });
 
   /** Leaves guest mode: the host's state comes back from the save area. */
   const loadHost = module.define("loadHost", [], undefined, (f) => {
