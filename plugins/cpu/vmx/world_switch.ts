@@ -5,7 +5,7 @@
  * @module
  */
 import { useOf } from "../microcode/segments.ts";
-import { Cr0, Cr4, Efer, Rflags } from "../microcode/registers.ts";
+import { Cr0, Cr4, Dr7, Efer, Rflags } from "../microcode/registers.ts";
 import { FlagsKind } from "../semantics/flags.ts";
 import {
   Attr,
@@ -25,8 +25,6 @@ import { type SegmentFields, SEGMENTS } from "./segments.ts";
 const RSP = registerAddress(4);
 /** CR0 bits that neither entries nor exits change. */
 const CR0_KEPT = Cr0.NW | Cr0.CD;
-/** DR7 of the host, and of a guest whose DR7 is not loaded: as after RESET. */
-const DR7_RESET = 0x400;
 /** Limit of the host's descriptor tables and of its TSS. */
 const TABLE_LIMIT = 0xffff;
 const TSS_LIMIT = 0x67;
@@ -132,7 +130,7 @@ export function loadGuest(f: FunctionBuilder): void {
   S.gdtLimit.set(f, readField32(f, Vmcs.GUEST_GDTR_LIMIT));
   S.idtLimit.set(f, readField32(f, Vmcs.GUEST_IDTR_LIMIT));
   f.if(wanted(EntryControl.LOAD_DEBUG), () => {
-    S.dr7.set(f, readField(f, Vmcs.GUEST_DR7).and(0xffff_2bff).or(DR7_RESET));
+    S.dr7.set(f, readField(f, Vmcs.GUEST_DR7).and(Dr7.WRITABLE).or(Dr7.FIXED));
     S.debugCtl.set(f, readField(f, Vmcs.GUEST_DEBUGCTL));
   });
   f.if(wanted(EntryControl.LOAD_PAT), () => S.pat.set(f, readField(f, Vmcs.GUEST_PAT)));
@@ -196,7 +194,7 @@ export function loadHost(f: FunctionBuilder): void {
   S.cr4.set(f, wide.select(cr4.or(Cr4.PAE), cr4.and(~Cr4.PCIDE)));
   S.gdtLimit.set(f, TABLE_LIMIT);
   S.idtLimit.set(f, TABLE_LIMIT);
-  S.dr7.set(f, DR7_RESET);
+  S.dr7.set(f, Dr7.FIXED);
   S.debugCtl.set(f, 0);
   f.if(
     exit.and(ExitControl.LOAD_PAT).ne(0),
