@@ -5,6 +5,7 @@
  */
 
 import { describeOptions } from "./arguments.ts";
+import { COMPARE_OPTIONS } from "./compare.ts";
 import { LAB_OPTIONS } from "./lab.ts";
 import { RUN_OPTIONS } from "./settings.ts";
 import { Status, STATUS_MEANINGS } from "./statuses.ts";
@@ -14,11 +15,13 @@ export const MAIN_HELP: string = `Trapline runs virtual machines and shows their
 
   trapline run IMAGE [OPTIONS]  run an image, then print the profile of its exits
   trapline lab [PATCH…]         run guests with and without patches, print the difference
+  trapline compare IMAGE        run an image under several vendors, print the exits side by side
   trapline patches              list the patches
   trapline plugins              list the plugins
   trapline --version            print the version
   trapline run --help           print the options and exit statuses of run
   trapline lab --help           print the options of lab
+  trapline compare --help       print the options of compare
 `;
 
 /** For `trapline lab --help`. */
@@ -35,6 +38,23 @@ ${describeOptions(LAB_OPTIONS)}
 Exit status:
   ${Status.OK}  done
   ${Status.DIFFERENT}  a patch changed what its guest sees, though it must not
+Others are those of run.
+`;
+}
+
+/** For `trapline compare --help`. */
+export function compareHelp(): string {
+  return `trapline compare IMAGE [OPTIONS]
+
+Runs an image under each vendor, says whether the guest saw any difference, and prints the exits side
+by side. All show the guest the same CPUID, whatever processor they run on.
+
+Options:
+${describeOptions(COMPARE_OPTIONS)}
+
+Exit status:
+  ${Status.OK}  the guest saw no difference
+  ${Status.DIFFERENT}  it did
 Others are those of run.
 `;
 }

@@ -16,7 +16,8 @@
  */
 
 import { outputError, toCliError, usageError } from "./errors.ts";
-import { labHelp, MAIN_HELP, runHelp } from "./help.ts";
+import { compare } from "./compare.ts";
+import { compareHelp, labHelp, MAIN_HELP, runHelp } from "./help.ts";
 import { type CliIo, denoIo } from "./io.ts";
 import { lab, listPatches } from "./lab.ts";
 import { PLUGINS } from "./machine.ts";
@@ -40,14 +41,14 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
     return await command(args, io);
   } catch (error) {
     const { status, message } = toCliError(error);
-    const about = args[0] === "lab" ? "lab" : "run";
+    const about = args[0] === "lab" || args[0] === "compare" ? args[0] : "run";
     const hint = status === Status.USAGE ? ` (trapline ${about} --help)` : "";
     io.stderr(`trapline: ${message}${hint}\n`);
     return status;
   }
 }
 
-const COMMANDS = "run, lab, patches and plugins";
+const COMMANDS = "run, lab, compare, patches and plugins";
 
 async function command(args: readonly string[], io: CliIo): Promise<number> {
   const print = (text: string): number => {
@@ -69,6 +70,10 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
       return rest.slice(0, endOfOptions(rest)).includes("--help")
         ? print(labHelp())
         : await lab(rest, io);
+    case "compare":
+      return rest.slice(0, endOfOptions(rest)).includes("--help")
+        ? print(compareHelp())
+        : await compare(rest, io);
     case "patches":
       if (rest.length > 0) throw usageError(`patches: "${rest[0]}" is one word too many`);
       return print(listPatches());

@@ -33,7 +33,7 @@ export const Status = {
 /** What each status means, for the help. */
 export const STATUS_MEANINGS: readonly (readonly [status: number, meaning: string])[] = [
   [Status.OK, "the guest ended with the code given by --success, or asked for a reset"],
-  [Status.DIFFERENT, "the lab: a patch changed what the guest sees, though it must not"],
+  [Status.DIFFERENT, "lab and compare: the guest saw a difference that it must not see"],
   [Status.USAGE, "the command line is wrong, or asks for what cannot be"],
   [Status.INPUT, "a file cannot be read, or is not an image that can be loaded"],
   [Status.ERROR, "the framework failed, or met something that it does not implement"],

@@ -39,7 +39,9 @@ export interface DetailedState extends FinalState {
 function text(value: unknown): string {
   if (typeof value === "bigint") return `0x${value.toString(16)}`;
   if (typeof value !== "object" || value === null) return String(value);
-  return Object.entries(value).map(([key, part]) =>
+  // Vendors make their objects with members in whatever order.
+  const members = Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1);
+  return members.map(([key, part]) =>
     `${key} ${typeof part === "number" ? `0x${part.toString(16)}` : text(part)}`
   ).join(", ");
 }

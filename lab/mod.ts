@@ -60,3 +60,15 @@ export {
   runOnce,
 } from "./run.ts";
 export type { Timeline, TimelineLane } from "./timeline.ts";
+export {
+  COMPARED_VENDORS,
+  type CompareOptions,
+  compareVendors,
+  COMPARISON_VERSION,
+  differsForGuest,
+  formatComparison,
+  oneProcessor,
+  type VendorComparison,
+  type VendorDifference,
+  type VendorRun,
+} from "./vendors.ts";

@@ -44,6 +44,8 @@ const KEPT_BY_INIT: readonly (readonly [Field64, bigint])[] = [
     S.hsavePa,
   ].map((field) => [field, 0n] as const),
   [S.featureControl, 0n],
+  // FEE0_0000h, enabled; that it is the boot processor's is the APIC's affair.
+  [S.apicBase, 0xfee0_0800n],
 ];
 
 /** VMX operation is left; a guest with it. */

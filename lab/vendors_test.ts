@@ -1,0 +1,48 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { ArgumentError } from "../core/mod.ts";
+import { compareVendors, differsForGuest, formatComparison } from "./vendors.ts";
+
+async function guest(name: string, commandLine = "") {
+  const file = new URL(`../examples/guests/${name}/${name}.elf`, import.meta.url);
+  return { name, image: await Deno.readFile(file), commandLine };
+}
+
+Deno.test("a guest sees no difference between the vendors, and all take its CPUID exits", async () => {
+  const comparison = await compareVendors(await guest("exits", "cpuid=7 rdmsr=5 out=3"));
+  assertEquals(comparison.runs.map(({ vendor }) => vendor), ["svm", "vmx", "metal"]);
+  assertEquals(differsForGuest(comparison), false);
+  const [svm, vmx, metal] = comparison.runs;
+  assertEquals(svm!.exits, vmx!.exits);
+  assert(metal!.exits < svm!.exits);
+  const counts = (reason: string) => comparison.rows.find((row) => row.reason === reason)?.counts;
+  assertEquals(counts("CPUID"), [7, 7, 7]);
+  // The bare processor keeps EFER itself; the boot code reads it once more.
+  assertEquals(counts("RDMSR"), [6, 6, 0]);
+});
+
+Deno.test("guests with several vCPUs leave the same behind", async () => {
+  const options = { cpus: 4, processors: 2 };
+  const comparison = await compareVendors(await guest("smp"), options);
+  assertEquals(differsForGuest(comparison), false);
+  assertStringIncludes(comparison.runs[1]!.console, "smp: 4 processors");
+});
+
+Deno.test("a difference is said, and counts", async () => {
+  const one = await compareVendors(await guest("exits", "cpuid=2"), { vendors: ["svm", "vmx"] });
+  const [difference] = one.differences;
+  const other = { ...one, differences: [{ ...difference!, console: false }] };
+  assertEquals(differsForGuest(other), true);
+  assertStringIncludes(formatComparison(other), "it prints something else");
+  const state = { pages: 2, firstPage: 0x3000, registers: [] };
+  const memory = { ...one, differences: [{ ...difference!, state }] };
+  assertStringIncludes(formatComparison(memory), "2 pages differ, the first at 3000h");
+  // Several vCPUs may leave other memory behind.
+  assertEquals([differsForGuest(memory), differsForGuest({ ...memory, cpus: 2 })], [true, false]);
+});
+
+Deno.test("vendors are two or more, each once, and known", async () => {
+  const image = await guest("exits");
+  for (const vendors of [["svm"], ["svm", "svm"], ["svm", "tdx"]]) {
+    await assertRejects(() => compareVendors(image, { vendors }), ArgumentError);
+  }
+});
