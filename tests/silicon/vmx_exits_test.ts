@@ -17,8 +17,8 @@ import {
   Vmcs,
   VMCS_REVISION,
 } from "../../plugins/cpu/mod.ts";
-import { Place, Sel } from "./bench.ts";
-import { code, dword, hex } from "./code.ts";
+import { descriptor, gate, Place, Sel } from "./bench.ts";
+import { code, dword, hex, word } from "./code.ts";
 import { At, exitText, type Fields, standardFields, UNPAGED, VmxLab } from "./vmx_lab.ts";
 
 const lab = new VmxLab();
@@ -607,4 +607,60 @@ Deno.test("the TSC of a guest: offset, and scaling by a 48-bit fraction", () => 
   near(tsc(scaled(1n << 49n)), 0x6000_0010n, 200n);
   near(tsc(scaled(3n << 47n)), 0x4800_0010n, 200n);
   near(tsc(scaled(0xffff_0000_0000_0000n)), 0x3000_0000n * 0xffffn + 0x10n, 0x40_0000n * 16n);
+});
+
+Deno.test("task switches exit, once their checks are done", () => {
+  const TSS = 0x108;
+  const GATE = 0x110;
+  const SHORT = 0x118;
+  const BUSY = 0x120;
+  bench.setDescriptor(TSS, descriptor({ base: At.DATA, limit: 0x67, access: 0x89, flags: 0 }));
+  bench.setDescriptor(GATE, gate(TSS, 0, 0x85));
+  bench.setDescriptor(SHORT, descriptor({ base: At.DATA, limit: 0x66, access: 0x89, flags: 0 }));
+  bench.setDescriptor(BUSY, descriptor({ base: At.DATA, limit: 0x67, access: 0x8b, flags: 0 }));
+  // 32-bit protected mode with 4 MiB pages.
+  bench.set32(At.SCRATCH, 0xe7);
+  const legacy: Fields = {
+    ...UNPAGED,
+    [Vmcs.GUEST_CR0]: standard[Vmcs.GUEST_CR0]!,
+    [Vmcs.GUEST_CR3]: At.SCRATCH,
+    [Vmcs.GUEST_CR4]: Cr4.VMXE | Cr4.PSE,
+    [Vmcs.EXCEPTION_BITMAP]: 0xffff_ffff,
+    [Vmcs.GUEST_IDTR_BASE]: At.DATA + 0x800,
+    [Vmcs.GUEST_IDTR_LIMIT]: 0x7ff,
+  };
+  const far = (opcode: string, selector: number): number[] =>
+    code(opcode, dword(0), word(selector));
+  const fault = (vector: number, error: number): void => {
+    const info = Number(lab.read(Vmcs.EXIT_INTERRUPTION_INFO)) & 0xff;
+    assertEquals([info, Number(lab.read(Vmcs.EXIT_INTERRUPTION_ERROR))], [vector, error]);
+  };
+  const hexOf = (value: number): string => (value >>> 0).toString(16);
+  assertEquals(run(far("9a", TSS), legacy), `TASK_SWITCH ${hexOf(TSS)}`);
+  assertEquals(where(), [0, 7]);
+  assertEquals(run(far("ea", TSS), legacy), `TASK_SWITCH ${hexOf(0x8000_0000 | TSS)}`);
+  assertEquals(run(far("ea", GATE), legacy), `TASK_SWITCH ${hexOf(0x8000_0000 | TSS)}`);
+  assertEquals(run(far("ea", SHORT), legacy), "EXCEPTION_OR_NMI");
+  fault(10, SHORT);
+  assertEquals(run(far("ea", BUSY), legacy), "EXCEPTION_OR_NMI");
+  fault(13, BUSY);
+  assertEquals(run(far("ea", TSS | 3), legacy), "EXCEPTION_OR_NMI");
+  fault(13, TSS);
+  bench.setDescriptor(TSS, descriptor({ base: At.DATA, limit: 0x67, access: 0x09, flags: 0 }));
+  assertEquals(run(far("ea", TSS), legacy), "EXCEPTION_OR_NMI");
+  fault(11, TSS);
+  bench.setDescriptor(TSS, descriptor({ base: At.DATA, limit: 0x67, access: 0x89, flags: 0 }));
+  // IRET of a nested task: to the TSS that TR's links to, which must be busy.
+  const task = At.DATA + 0x400;
+  const nested = { ...legacy, [Vmcs.GUEST_RFLAGS]: Rflags.NT | 2, [Vmcs.GUEST_TR_BASE]: task };
+  bench.set16(task, BUSY);
+  assertEquals(run("cf", nested), `TASK_SWITCH ${hexOf(0x4000_0000 | BUSY)}`);
+  bench.set16(task, TSS);
+  assertEquals(run("cf", nested), "EXCEPTION_OR_NMI");
+  fault(10, TSS);
+  // A task gate in the IDT.
+  bench.set64(At.DATA + 0x800 + 8 * 0x30, gate(TSS, 0, 0x85));
+  assertEquals(run("cd 30", legacy), `TASK_SWITCH ${hexOf(0xc000_0000 | TSS)}`);
+  assertEquals(lab.read(Vmcs.IDT_VECTORING_INFO), 0x8000_0430n);
+  assertEquals(where(), [0, 2]);
 });

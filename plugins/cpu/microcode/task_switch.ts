@@ -20,6 +20,7 @@ import {
 } from "../state/cpu_state.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
+import { VmxExit } from "../vmx/exit_reasons.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { type Microcode, Unwind } from "./microcode.ts";
 import { Vector } from "./raise.ts";
@@ -35,6 +36,12 @@ export const TaskSwitch = {
   /** Added to EVENT: an error code is pushed on the new task's stack. */
   ERROR: 4,
 } as const;
+
+/**
+ * What makes a task switch, as an exit qualification has it: 0 CALL, 1 IRET, 2 JMP, 3 task gate; two bits
+ * for each of {@linkcode TaskSwitch}.
+ */
+const VMX_SOURCES = 2 | (0 << 2) | (1 << 4) | (3 << 6);
 
 /** Places in a TSS of either size, and what they hold. */
 interface TaskLayout {
@@ -216,6 +223,13 @@ export function defineTaskSwitch(mc: Microcode): void {
         .or(bit(hasError, 44))
         .or(bit(flags.has(Rflags.RF), 48));
       f.call(mc.vmexit, SvmExit.TASK_SWITCH, selector.and(0xffff).extendU(), info);
+      f.call(mc.unwindTo, Unwind.VMEXIT);
+    });
+
+    // In VMX non-root operation it exits whatever the controls say (SDM vol. 3, 26.4.2).
+    f.if(S.nonRoot.get(f), () => {
+      const source = i32(VMX_SOURCES).shrU(kind.shl(1)).and(3).shl(30);
+      f.call(mc.vmxExit, VmxExit.TASK_SWITCH, selector.and(0xffff).or(source).extendU());
       f.call(mc.unwindTo, Unwind.VMEXIT);
     });
 
