@@ -2,7 +2,9 @@
  * The VMX unit: VMX operation, VM entries and exits, EPT (SDM vol. 3, ch. 24–31). The twin of `svm/`.
  *
  * What is not implemented is not in the capability MSRs, and a control that asks for it is refused as any
- * reserved one is: SMM monitors, TSX, enclaves, processor trace, CET, protection keys, HLAT, SPP, #VE.
+ * reserved one is: SMM monitors, TSX, enclaves, processor trace, CET, protection keys, HLAT, SPP, #VE, and
+ * the exits for bus locks and for guests without interrupt windows (notify). Start-up IPIs are the board's:
+ * a guest that waits for one does not exit for it.
  *
  * @module
  */
