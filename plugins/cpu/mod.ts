@@ -19,9 +19,9 @@
  * The features `xsave`, `apx`, `msr_imm` and others ({@linkcode IsaFeatureName}) add the XSAVE family,
  * Intel APX with R16–R31, RDMSR and WRMSRNS with immediates; models `"apx"` and `"max"` have them.
  *
- * Limits: no x87, MMX or SSE yet (meeting such an instruction stops the machine with an error that
- * names it), no caches, no 5-level paging. At most 64 GiB of physical address space and 3.9 GiB in use.
- * Processors take turns on one thread.
+ * Limits: no MMX or SSE, and of x87 only its control instructions (meeting another stops the machine with
+ * an error that names it), no caches, no 5-level paging. At most 64 GiB of physical address space and
+ * 3.9 GiB in use. Processors take turns on one thread.
  *
  * @module
  */

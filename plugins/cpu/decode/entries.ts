@@ -127,6 +127,7 @@ const QUALIFIERS: ReadonlySet<string> = new Set([
 const FIXED: Readonly<Record<string, [number, string]>> = {
   AL: [0, "b"],
   CL: [1, "b"],
+  AX: [0, "w"],
   DX: [2, "w"],
   rAX: [0, "v"],
   eAX: [0, "z"],

@@ -48,7 +48,7 @@ B8 MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Z
 C0 GRP2 Eb,Ib | GRP2 Ev,Ib | f64 RET Iw | f64 RET v | i64 mem LES Gz,Mp ; - | i64 mem LDS Gz,Mp ; - | GRP11 Eb,Ib | GRP11 Ev,Iz
 C8 d64 ENTER Iw,Ib | d64 LEAVE v | RETF Iw | RETF v | INT3 | INT Ib | i64 INTO | IRET v
 D0 GRP2 Eb,1 | GRP2 Ev,1 | GRP2 Eb,CL | GRP2 Ev,CL | i64 AAM Ib | i64 AAD Ib | i64 SALC b | XLAT b
-D8 ?X87 | ?X87 | ?X87 | ?X87 | ?X87 | ?X87 | ?X87 | ?X87
+D8 ?X87 | GRPD9 | ?X87 | GRPDB | ?X87 | GRPDD | ?X87 | GRPDF
 E0 f64 LOOPNE Jb | f64 LOOPE Jb | f64 LOOP Jb | f64 JRCXZ Jb | IN AL,Ib | IN eAX,Ib | OUT Ib,AL | OUT Ib,eAX
 E8 f64 CALL Jz | f64 JMP Jz | i64 JMPF Ap | f64 JMP Jb | IN AL,DX | IN eAX,DX | OUT DX,AL | OUT DX,eAX
 F0 - | INT1 | - | - | HLT | CMC | GRP3 Eb | GRP3 Ev
@@ -116,16 +116,24 @@ export const GROUPS: Readonly<Record<string, string>> = {
   GRP11: "MOV | - | - | - | - | - | - | -",
   GRP15:
     "mem ?FXSAVE ; reg F3 o64 RDFSBASE Ry ; - | mem ?FXRSTOR ; reg F3 o64 RDGSBASE Ry ; - | mem ?LDMXCSR ; reg F3 o64 WRFSBASE Ry ; - | mem ?STMXCSR ; reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | no2 mem NP XSAVEOPT Mb ; reg NP FENCE | reg NP FENCE ; mem CLFLUSH Mb ; -",
+  GRPD9:
+    "?X87 | ?X87 | mem ?X87 ; reg GRPD9.2 | ?X87 | ?X87 | mem FLDCW Mw ; ?X87 | ?X87 | mem FNSTCW Mw ; ?X87",
+  GRPDB: "?X87 | ?X87 | ?X87 | ?X87 | reg GRPDB.4 ; - | ?X87 | ?X87 | ?X87",
+  GRPDD: "?X87 | ?X87 | ?X87 | ?X87 | ?X87 | ?X87 | ?X87 | mem FNSTSW Mw ; -",
+  GRPDF: "?X87 | ?X87 | ?X87 | ?X87 | mem ?X87 ; reg GRPDF.4 | ?X87 | ?X87 | ?X87",
   GRP16: "NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev",
 };
 
-/** Second-level extensions by ModRM.rm, for register forms of 0F 01. */
+/** Second-level extensions by ModRM.rm, for register forms of 0F 01 and of x87 instructions. */
 export const SUBGROUPS: Readonly<Record<string, string>> = {
   "GRP7.0":
     "- | NP VMCALL ; - | NP VMLAUNCH ; - | NP VMRESUME ; - | NP VMXOFF ; - | - | @wrmsrns NP WRMSRNS | -",
   "GRP7.1": "- | - | CLAC | STAC | - | - | - | -",
   "GRP7.2": "NP XGETBV | NP XSETBV | - | - | NP VMFUNC ; - | - | - | -",
   "GRP7.3": "VMRUN | VMMCALL | VMLOAD | VMSAVE | STGI | CLGI | SKINIT | INVLPGA",
+  "GRPD9.2": "FNOP | - | - | - | - | - | - | -",
+  "GRPDB.4": "FNOPNOWAIT | FNOPNOWAIT | FNCLEX | FNINIT | FNOPNOWAIT | - | - | -",
+  "GRPDF.4": "FNSTSW AX | - | - | - | - | - | - | -",
   "GRP7.7": "o64 SWAPGS | RDTSCP | - | - | - | - | - | -",
 };
 

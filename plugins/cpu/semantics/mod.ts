@@ -22,6 +22,7 @@ import { STRINGS } from "./string.ts";
 import { SYSTEM } from "./system.ts";
 import { VIRTUALIZATION } from "./virtualization.ts";
 import { VMX } from "./vmx.ts";
+import { X87_CONTROL } from "./x87_control.ts";
 
 const PLAIN: Readonly<Record<string, Semantics>> = {
   ...ALU,
@@ -39,6 +40,7 @@ const PLAIN: Readonly<Record<string, Semantics>> = {
   ...SYSTEM,
   ...VIRTUALIZATION,
   ...VMX,
+  ...X87_CONTROL,
 };
 
 /** Semantics by mnemonic; those of locked accesses to memory besides, by {@linkcode lockedName}. */

@@ -24,7 +24,7 @@ const NOT_REPORTED = new RegExp(
 );
 /** Mnemonics of units that this processor does not have yet: x87 and SSE. */
 const NO_UNIT = new RegExp(
-  "^(fld|fstp|fild|fnstcw|fldcw|ldmxcsr|movd|cvtsi2sd|cvttss2si|pinsrw|movups|movaps|addps|" +
+  "^(fld|fstp|fild|ldmxcsr|movd|cvtsi2sd|cvttss2si|pinsrw|movups|movaps|addps|" +
     "movdqu|pxor|sqrtsd|movntdq|fxsave64|fxrstor)$",
 );
 
@@ -51,6 +51,20 @@ const SYSTEM: Readonly<Record<string, SystemCase>> = {
   "mov ds, r16d": {
     before: () => set(16, 0),
     after: () => assertEquals(bench.state.segment(Seg.DS).selector, 0),
+  },
+  "fnstcw word ptr [r19]": {
+    before: () => {
+      set(19, DATA);
+      bench.state.set32(S.fpuControl, 0x27f);
+    },
+    after: () => assertEquals(bench.get16(DATA), 0x27f),
+  },
+  "fldcw word ptr [r20]": {
+    before: () => {
+      set(20, DATA);
+      bench.set16(DATA, 0x37b);
+    },
+    after: () => assertEquals(bench.state.get32(S.fpuControl), 0x37b),
   },
   "mov r17d, ss": { after: () => assertEquals(get(17), BigInt(Sel.DATA)) },
   "mov r17, cs": { after: () => assertEquals(get(17), BigInt(Sel.CODE64)) },
