@@ -73,6 +73,7 @@ export {
 export { MsrPermissionMap, msrpmBit } from "./permission_maps.ts";
 export {
   type AcceleratedTaskPriority,
+  emulatedGifHook,
   interruptWindowHook,
   privatePageHook,
   type Svm,

@@ -67,3 +67,13 @@ export const interruptWindowHook: Hook<(vcpu: Vcpu, wanted: boolean) => void, "e
  */
 export const privatePageHook: Hook<(vcpu: Vcpu, gpa: number) => number | undefined, "first"> =
   defineHook({ name: "svm-private-page", kind: "first", arity: 2 });
+
+/**
+ * The guest's own GIF, which the hypervisor keeps where the processor has no vGIF, was set or cleared.
+ * Interrupts that do not come by way of the hypervisor must heed it, too.
+ */
+export const emulatedGifHook: Hook<(vcpu: Vcpu, set: boolean) => void, "each"> = defineHook({
+  name: "svm-emulated-gif",
+  kind: "each",
+  arity: 2,
+});

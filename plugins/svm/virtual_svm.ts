@@ -21,6 +21,7 @@ import {
   POLICY_INTERCEPTS,
 } from "./policy/instruction_intercepts.ts";
 import type { ExtendedStateSwitch } from "./policy/extended_state.ts";
+import { emulatedGifHook } from "./svm_guest.ts";
 import { Clean, type Vmcb } from "./vmcb.ts";
 
 /** The intercepts that the guest's CPUID or EFER decides on are to be worked out again. */
@@ -139,7 +140,9 @@ export class VirtualSvm implements InstructionInterceptInput {
 
   set gif(value: boolean) {
     if (!this.virtualGif) {
+      if (value === this.#gif) return;
       this.#gif = value;
+      this.#vcpu.vm.hooks.point(emulatedGifHook).call(this.#vcpu, value);
       return;
     }
     const rest = this.#vmcb.get32(Control.INT_CONTROL) & ~IntControl.V_GIF;

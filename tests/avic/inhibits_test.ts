@@ -215,6 +215,25 @@ Deno.test("the plugin comes and goes while the VM runs, and no interrupt is lost
   assertEquals(machine.counts.get("WRMSR 830"), 2);
 });
 
+for (const vgif of [true, false]) {
+  Deno.test(`a guest's own GIF holds AVIC's interrupts back, ${vgif ? "with" : "without"} vGIF`, () => {
+    const cpu = { features: { vgif } };
+    using machine = new Machine({ x2apic: true, svm: { nested: true }, cpu });
+    const counts: number[] = [];
+    machine.onTold = () => void counts.push(machine.received(0, 0x51));
+    // EFER.SVME, CLGI, an IPI to itself, STGI.
+    const svme = code("b9", dword(0xc000_0080), "0f 32 0d", dword(0x1000), "0f 30");
+    machine.program(
+      0,
+      ...[ENTER_X2APIC, wrmsr(0x80f, 0x1ff), svme, STI, "0f 01 dd", wrmsr(0x83f, 0x51), NOP],
+      ...[TELL, "0f 01 dc", NOP, TELL, "31 c0", END],
+    );
+    assertEquals(machine.run().reason, "exit-code");
+    assertEquals(counts, [0, 1]);
+    assertEquals(enabled(machine, 0), true);
+  });
+}
+
 Deno.test("memory is given back", () => {
   const machine = new Machine({ ids: [0, 1] });
   const { vm } = machine;

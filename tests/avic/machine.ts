@@ -19,7 +19,7 @@ import {
 import { cpu, type CpuOptions } from "../../plugins/cpu/mod.ts";
 import { flat } from "../../plugins/flat/mod.ts";
 import { lapic, type LapicOptions } from "../../plugins/lapic/mod.ts";
-import { svm } from "../../plugins/svm/mod.ts";
+import { svm, type SvmOptions } from "../../plugins/svm/mod.ts";
 import { avic, type AvicOptions } from "../../plugins/svm/avic/mod.ts";
 import { code, dword, qword } from "../silicon/code.ts";
 
@@ -65,6 +65,7 @@ export const repeat = (count: number, body: readonly number[]): number[] =>
 export interface MachineOptions {
   readonly cpu?: CpuOptions;
   readonly lapic?: LapicOptions;
+  readonly svm?: SvmOptions;
   /** `false` for a machine without the plugin. */
   readonly avic?: AvicOptions | false;
   readonly plugins?: readonly Plugin[];
@@ -100,7 +101,7 @@ export class Machine implements Disposable {
       ...(options.processors === undefined ? {} : { processors: options.processors }),
       plugins: [
         cpu(options.cpu),
-        svm(),
+        svm(options.svm),
         lapic(options.lapic),
         ...(options.avic === false ? [] : [avic(options.avic)]),
         this.#board(),

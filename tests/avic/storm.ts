@@ -21,6 +21,9 @@ const TIMER_VECTOR = 0xee;
 /** Number of those who are done: in the first vCPU's data. */
 const DONE: number = BASE + Place.DATA + 0x1000;
 
+/** Number of those whose local APIC is enabled: behind it. */
+const READY: number = DONE + 8;
+
 /** What a storm is like. */
 export interface StormOptions {
   /** How many IPIs each vCPU sends. */
@@ -97,6 +100,13 @@ export function programStorm(machine: Machine, options: StormOptions): void {
       write(0x320, 0x2_0000 | TIMER_VECTOR),
       write(0x380, period),
       STI,
+      // A local APIC that is not enabled yet drops what is sent to it, so all wait for all.
+      "f0 ff 04 25",
+      dword(READY),
+      "81 3c 25",
+      dword(READY),
+      dword(count),
+      "74 04 f3 90 eb ef",
       "49 bc",
       qword(seedOf(seed, index)),
       "41 bd",

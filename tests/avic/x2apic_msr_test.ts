@@ -2,11 +2,14 @@
  * Which exits the x2APIC MSRs take under x2AVIC, with the lists that KVM has and with the one it had
  * (APM vol. 2, table 15-22; KVM 7f4b7092d9a1 and 8c63179d975f).
  */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import type { Plugin } from "../../core/mod.ts";
+import { svmSlot } from "../../plugins/svm/mod.ts";
 import {
   acceleratedMsrs,
   formerMsrs,
+  maxIndexSlot,
+  modeMaxIndex,
   readableMsrs,
   x2apicReadSlot,
   x2apicWriteSlot,
@@ -55,6 +58,13 @@ const ROWS: readonly Row[] = [
   ...many(0x840, 0x8ff, "MSR", "MSR", "MSR", "MSR"),
 ];
 
+const maxIndexPolicy: Plugin = {
+  name: "max-index",
+  version: "1.0.0",
+  provides: [maxIndexSlot],
+  setup: (ctx) => ctx.provide(maxIndexSlot, modeMaxIndex),
+};
+
 const policy = (former: boolean): Plugin => ({
   name: "policy",
   version: "1.0.0",
@@ -67,6 +77,37 @@ const policy = (former: boolean): Plugin => ({
 
 /** A value that each register takes: 0, or an IPI to oneself, which is delivered behind the end. */
 const valueOf = (msr: number): number => msr === 0x830 ? 0x4_0050 : msr === 0x83f ? 0x50 : 0;
+
+Deno.test("the permission map is written only when what passes changes", () => {
+  using machine = new Machine({ x2apic: true });
+  const { vm } = machine;
+  const host = vm.hostMemory.current;
+  const writes: number[] = [];
+  const { msrpm } = vm.slots.ref(svmSlot).current.of(vm.vcpus[0]!);
+  const write = host.writeU8.bind(host);
+  host.writeU8 = (hpa, value) => {
+    if (hpa >= msrpm.hpa && hpa < msrpm.hpa + 0x2000) writes[writes.length - 1]!++;
+    write(hpa, value);
+  };
+  const open = () => [msrpm.intercepts(0x80f, true), msrpm.intercepts(0x808, true)];
+  const seen: boolean[][] = [];
+  machine.onTold = (value) => {
+    writes.push(0);
+    seen.push(open());
+    // A policy that activation looks at: AVIC is switched to the mode that it is in.
+    if (value === 2) vm.load(maxIndexPolicy);
+    if (value === 3) vm.load(policy(true));
+    if (value === 4) vm.unload("policy");
+  };
+  const tell = (value: number) => code("b8", dword(value), "e7 80");
+  machine.program(0, tell(1), ENTER_X2APIC, tell(2), tell(3), tell(4), tell(5), "31 c0", END);
+  assertEquals(machine.run().reason, "exit-code");
+  // Nothing in xAPIC mode; SVR not with the list of now, but with the former one.
+  assertEquals(seen, [[true, true], [true, false], [true, false], [false, false], [true, false]]);
+  const [entering, activatedAgain, former, back] = writes;
+  assertEquals(activatedAgain, 0);
+  assert(entering! > 0 && former! > 0 && back! > 0, writes.join());
+});
 
 /** What all accesses of one kind come to, in the order of {@linkcode ROWS}. */
 function outcomes(former: boolean, write: boolean): Outcome[] {

@@ -8,6 +8,7 @@ import {
   cpuidSlot,
   eventRequest,
   type HostMemory,
+  type InhibitReason,
   type LeaveReason,
   MpState,
   PAGE_SIZE,
@@ -61,7 +62,10 @@ export class Avic implements AvicBoard {
   readonly #parts: AvicParts;
   readonly #vm: Vm;
   readonly #vcpus: (AvicVcpu | undefined)[] = [];
+  /** The inhibits of vCPUs that wait for an interrupt window. */
   readonly #windows: Map<Vcpu, Registration> = new Map();
+  /** Those of vCPUs whose guest has its GIF clear. */
+  readonly #closed: Map<Vcpu, Registration> = new Map();
   readonly #hostIds: number[] = [];
   /** The page that is at the APIC's place in the guest's memory: nobody is to see it. */
   readonly #accessPage: number;
@@ -265,12 +269,27 @@ export class Avic implements AvicBoard {
 
   /** A vCPU waits for an interrupt window, or does not any more. */
   interruptWindow(vcpu: Vcpu, wanted: boolean): void {
-    const held = this.#windows.get(vcpu);
-    if (wanted && held === undefined) {
-      this.#windows.set(vcpu, this.#parts.ctx.inhibit(AvicInhibit.IRQWIN));
-    } else if (!wanted && held !== undefined) {
-      this.#windows.delete(vcpu);
-      held.remove();
+    this.#hold(this.#windows, vcpu, wanted ? AvicInhibit.IRQWIN : undefined);
+  }
+
+  /** The guest's own GIF, which software keeps, was set or cleared. */
+  emulatedGif(vcpu: Vcpu, set: boolean): void {
+    this.#hold(this.#closed, vcpu, set ? undefined : AvicInhibit.NESTED, vcpu);
+  }
+
+  /** Sets a reason on behalf of a vCPU, or clears the one that was set. */
+  #hold(
+    held: Map<Vcpu, Registration>,
+    owner: Vcpu,
+    reason: InhibitReason | undefined,
+    vcpu?: Vcpu,
+  ): void {
+    const registration = held.get(owner);
+    if (reason === undefined) {
+      registration?.remove();
+      held.delete(owner);
+    } else if (registration === undefined) {
+      held.set(owner, this.#parts.ctx.inhibit(reason, vcpu));
     }
   }
 

@@ -7,7 +7,6 @@ import { eventRequest, type Vcpu } from "../../../core/mod.ts";
 import { Control, IntControl } from "../../cpu/mod.ts";
 import { DEFAULT_APIC_BASE, type Lapic, LapicMode, LapicRegister } from "../../lapic/mod.ts";
 import { Clean, type SvmGuest } from "../mod.ts";
-import { X2APIC_MSR, X2APIC_MSRS } from "./policy/x2apic_msrs.ts";
 import {
   type LogicalIdTable,
   logicalIndex,
@@ -44,24 +43,12 @@ export interface AvicBoard {
   moved(one: AvicVcpu): void;
 }
 
-/** How often something was done, for tests and reports. */
-export interface AvicStatistics {
-  /** AVIC was switched on, or to the other mode. */
-  activations: number;
-  /** AVIC was switched off. */
-  deactivations: number;
-  /** The x2APIC MSRs' part of the permission map was written. */
-  msrUpdates: number;
-}
-
 /** One vCPU. */
 export class AvicVcpu {
   /** The vCPU. */
   readonly vcpu: Vcpu;
   /** Its local APIC. */
   readonly lapic: Lapic;
-  /** How often what was done. */
-  readonly statistics: AvicStatistics = { activations: 0, deactivations: 0, msrUpdates: 0 };
   readonly #guest: SvmGuest;
   readonly #board: AvicBoard;
   /** Whether it has an entry in the physical table. */
@@ -75,6 +62,8 @@ export class AvicVcpu {
   #blocking = false;
   /** Whether x2APIC MSRs pass. */
   #passing = false;
+  /** Those of which reads or writes pass. */
+  #passed: readonly number[] = [];
   /** Its index in the logical table, −1 if it has none. */
   #logical = -1;
 
@@ -154,7 +143,6 @@ export class AvicVcpu {
     // Hybrid mode: where the processor has no x2AVIC, an x2APIC guest's registers are emulated, and
     // hardware does no more than deliver what is in IRR.
     const x2avic = board.x2avic && this.lapic.mode === LapicMode.X2APIC;
-    this.statistics.activations++;
     // While AVIC was off, the guest could change its logical ID unseen.
     this.updateLogical();
     this.#setMaxIndex(board.maxIndex(x2avic));
@@ -169,7 +157,6 @@ export class AvicVcpu {
 
   #deactivate(): void {
     const { vmcb } = this.#guest;
-    this.statistics.deactivations++;
     this.#setMaxIndex(0);
     const off = vmcb.get32(Control.INT_CONTROL) & ~(IntControl.AVIC | IntControl.X2AVIC);
     vmcb.set32(Control.INT_CONTROL, off);
@@ -193,13 +180,12 @@ export class AvicVcpu {
   passMsrs(pass: boolean, anew = false): void {
     if (pass === this.#passing && !anew) return;
     this.#passing = pass;
-    this.statistics.msrUpdates++;
     const { msrpm, vmcb } = this.#guest;
     const { passedReads, passedWrites } = this.#board;
-    for (let index = X2APIC_MSR; index < X2APIC_MSR + X2APIC_MSRS; index++) {
-      const read = pass && passedReads.includes(index);
-      const write = pass && passedWrites.includes(index);
-      msrpm.set(index, !read, !write);
+    for (const index of this.#passed) msrpm.set(index, true, true);
+    this.#passed = pass ? [...new Set([...passedReads, ...passedWrites])] : [];
+    for (const index of this.#passed) {
+      msrpm.set(index, !passedReads.includes(index), !passedWrites.includes(index));
     }
     vmcb.dirty(Clean.PERMISSION_MAPS);
   }

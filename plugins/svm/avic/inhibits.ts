@@ -27,8 +27,11 @@ export const AvicInhibit: {
   ABSENT: defineInhibit("ABSENT", "there are no local APICs"),
   /** For a debugger that holds interrupts back while it steps. */
   BLOCKIRQ: defineInhibit("BLOCKIRQ", "a debugger holds interrupts back"),
-  /** Of one vCPU, while it runs a guest of the guest's. */
-  NESTED: defineInhibit("NESTED", "the vCPU runs a guest of the guest's"),
+  /**
+   * Of one vCPU, while it runs a guest of the guest's; set by this plugin while the guest has its own
+   * GIF clear and the processor has none to keep it in, so that hardware cannot know.
+   */
+  NESTED: defineInhibit("NESTED", "the vCPU runs a guest of the guest's, or between two such runs"),
   /** Set by this plugin while a vCPU waits for an interrupt window: V_IRQ has no effect under AVIC. */
   IRQWIN: defineInhibit("IRQWIN", "a vCPU waits until it can take an interrupt"),
   /** For a timer that must see the EOI of each tick to send the next. */

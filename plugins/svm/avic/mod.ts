@@ -53,7 +53,13 @@ import {
 import { processorsSlot } from "../../cpu/mod.ts";
 import { gaLogHook, iommuSlot, remappedInterruptHook } from "../../iommu/mod.ts";
 import { deliverInterruptHook, lapicChangedHook, lapicSlot } from "../../lapic/mod.ts";
-import { AvicReason, interruptWindowHook, privatePageHook, svmSlot } from "../mod.ts";
+import {
+  AvicReason,
+  emulatedGifHook,
+  interruptWindowHook,
+  privatePageHook,
+  svmSlot,
+} from "../mod.ts";
 import { Avic, readCapabilities } from "./avic.ts";
 import type { AvicVcpu } from "./avic_vcpu.ts";
 import { AvicExits } from "./exits.ts";
@@ -249,6 +255,7 @@ function setUp(ctx: PluginContext, vcpuIds: number): void {
   ctx.on(lapicChangedHook, (vcpu, change) => unit?.lapicChanged(vcpu, change));
   ctx.on(privatePageHook, (_vcpu, gpa) => unit?.privatePage(gpa));
   ctx.on(interruptWindowHook, (vcpu, wanted) => unit?.interruptWindow(vcpu, wanted));
+  ctx.on(emulatedGifHook, (vcpu, set) => unit?.emulatedGif(vcpu, set));
   ctx.on(exitHook, AvicReason.INCOMPLETE_IPI, (vcpu, exit) => exits?.incompleteIpi(vcpu, exit));
   ctx.on(exitHook, AvicReason.NOACCEL, (vcpu, exit) => exits?.unaccelerated(vcpu, exit));
 }
