@@ -19,9 +19,10 @@ import { postMortem } from "../plugins/postmortem/mod.ts";
 import { profile } from "../plugins/profile/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
+import { vmx } from "../plugins/vmx/mod.ts";
 
 const SAMPLES = 5;
-const VENDORS: readonly (() => Plugin)[] = [metal, svm];
+const VENDORS: readonly (() => Plugin)[] = [metal, svm, vmx];
 
 /** The port that the exits guest is told to use. */
 const PORT = 0x80;
@@ -60,9 +61,10 @@ async function time(
   const bytes = await Deno.readFile(
     new URL(`../examples/guests/${guest}/${guest}.elf`, import.meta.url),
   );
+  const model = vendor === vmx ? "sapphire-rapids" : "zen4";
   using vm = await createVm({
     memory: 16 * 2 ** 20,
-    plugins: [cpu(), vendor(), pic(), debugExit(), serial(), postCode(), ...plugins],
+    plugins: [cpu({ model }), vendor(), pic(), debugExit(), serial(), postCode(), ...plugins],
     images: [loadImage(bytes, { name: `${guest}.elf`, commandLine })],
   });
   const start = performance.now();
@@ -133,7 +135,7 @@ const EXITS: readonly (readonly [what: string, key: string, vendors: readonly ((
     ["IN from a device", "in", VENDORS],
     ["CPUID", "cpuid", VENDORS],
     // The bare processor has its MSRs to itself.
-    ["RDMSR", "rdmsr", [svm]],
+    ["RDMSR", "rdmsr", [svm, vmx]],
   ];
 
 /** Who watches. */

@@ -161,3 +161,28 @@ export function resetSystemState(): SystemState {
     nmiMasked: false,
   };
 }
+
+/**
+ * The state after INIT of a processor that was in state `before`: that after RESET, but for what INIT
+ * leaves alone: MSRs, XCR0, the time-stamp counter (SDM vol. 3A, table 10-1; APM vol. 2, table 14-1).
+ */
+export function initSystemState(before: SystemState): SystemState {
+  const kept = Object.fromEntries(KEPT_BY_INIT.map((name) => [name, before[name]]));
+  return { ...resetSystemState(), ...kept };
+}
+
+const KEPT_BY_INIT: readonly (keyof SystemState)[] = [
+  "xcr0",
+  "apicBase",
+  "star",
+  "lstar",
+  "cstar",
+  "sfmask",
+  "kernelGsBase",
+  "sysenterCs",
+  "sysenterEsp",
+  "sysenterEip",
+  "pat",
+  "tscAux",
+  "tscOffset",
+];

@@ -9,6 +9,7 @@ import {
   ExitReason,
   Gpr,
   type HostMemory,
+  initSystemState,
   type MsrAccess,
   type PendingException,
   type PointOf,
@@ -143,12 +144,9 @@ export class SvmVendor implements Vendor, Svm {
   /** See `Vendor.resetVcpu`. */
   resetVcpu(vcpu: Vcpu, init: boolean): void {
     const guest = this.#released(vcpu);
-    const before = readSystemState(guest);
-    const reset = resetSystemState();
-    // INIT keeps what it does not name: MSRs, XCR0, the time-stamp counter.
-    const kept = init ? keptByInit(before) : {};
+    const state = init ? initSystemState(readSystemState(guest)) : resetSystemState();
     guest.svm.reset(init);
-    writeSystemState(guest, { ...reset, ...kept });
+    writeSystemState(guest, state);
     resetRegisters(guest.registers, this.#processors.signature);
     guest.vmcb.set32(Control.EVENTINJ, 0);
     this.setInterruptWindow(guest, false);
@@ -502,38 +500,4 @@ function resetRegisters(registers: Uint32Array, signature: number): void {
   registers[2 * Gpr.RIP] = 0xfff0;
   registers[2 * Gpr.RFLAGS] = Rflags.ONE;
   registers[2 * Gpr.RDX] = signature;
-}
-
-/** What INIT leaves alone (APM vol. 2, table 14-1). */
-function keptByInit(state: SystemState): Partial<SystemState> {
-  const {
-    xcr0,
-    apicBase,
-    star,
-    lstar,
-    cstar,
-    sfmask,
-    kernelGsBase,
-    sysenterCs,
-    sysenterEsp,
-    sysenterEip,
-    pat,
-    tscAux,
-    tscOffset,
-  } = state;
-  return {
-    xcr0,
-    apicBase,
-    star,
-    lstar,
-    cstar,
-    sfmask,
-    kernelGsBase,
-    sysenterCs,
-    sysenterEsp,
-    sysenterEip,
-    pat,
-    tscAux,
-    tscOffset,
-  };
 }

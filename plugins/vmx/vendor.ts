@@ -9,6 +9,7 @@ import {
   ExitReason,
   Gpr,
   type HostMemory,
+  initSystemState,
   type MsrAccess,
   type PendingException,
   resetSystemState,
@@ -106,10 +107,8 @@ export class VmxVendor implements Vendor {
   /** See `Vendor.resetVcpu`. */
   resetVcpu(vcpu: Vcpu, init: boolean): void {
     const guest = this.#released(vcpu);
-    const before = readSystemState(guest);
-    const reset = resetSystemState();
-    // INIT keeps what it does not name: MSRs, XCR0, the time-stamp counter.
-    writeSystemState(this.#vm, guest, { ...reset, ...(init ? keptByInit(before) : {}) });
+    const state = init ? initSystemState(readSystemState(guest)) : resetSystemState();
+    writeSystemState(this.#vm, guest, state);
     resetRegisters(guest.registers, this.#processors.signature);
     guest.vmcs.set32(Vmcs.ENTRY_INTERRUPTION_INFO, 0);
     guest.injecting = false;
@@ -387,38 +386,4 @@ function resetRegisters(registers: Uint32Array, signature: number): void {
   registers[2 * Gpr.RIP] = 0xfff0;
   registers[2 * Gpr.RFLAGS] = Rflags.ONE;
   registers[2 * Gpr.RDX] = signature;
-}
-
-/** What INIT leaves alone (SDM vol. 3, table 10-1). */
-function keptByInit(state: SystemState): Partial<SystemState> {
-  const {
-    xcr0,
-    apicBase,
-    star,
-    lstar,
-    cstar,
-    sfmask,
-    kernelGsBase,
-    sysenterCs,
-    sysenterEsp,
-    sysenterEip,
-    pat,
-    tscAux,
-    tscOffset,
-  } = state;
-  return {
-    xcr0,
-    apicBase,
-    star,
-    lstar,
-    cstar,
-    sfmask,
-    kernelGsBase,
-    sysenterCs,
-    sysenterEsp,
-    sysenterEip,
-    pat,
-    tscAux,
-    tscOffset,
-  };
 }
