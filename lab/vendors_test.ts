@@ -20,6 +20,15 @@ Deno.test("a guest sees no difference between the vendors, and all take its CPUI
   assertEquals(counts("RDMSR"), [6, 6, 0]);
 });
 
+Deno.test("a guest that prints what CPUID says prints the same, for one processor is shown", async () => {
+  const comparison = await compareVendors(await guest("tour"));
+  assertEquals(differsForGuest(comparison), false);
+  for (const { console } of comparison.runs) {
+    assertStringIncludes(console, 'cpu: vendor "TraplineCPU!"');
+    assertStringIncludes(console, "cpu: family 6 model 143 stepping 8");
+  }
+});
+
 Deno.test("guests with several vCPUs leave the same behind", async () => {
   const options = { cpus: 4, processors: 2 };
   const comparison = await compareVendors(await guest("smp"), options);

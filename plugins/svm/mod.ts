@@ -13,8 +13,8 @@
  * Interrupts delivered by the processor (AVIC) are a plugin of its own, `avic`, built upon {@linkcode
  * svmSlot}.
  *
- * Limits: no guests of guests (VMRUN of a guest stops it with an error), no virtual NMI, no
- * LBR virtualization. A guest that is told it has an Intel processor gets no 64-bit SYSENTER.
+ * Limits: no guests of guests (VMRUN of a guest stops it with an error), virtual NMIs and
+ * LBR virtualization are not used. A guest that is told it has an Intel processor gets no 64-bit SYSENTER.
  *
  * @module
  */

@@ -85,7 +85,7 @@ const debugRegister: Translator = (exit) => {
 
 /** Exit qualification of an EPT violation (table 28-7), and the error code it would be under SVM. */
 const Ept = { WRITE: 2, FETCH: 4, PERMISSIONS: 0x38, LINEAR: 0x80, FINAL: 0x100 } as const;
-const Error = { PRESENT: 1, WRITE: 2, USER: 4, FETCH: 0x10 } as const;
+const FaultCode = { PRESENT: 1, WRITE: 2, USER: 4, FETCH: 0x10 } as const;
 const TWO_32 = 0x1_0000_0000;
 
 const eptViolation: Translator = (exit, vmcs) => {
@@ -94,8 +94,8 @@ const eptViolation: Translator = (exit, vmcs) => {
   const low = vmcs.get32(Vmcs.GUEST_PHYSICAL_ADDRESS);
   exit.gpa = low + vmcs.high(Vmcs.GUEST_PHYSICAL_ADDRESS) * TWO_32;
   exit.write = (info & Ept.WRITE) !== 0;
-  exit.errorCode = Error.USER | ((info & Ept.PERMISSIONS) !== 0 ? Error.PRESENT : 0) |
-    (exit.write ? Error.WRITE : 0) | ((info & Ept.FETCH) !== 0 ? Error.FETCH : 0);
+  exit.errorCode = FaultCode.USER | ((info & Ept.PERMISSIONS) !== 0 ? FaultCode.PRESENT : 0) |
+    (exit.write ? FaultCode.WRITE : 0) | ((info & Ept.FETCH) !== 0 ? FaultCode.FETCH : 0);
   exit.walk = (info & (Ept.LINEAR | Ept.FINAL)) === Ept.LINEAR;
 };
 

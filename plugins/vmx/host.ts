@@ -101,7 +101,7 @@ export class HostCpu {
     vmcs.host = this;
   }
 
-  /** The host-state area: where #VM exits lead (SDM vol. 3, 25.5). */
+  /** The host-state area: where VM exits lead (SDM vol. 3, 25.5). */
   writeHostState(vmcs: LoadedVmcs): void {
     const { state } = this.processor;
     vmcs.set64(Vmcs.HOST_CR0, state.get(S.cr0));

@@ -122,9 +122,6 @@ const RESERVED_BITS: Readonly<Record<number, bigint>> = {
 /** Address of the masks, 8 bytes each. */
 export const RESERVED_MASKS: number = AVIC_TABLES + REGISTERS;
 
-/** Bytes of both tables. */
-export const AVIC_TABLE_BYTES: number = REGISTERS + MSR_REGISTERS * 8;
-
 /** Fills the tables in `memory`; `extendedLvt` is CPUID 8000_000Ah EDX bit 27. */
 export function fillAvicTables(memory: Uint8Array, extendedLvt: boolean): void {
   const table = memory.subarray(AVIC_TABLES, AVIC_TABLES + REGISTERS);

@@ -90,14 +90,6 @@ export const IncompleteIpi = {
   INVALID_VECTOR: 4,
 } as const;
 
-/** EXITINFO1 of exit 402h (APM vol. 2, 15.29.9.2). */
-export const UnacceleratedInfo = {
-  /** Register offset, bits 11:4. */
-  OFFSET: 0xff0,
-  /** Of the high half: a write. */
-  WRITE_HIGH: 1,
-} as const;
-
 /** Bits of the interrupt command register (APM vol. 2, 16.5). */
 export const Icr = {
   VECTOR: 0xff,
