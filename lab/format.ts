@@ -81,6 +81,7 @@ function formatScenario(scenario: ScenarioReport, options: FormatReportOptions):
         ? [`  ${runs[0]!.variant} and ${variant}: as with ${runs[1]!.variant}\n`]
         : guestLines(runs[0]!.variant, variant, difference);
     }),
+    ...endLines(runs),
     ...(breaksGuest(scenario) ? ["  THE GUEST SEES A DIFFERENCE THAT IT MUST NOT SEE\n"] : []),
   ].join("");
 }
@@ -146,6 +147,13 @@ function ripLines(row: ExitRow, numbers: (counts: readonly number[]) => string[]
 /** Runs that there was no VM for. */
 function refusalLines(runs: readonly VariantReport[]): string[] {
   return runs.filter(isRefused).map(({ variant, end }) => `  ${variant}: ${end.text}\n`);
+}
+
+/** Runs that ended by other means than the guest's own, where not all did alike. */
+function endLines(runs: readonly VariantReport[]): string[] {
+  if (runs.every(({ end }) => end.text === runs[0]!.end.text)) return [];
+  return runs.filter(({ end }) => end.reason !== "exit-code" && end.reason !== "refused")
+    .map(({ variant, end }) => `  ${variant} ended so: ${end.text}\n`);
 }
 
 /** What the guest saw of a variant, against the first. */

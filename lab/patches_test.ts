@@ -275,6 +275,56 @@ Deno.test("idle-hlt: a HLT with an interrupt pending does not exit, if the proce
   assertEquals(counts(without, "pending", "HLT"), [100, 100]);
 });
 
+/** How each run of a scenario ended: the guest's code, or what the host met. */
+function endings(report: LabReport, scenario: string): (number | string)[] {
+  return scenarioOf(report, scenario).runs.map(({ end }) =>
+    end.code ?? /#UD|R\d+/.exec(end.text)?.[0] ?? end.text
+  );
+}
+
+Deno.test("apx-switch: values of other vCPUs, and a fastpath that reads something else", async () => {
+  const report = await reportOf("apx-switch");
+  assertEquals(endings(report, "leak"), [3, 1, 1]);
+  const [before, after, reviewed] = scenarioOf(report, "leak").runs;
+  assert(before!.console.includes("values of others"));
+  for (const { console } of [after!, reviewed!]) {
+    assertEquals(console.match(/its own values/g)?.length, 4);
+  }
+  // Ten IPIs by WRMSRNS from R20. What the hypervisor takes for R20 without the patch is zero: vector 0,
+  // which the APIC does not send (ESR bit 5).
+  assertEquals(endings(report, "fastpath"), [3, 1, 1]);
+  const [none, ...all] = scenarioOf(report, "fastpath").runs;
+  assert(none!.console.includes("0 of 10 IPIs, APIC errors 20"));
+  for (const { console } of all) assert(console.includes("10 of 10 IPIs, APIC errors 0"));
+  assertEquals(counts(report, "fastpath", "WRMSR", "MSR 830h"), [10, 10, 10]);
+  assertEquals(counts(report, "fastpath", "WRMSR", "MSR 80bh"), [0, 10, 10]);
+});
+
+Deno.test("apx-order: a kernel that uses R16–R31 does not outlive the sketch", async () => {
+  const report = await reportOf("apx-order");
+  // The sketch assumes that the kernel does not; then it does no harm, whatever user programs have.
+  for (const name of ["apx", "without"]) {
+    assertEquals(endings(report, name), ["#UD", 1, 1, 1, 1], name);
+    const [, after, ...others] = scenarioOf(report, name).runs;
+    for (const { console, exits } of others) {
+      assertEquals([console, exits], [after!.console, after!.exits]);
+    }
+  }
+});
+
+Deno.test("apx-cpuid: with the sketch's bit no guest finds APX", async () => {
+  const report = await reportOf("apx-cpuid");
+  const [before, after] = scenarioOf(report, "cpuid").runs;
+  assert(
+    before!.console.startsWith("cpu: CPUID (7,1) EDX[21] 0, EDX[7] 1\ncpu: there is no APX\n"),
+  );
+  assert(after!.console.startsWith("cpu: CPUID (7,1) EDX[21] 1, EDX[7] 0\n"));
+  assert(after!.console.includes("switched off: undefined\negprs: on again: the same values\n"));
+  assertEquals(endings(report, "cpuid"), [1, 1]);
+  // On, off, on.
+  assertEquals(counts(report, "cpuid", "XSETBV"), [0, 3]);
+});
+
 Deno.test("every patch makes a difference in each of its scenarios that is not there to show none", async () => {
   // There to show that other processors, or other ids, are left alone.
   const none = new Set(["x2avic-511", "family-19h", "zen3"]);
@@ -283,7 +333,9 @@ Deno.test("every patch makes a difference in each of its scenarios that is not t
       const changed = rows.some(({ counts }) => counts[0] !== counts[1]) ||
         differences[0]!.sameOutput === false;
       assertEquals(changed, !none.has(name), `${patch.id}: ${name}`);
-      if (!isRefused(runs[0]!)) assert(runs[0]!.exits > 0);
+      // A host may not get as far as its first exit.
+      const { end } = runs[0]!;
+      if (!isRefused(runs[0]!) && end.reason !== "error") assert(runs[0]!.exits > 0);
     }
   }
 });

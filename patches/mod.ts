@@ -21,6 +21,7 @@
  *
  * @module
  */
+import { apxCpuid, apxOrder, apxSwitch } from "./apx.ts";
 import { avicIpiv, avicVmcbInit, x2avicFlush } from "./avic_activation.ts";
 import { avicDefault } from "./avic_default.ts";
 import { avicCr8, avicTprSync } from "./avic_task_priority.ts";
@@ -36,6 +37,7 @@ export { guestMaker } from "./guest_maker.ts";
 export { guestImage, type GuestName } from "./images.ts";
 export { type Patch, type PatchScenario, type PatchVariant, patchVariants } from "./patch.ts";
 export { provider } from "./providers.ts";
+export { x2apicFastpath } from "./x2apic_fastpath.ts";
 
 /** All patches, in the order in which they are listed. */
 export const PATCHES: readonly Patch[] = [
@@ -52,6 +54,9 @@ export const PATCHES: readonly Patch[] = [
   svmeIntercepts,
   invlpgaUd,
   idleHlt,
+  apxSwitch,
+  apxOrder,
+  apxCpuid,
 ];
 
 /** The patch of that id. */

@@ -6,7 +6,13 @@
  */
 
 /** The guests of `examples/guests` that patches use, sorted. */
-export const PATCH_GUESTS: readonly string[] = ["apic", "apichost", "ipistorm", "svm"];
+export const PATCH_GUESTS: readonly string[] = [
+  "apic",
+  "apichost",
+  "egprs",
+  "ipistorm",
+  "svm",
+];
 
 const FILE = new URL("../patches/images.ts", import.meta.url);
 

@@ -5,12 +5,17 @@
  * @module
  */
 import { Gpr, REGISTER_WORDS } from "../../core/mod.ts";
-import { Xcr0 } from "../cpu/mod.ts";
-import type { HostExtendedState } from "../svm/mod.ts";
+import { type HostExtendedState, Xcr0 } from "../cpu/mod.ts";
 
 /** Words of R16–R31 in a storage of registers. */
 const FIRST = 2 * (Gpr.R15 + 1);
 const LAST = FIRST + 32;
+
+/**
+ * What the host has of APX: nothing; XCR0[19] set, for its user programs, whose registers are saved before
+ * a vCPU is loaded; or a kernel built for APX, which has values of its own there.
+ */
+export type HostApx = "off" | "user" | "kernel";
 
 /** A kernel that runs on host processors around entries. */
 export class HostKernel {
@@ -22,10 +27,10 @@ export class HostKernel {
   /** XCR0 of the host, bits 31:0. */
   readonly xcr0: number;
 
-  /** With or without APX in its own code. */
-  constructor(usesApx: boolean) {
-    this.#usesApx = usesApx;
-    this.xcr0 = Xcr0.X87 | Xcr0.SSE | (usesApx ? Xcr0.APX : 0);
+  /** With or without APX for its programs or for itself. */
+  constructor(apx: HostApx) {
+    this.#usesApx = apx === "kernel";
+    this.xcr0 = Xcr0.X87 | Xcr0.SSE | (apx === "off" ? 0 : Xcr0.APX);
   }
 
   /** Before a vCPU is entered: the kernel has values in R16–R31 that it will want again. */

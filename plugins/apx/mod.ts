@@ -10,8 +10,8 @@
  * Where the guest's registers are kept, `Vcpu.regs`, is the one truth: the instruction emulator and
  * `Vendor.getXsave` (component 19) take R16–R31 from there.
  *
- * Limits: for the `svm` vendor. A host that uses APX itself is modelled by what its code would do to the
- * registers ({@linkcode ApxOptions.hostUsesApx}).
+ * Limits: a host that uses APX itself is modelled by what its code would do to the registers
+ * ({@linkcode ApxOptions.host}).
  *
  * @module
  */
@@ -24,11 +24,17 @@ import {
   type Plugin,
   type Vcpu,
 } from "../../core/mod.ts";
-import { processorsSlot, Vector, Xcr0 } from "../cpu/mod.ts";
-import { extendedStateSlot, type GuestExtendedState } from "../svm/mod.ts";
-import { HostKernel } from "./host_kernel.ts";
+import {
+  extendedStateSlot,
+  type GuestExtendedState,
+  processorsSlot,
+  Vector,
+  Xcr0,
+} from "../cpu/mod.ts";
+import { type HostApx, HostKernel } from "./host_kernel.ts";
 import { APX_SWITCHES, type ApxSwitchName } from "./switches.ts";
 
+export type { HostApx } from "./host_kernel.ts";
 export type { ApxSwitchName } from "./switches.ts";
 
 /** CPUID (7,1) EDX: the architectural bit of APX_F, and the one that the posted sketch has. */
@@ -46,17 +52,17 @@ export interface ApxOptions {
   /** Whether guests have APX; true if not given. */
   readonly expose?: boolean;
   /**
-   * Whether the host's own code uses R16–R31; false if not given. The host's XCR0 then has APX, and host
-   * code between the switch and the entry finds and leaves values there.
+   * What the host itself has of APX; `"off"` if not given. With `"user"` its XCR0 has APX; with `"kernel"`
+   * host code between the switch and the entry finds and leaves values in R16–R31 besides.
    */
-  readonly hostUsesApx?: boolean;
+  readonly host?: HostApx;
 }
 
 /**
  * Gives guests APX. The processors must have the feature `apx`.
  *
  * The run ends with an error if the host's code meets #UD, or finds its own R16–R31 changed: so with
- * some variants if the host uses APX.
+ * some variants if the kernel of the host uses APX.
  *
  * @throws {Error} In `setup`, if the processors do not have APX.
  */
@@ -65,7 +71,7 @@ export function apx(options: ApxOptions = {}): Plugin {
     variant = "reviewed",
     cpuidBit = ApxCpuidBit.ARCHITECTURAL,
     expose = true,
-    hostUsesApx = false,
+    host = "off",
   } = options;
   const shown = (1 << cpuidBit) >>> 0;
   const architectural = 1 << ApxCpuidBit.ARCHITECTURAL;
@@ -73,7 +79,7 @@ export function apx(options: ApxOptions = {}): Plugin {
     name: "apx",
     version: "0.1.0",
     description: "R16–R31 of APX for guests",
-    requires: ["cpu", "svm", processorsSlot],
+    requires: ["cpu", processorsSlot],
     provides: [extendedStateSlot],
     setup(ctx) {
       if (!ctx.use(processorsSlot).current.isa.has("apx")) {
@@ -83,7 +89,7 @@ export function apx(options: ApxOptions = {}): Plugin {
       // CPUID does not change once a vCPU runs.
       const known: (boolean | undefined)[] = [];
       const parts = {
-        kernel: new HostKernel(hostUsesApx),
+        kernel: new HostKernel(host),
         guestHasApx: ({ vcpu }: GuestExtendedState) => known[vcpu.index] ??= hasApx(vcpu),
       };
       ctx.provide(extendedStateSlot, APX_SWITCHES[variant](parts));

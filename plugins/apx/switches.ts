@@ -4,8 +4,12 @@
  *
  * @module
  */
-import { Xcr0 } from "../cpu/mod.ts";
-import type { ExtendedStateSwitch, GuestExtendedState, HostExtendedState } from "../svm/mod.ts";
+import {
+  type ExtendedStateSwitch,
+  type GuestExtendedState,
+  type HostExtendedState,
+  Xcr0,
+} from "../cpu/mod.ts";
 import type { HostKernel } from "./host_kernel.ts";
 
 /** What a switch is made of besides. */

@@ -74,6 +74,15 @@ export {
 export { SHADOW_VMCS, Vmcs, VMCS_BYTES, VMCS_REVISION } from "./vmx/fields.ts";
 export { ENTRY_FAILURE, EntryFailure, VmxError, VmxExit } from "./vmx/exit_reasons.ts";
 export { SvmFeature, SvmFeature2 } from "./svm/features.ts";
+export {
+  extendedStateSlot,
+  type ExtendedStateSwitch,
+  type GuestExtendedState,
+  type HostExtendedState,
+  ProcessorExtendedState,
+  xcr0Only,
+} from "./extended_state_switch.ts";
+export { setExtendedRegisters, withExtendedRegisters } from "./xsave_area.ts";
 export { StateView } from "./state/view.ts";
 export { readProcessorState, writeProcessorState } from "./system_state.ts";
 export type { SegmentState } from "./state/view.ts";

@@ -123,13 +123,13 @@ export class Emulator implements Outside {
    * and an instruction that it carries out may be XSETBV.
    */
   #loadExtended(guest: GuestCpu): void {
-    const host = this.#host;
+    const host = this.#host.extended;
     host.xcr0 = guest.xcr0Low;
     if ((guest.xcr0Low & Xcr0.APX) !== 0) host.loadExtendedRegisters(guest.registers);
   }
 
   #storeExtended(guest: GuestCpu): void {
-    const host = this.#host;
+    const host = this.#host.extended;
     if ((guest.xcr0Low & Xcr0.APX) !== 0) {
       const after = host.xcr0;
       // XSETBV may just have made them inaccessible, not lost.

@@ -3,10 +3,19 @@
  *
  * @module
  */
-import { Gpr, type HostMemory } from "../../core/mod.ts";
-import { Attr, Cr0, Cr4, Efer, Msr, type Processor, S, Seg, Xcr0 } from "../cpu/mod.ts";
+import type { HostMemory } from "../../core/mod.ts";
+import {
+  Attr,
+  Cr0,
+  Cr4,
+  Efer,
+  Msr,
+  type Processor,
+  ProcessorExtendedState,
+  S,
+  Seg,
+} from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
-import type { HostExtendedState } from "./policy/extended_state.ts";
 
 /** Nobody answers what the host itself would ask outside. */
 const NOBODY = {
@@ -42,49 +51,21 @@ function startHost(processor: Processor, memory: HostMemory): number {
   return hsave;
 }
 
-/** Words of R16–R31 in a storage of registers. */
-const EXTENDED = 2 * (Gpr.R15 + 1);
-const EXTENDED_END = EXTENDED + 32;
-
 /** One host processor under this hypervisor. */
-export class HostCpu implements HostExtendedState {
+export class HostCpu {
   /** The processor. */
   readonly processor: Processor;
   /** Host physical address of its host save area. */
   readonly hsave: number;
+  /** XCR0 and R16–R31, which software switches. */
+  readonly extended: ProcessorExtendedState;
   /** The guest CPU whose debug registers and extended state are loaded. */
   owner: GuestCpu | undefined = undefined;
 
   constructor(processor: Processor, memory: HostMemory) {
     this.processor = processor;
     this.hsave = startHost(processor, memory);
-  }
-
-  /** See `HostExtendedState.xcr0`. */
-  get xcr0(): number {
-    return this.processor.state.low(S.xcr0);
-  }
-
-  set xcr0(value: number) {
-    this.processor.state.setHalves(S.xcr0, value, 0);
-  }
-
-  /** The processor's registers, if XCR0 lets software at R16–R31. */
-  #extendedRegisters(): Uint32Array {
-    if ((this.xcr0 & Xcr0.APX) === 0) {
-      throw new Error("the host met #UD: an access to R16–R31 with XCR0[19] clear");
-    }
-    return this.processor.registerStorage;
-  }
-
-  /** See `HostExtendedState.loadExtendedRegisters`. */
-  loadExtendedRegisters(storage: Uint32Array): void {
-    this.#extendedRegisters().set(storage.subarray(EXTENDED, EXTENDED_END), EXTENDED);
-  }
-
-  /** See `HostExtendedState.storeExtendedRegisters`. */
-  storeExtendedRegisters(storage: Uint32Array): void {
-    storage.set(this.#extendedRegisters().subarray(EXTENDED, EXTENDED_END), EXTENDED);
+    this.extended = new ProcessorExtendedState(processor);
   }
 
   /**

@@ -30,7 +30,7 @@ import {
   requestHook,
   vendorSlot,
 } from "../../core/mod.ts";
-import { processorsSlot } from "../cpu/mod.ts";
+import { extendedStateSlot, processorsSlot } from "../cpu/mod.ts";
 import { SvmReason } from "./exit_reasons.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
 import { interceptsRequest } from "./virtual_svm.ts";
@@ -45,7 +45,6 @@ import {
 } from "./instructions.ts";
 import { hltInterceptSlot } from "./policy/hlt.ts";
 import { instructionInterceptSlot } from "./policy/instruction_intercepts.ts";
-import { extendedStateSlot } from "./policy/extended_state.ts";
 import { invlpgaSlot } from "./policy/invlpga.ts";
 import { svmSlot } from "./svm_guest.ts";
 import { SvmVendor } from "./vendor.ts";
@@ -63,13 +62,6 @@ export {
   VMLOAD_VMSAVE,
 } from "./policy/instruction_intercepts.ts";
 export { invlpgaChecked, type InvlpgaPolicy, invlpgaSlot } from "./policy/invlpga.ts";
-export {
-  extendedStateSlot,
-  type ExtendedStateSwitch,
-  type GuestExtendedState,
-  type HostExtendedState,
-  xcr0Only,
-} from "./policy/extended_state.ts";
 export { MsrPermissionMap, msrpmBit } from "./permission_maps.ts";
 export {
   type AcceleratedTaskPriority,

@@ -29,12 +29,13 @@ import {
   type Processors,
   Rflags,
   Save,
+  setExtendedRegisters,
   walkPages,
+  withExtendedRegisters,
 } from "../cpu/mod.ts";
 import { Emulator } from "./emulator.ts";
 import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "./events.ts";
 import { MSR_IMMEDIATE, translateExit } from "./exits.ts";
-import { setExtendedRegisters, withExtendedRegisters } from "./xsave_area.ts";
 import { GuestCpu } from "./guest_cpu.ts";
 import type { SvmSettings } from "./virtual_svm.ts";
 import { HostCpu } from "./host.ts";
@@ -232,7 +233,7 @@ export class SvmVendor implements Vendor, Svm {
 
     const { extended } = this.#settings;
     const switches = this.#switches;
-    if (switches) extended.current.enter(host, guest);
+    if (switches) extended.current.enter(host.extended, guest);
     try {
       processor.enterGuest(vmcb.hpa, guest.registers, step ? 1 : budget);
     } finally {
@@ -241,7 +242,7 @@ export class SvmVendor implements Vendor, Svm {
       vmcb.bytes[Control.TLB_CONTROL] = 0;
       vmcb.markClean();
     }
-    if (switches) extended.current.exit(host, guest);
+    if (switches) extended.current.exit(host.extended, guest);
     this.#leave(guest, step);
   }
 

@@ -13,14 +13,13 @@ import {
   type VcpuRequest,
   type Vm,
 } from "../../core/mod.ts";
-import { Control, IntControl, Save, VirtExt } from "../cpu/mod.ts";
+import { Control, type ExtendedStateSwitch, IntControl, Save, VirtExt } from "../cpu/mod.ts";
 import type { HltInterceptPolicy } from "./policy/hlt.ts";
 import {
   type InstructionInterceptInput,
   type InstructionInterceptPolicy,
   POLICY_INTERCEPTS,
 } from "./policy/instruction_intercepts.ts";
-import type { ExtendedStateSwitch } from "./policy/extended_state.ts";
 import { emulatedGifHook } from "./svm_guest.ts";
 import { Clean, type Vmcb } from "./vmcb.ts";
 

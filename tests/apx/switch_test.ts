@@ -265,7 +265,7 @@ Deno.test("when the host may use R16–R31 itself", () => {
   for (const [variant, guestApx, expected] of rows) {
     const name = `${variant}, guests ${guestApx ? "with" : "without"} APX`;
     assertEquals(
-      ending({ variant, expose: guestApx, hostUsesApx: true }, guestApx),
+      ending({ variant, expose: guestApx, host: "kernel" }, guestApx),
       expected,
       name,
     );

@@ -62,6 +62,8 @@ export class Processor {
   /** Its number. */
   readonly index: number;
   readonly #machine: Machine;
+  /** The last view that was given of the registers. */
+  #storage: Uint32Array | undefined;
 
   /** Made by the plugin. */
   constructor(machine: Machine, index: number) {
@@ -93,7 +95,11 @@ export class Processor {
   /** Where R0–R31, RIP and RFLAGS are now: 34 slots of two words. Loading a processor moves them. */
   get registerStorage(): Uint32Array {
     const address = this.loaded ? registerAddress(0) : this.#machine.savedAddress(this.index);
-    return new Uint32Array(this.#machine.memory.buffer, address, 2 * REGISTER_SLOTS);
+    const { buffer } = this.#machine.memory;
+    if (this.#storage?.buffer !== buffer || this.#storage.byteOffset !== address) {
+      this.#storage = new Uint32Array(buffer, address, 2 * REGISTER_SLOTS);
+    }
+    return this.#storage;
   }
 
   /**

@@ -5,7 +5,7 @@
  * @module
  */
 import { Gpr } from "../../core/mod.ts";
-import { Xcr0 } from "../cpu/mod.ts";
+import { Xcr0 } from "./microcode/registers.ts";
 
 /** Place and size of component 19, and of XSTATE_BV. */
 const APX_OFFSET = 960;
