@@ -1,0 +1,52 @@
+/**
+ * The guests written for APX, under each hypervisor and on the bare processor.
+ */
+import { assertEquals } from "@std/assert";
+import { createVm, type Plugin } from "../../core/mod.ts";
+import { apx } from "../../plugins/apx/mod.ts";
+import { cpu, type CpuModel } from "../../plugins/cpu/mod.ts";
+import { debugExit } from "../../plugins/debugexit/mod.ts";
+import { metal } from "../../plugins/metal/mod.ts";
+import { loadImage } from "../../plugins/multiboot/mod.ts";
+import { pic } from "../../plugins/pic/mod.ts";
+import { serial } from "../../plugins/serial/mod.ts";
+import { svm } from "../../plugins/svm/mod.ts";
+
+/** What a guest printed, how it ended, and after how many instructions. */
+interface Ended {
+  readonly printed: string;
+  readonly code: number;
+  readonly instructions: number;
+}
+
+/** Hosts: model and hypervisor. */
+const HOSTS: Readonly<Record<string, readonly [CpuModel, () => Plugin[]]>> = {
+  metal: ["apx", () => [metal()]],
+  svm: ["apx", () => [svm(), apx()]],
+};
+
+async function runGuest(host: string, name: string, commandLine: string): Promise<Ended> {
+  const path = new URL(`../../examples/guests/${name}/${name}.elf`, import.meta.url);
+  const [model, vendor] = HOSTS[host]!;
+  let printed = "";
+  const decoder = new TextDecoder();
+  const output = (bytes: Uint8Array) => void (printed += decoder.decode(bytes, { stream: true }));
+  using vm = await createVm({
+    memory: 16 * 2 ** 20,
+    plugins: [cpu({ model }), ...vendor(), pic(), debugExit(), serial({ output })],
+    images: [loadImage(await Deno.readFile(path), { name: `${name}.elf`, commandLine })],
+  });
+  const result = await vm.run({ instructions: 1e9 });
+  const code = result.reason === "exit-code" ? result.code : -1;
+  return { printed, code, instructions: vm.instructions };
+}
+
+Deno.test('every host runs the guest "egprs" alike', async () => {
+  const expected = "cpu: CPUID (7,1) EDX[21] 1, EDX[7] 0\negprs: switched off: undefined\n" +
+    "egprs: on again: the same values\negprs: end\n";
+  const [first, ...others] = await Promise.all(
+    Object.keys(HOSTS).map((host) => runGuest(host, "egprs", "switch")),
+  );
+  assertEquals([first!.printed, first!.code], [expected, 1]);
+  for (const other of others) assertEquals(other, first);
+});
