@@ -5,7 +5,7 @@
  */
 
 import { type Image, type Plugin, roundRobin, type RoundRobinOptions } from "../core/mod.ts";
-import { cpu, type CpuModel } from "../plugins/cpu/mod.ts";
+import { cpu, type CpuModel, type Tier } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
@@ -79,6 +79,8 @@ export interface MachineOptions {
   readonly vendor: string;
   /** Whether interrupts are delivered by the processor, where the vendor is svm. */
   readonly avic: boolean;
+  /** How guest code is run; see the cpu plugin. */
+  readonly tier?: Tier;
   /** How vCPUs take turns. */
   readonly scheduler: RoundRobinOptions;
   /** The console. */
@@ -103,7 +105,10 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     throw usageError(`--vendor ${options.vendor}: there is no such vendor; there are ${names}`);
   }
   return [
-    cpu(vendor.model === undefined ? {} : { model: vendor.model }),
+    cpu({
+      ...(vendor.model === undefined ? {} : { model: vendor.model }),
+      ...(options.tier === undefined ? {} : { tier: options.tier }),
+    }),
     vendor.make(),
     roundRobin(options.scheduler),
     pic({ wiring: "apic" }),

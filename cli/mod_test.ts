@@ -302,6 +302,7 @@ const WRONG: [what: string, args: string[], status: number, message: string][] =
     "metal: a vCPU is a processor, and there is 1",
   ],
   ["not a number", ["run", "TOUR", "--cpus=two"], 64, "--cpus two: not a whole number"],
+  ["no such tier", ["run", "TOUR", "--tier=3"], 64, "--tier 3: it is 1, 2 or auto"],
   ["no limit", ["run", "TOUR", "--max-instructions=0"], 64, "--max-instructions 0: not a whole"],
   ["missing file", ["run", "missing.elf"], 66, 'image "missing.elf": no such file'],
   ["a folder", ["run", "/"], 66, 'image "/": it is a folder'],

@@ -91,12 +91,13 @@ async function makeVm(
   profile: boolean,
   serial: SerialOptions,
 ): Promise<Vm> {
-  const { vendor, avic, memory, cpus, processors, scheduler, lastExits } = settings;
+  const { vendor, avic, memory, cpus, processors, scheduler, lastExits, tier } = settings;
   const plugins = machinePlugins({
     vendor,
     avic,
     lastExits,
     scheduler,
+    tier,
     profile,
     symbols,
     serial,

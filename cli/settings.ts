@@ -5,6 +5,7 @@
  */
 
 import type { RoundRobinOptions } from "../core/mod.ts";
+import type { Tier } from "../plugins/cpu/mod.ts";
 import type { OptionSpec, ParsedArguments } from "./arguments.ts";
 import { usageError } from "./errors.ts";
 import { parseCount, parseMemory, parseSize } from "./numbers.ts";
@@ -63,6 +64,11 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
       "instructions to show when the guest died, found by running it again\nup to there; 16 if not given and the run was short, 0 for none",
   },
   { name: "last-exits", value: "N", help: "exits to show when the guest died; 16 if not given" },
+  {
+    name: "tier",
+    value: "N",
+    help: "1 interprets all code, 2 compiles all of it; auto (default) what is\nworth it",
+  },
   { name: "no-profile", help: "do not count exits" },
   { name: "no-stdin", help: "do not connect standard input to the guest's console" },
   { name: "quiet", help: "print no profile, and only one line when the guest died" },
@@ -91,6 +97,7 @@ export interface Settings {
   readonly top: number;
   readonly lastExits: number;
   readonly lastInstructions: number | undefined;
+  readonly tier: Tier;
   readonly profile: boolean;
   readonly stdin: boolean;
   readonly quiet: boolean;
@@ -141,6 +148,7 @@ export function readSettings(args: ParsedArguments): Settings {
     top: number("top", 1, MOST) ?? 8,
     lastExits: number("last-exits", 1, 65536) ?? 16,
     lastInstructions: number("last-instructions", 0, 65536),
+    tier: readTier(args.value("tier") ?? "auto"),
     profile: !args.has("no-profile"),
     stdin: !args.has("no-stdin"),
     quiet: args.has("quiet"),
@@ -153,4 +161,10 @@ function readAvic(text: string | undefined, vendor: string): boolean {
   if (text !== "on" && text !== "off") throw usageError(`--avic ${text}: it is on or off`);
   if (vendor !== "svm") throw usageError(`--avic is for --vendor svm, not ${vendor}`);
   return text === "on";
+}
+
+function readTier(text: string): Tier {
+  if (text === "auto") return text;
+  if (text !== "1" && text !== "2") throw usageError(`--tier ${text}: it is 1, 2 or auto`);
+  return text === "1" ? 1 : 2;
 }

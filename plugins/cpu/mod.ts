@@ -39,6 +39,7 @@ export { Processor, type RecentEvent } from "./engine/processor.ts";
 export type { Outside } from "./engine/outside.ts";
 export { Stop } from "./engine/run.ts";
 export type { BlockStatistics } from "./engine/blocks.ts";
+export type { RegionStatistics, Tier } from "./engine/regions.ts";
 export { Attr, CpuState, S, Seg } from "./state/cpu_state.ts";
 export { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
 export type {

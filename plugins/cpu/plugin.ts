@@ -18,6 +18,7 @@ import { MachineMemory } from "./engine/host_memory.ts";
 import { Machine } from "./engine/machine.ts";
 import type { IsaFeatureName } from "./isa_features.ts";
 import { Processor } from "./engine/processor.ts";
+import type { RegionStatistics, Tier } from "./engine/regions.ts";
 import {
   type CpuModel,
   type FeatureChoice,
@@ -50,6 +51,8 @@ export interface Processors {
   unmapAlias(space: number, start: number, bytes: number): void;
   /** What the decoder has done. */
   readonly blocks: Readonly<BlockStatistics>;
+  /** What has happened to compiled regions so far. */
+  readonly regions: Readonly<RegionStatistics>;
   /** Forms of instructions met so far, by key; for tools that measure coverage. */
   readonly forms: ReadonlySet<string>;
   /** Pairs of forms that blocks ended in, and how many blocks; for tools that choose what to fuse. */
@@ -80,6 +83,11 @@ export interface CpuOptions {
   readonly model?: CpuModel;
   /** Features to switch on or off against what the model has. */
   readonly features?: FeatureChoice;
+  /**
+   * How guest code is run: `1` by the interpreter alone, `2` all of it compiled as soon as it is met, which
+   * is for tests; `"auto"`, if not given, compiles what runs often. A guest cannot tell.
+   */
+  readonly tier?: Tier;
 }
 
 /**
@@ -100,7 +108,7 @@ export function cpu(options: CpuOptions = {}): Plugin {
     setup(ctx) {
       const { processors } = ctx.vm;
       checkProcessors(processors);
-      const host = new LazyHost(processors, memory, model);
+      const host = new LazyHost(processors, memory, model, options.tier);
       ctx.provide(hostMemorySlot, host.memory);
       ctx.provide(processorsSlot, host);
       ctx.provide(cpuidSlot, processorCpuid(model));
@@ -132,7 +140,7 @@ export function createHost(options: HostOptions = {}): Host {
   checkMemory(memory);
   checkProcessors(processors);
   const model = processorModel(options.model, options.features);
-  const host = new LazyHost(processors, memory, model);
+  const host = new LazyHost(processors, memory, model, options.tier);
   return { processors: host, memory: host.memory };
 }
 
@@ -160,7 +168,15 @@ class LazyHost implements Processors {
   #machine: Machine | undefined;
   #processors: Processor[] = [];
 
-  constructor(count: number, limit: number | undefined, model: ProcessorModel) {
+  readonly #tier: Tier;
+
+  constructor(
+    count: number,
+    limit: number | undefined,
+    model: ProcessorModel,
+    tier: Tier = "auto",
+  ) {
+    this.#tier = tier;
     this.count = count;
     this.signature = model.signature;
     this.isa = model.isa;
@@ -173,7 +189,12 @@ class LazyHost implements Processors {
   #made(): Machine {
     if (this.#machine !== undefined) return this.#machine;
     const memoryBytes = this.#limit ?? sizeClass(this.#reserved.reserved + SLACK);
-    const machine = new Machine({ memoryBytes, cpus: this.count + 1, model: this.#model });
+    const machine = new Machine({
+      memoryBytes,
+      cpus: this.count + 1,
+      model: this.#model,
+      tier: this.#tier,
+    });
     this.#machine = machine;
     this.#reserved.backAll(machine);
     this.#processors = Array.from(
@@ -207,6 +228,10 @@ class LazyHost implements Processors {
 
   get blocks(): Readonly<BlockStatistics> {
     return this.#made().blocks.statistics;
+  }
+
+  get regions(): Readonly<RegionStatistics> {
+    return this.#made().regions.statistics;
   }
 
   get forms(): ReadonlySet<string> {

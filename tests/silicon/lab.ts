@@ -12,12 +12,14 @@ import {
   Cr4,
   createHost,
   Efer,
+  type HostOptions,
   InterceptWord,
   Misc1,
   Misc2,
   Msr,
   type Outside,
   type Processor,
+  type Processors,
   S,
   Save,
   Seg,
@@ -60,6 +62,7 @@ export type Mapping = "user" | "supervisor";
 
 /** One processor, one VMCB, and page tables that map what the test asks for. */
 export class Lab {
+  readonly processors: Processors;
   readonly processor: Processor;
   readonly memory: HostMemory;
   /** Host physical address that linear address 0 maps to. */
@@ -72,8 +75,9 @@ export class Lab {
   readonly #pml4: number;
   readonly #table: number;
 
-  constructor(outside: Outside = refuseOutside()) {
-    const { processors, memory } = createHost();
+  constructor(outside: Outside = refuseOutside(), options: HostOptions = {}) {
+    const { processors, memory } = createHost(options);
+    this.processors = processors;
     this.memory = memory;
     this.base = memory.alloc(0x20_0000, 0x20_0000);
     this.vmcb = memory.alloc(VMCB_BYTES);

@@ -2,7 +2,14 @@
  * Random programs recorded on a real processor, run on ours: registers, defined flags, memory, faults.
  */
 import { assertEquals } from "@std/assert";
-import { Control, Save, SvmExit, Vector as Exception, VirtExt } from "../../plugins/cpu/mod.ts";
+import {
+  Control,
+  Save,
+  SvmExit,
+  type Tier,
+  Vector as Exception,
+  VirtExt,
+} from "../../plugins/cpu/mod.ts";
 import {
   CODE_BASE,
   CODE_SIZE,
@@ -17,7 +24,7 @@ import {
   type Vector,
   type VectorSet,
 } from "../vectors/read.ts";
-import { Lab } from "./lab.ts";
+import { Lab, refuseOutside } from "./lab.ts";
 
 /** Extended features that the processor has. */
 const FEATURES: ReadonlySet<string> = new Set([
@@ -36,8 +43,8 @@ const CODE = 0x25n;
 
 const NAMES = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split(" ");
 
-function makeLab(): Lab {
-  const lab = new Lab();
+function makeLab(tier: Tier): Lab {
+  const lab = new Lab(refuseOutside(), { tier });
   lab.map(LOW_BASE, LOW_SIZE, DATA);
   lab.map(CODE_BASE, CODE_SIZE, CODE);
   lab.map(SCRATCH_BASE, SCRATCH_SIZE, DATA);
@@ -47,6 +54,7 @@ function makeLab(): Lab {
 /** Ways through a program. All must end the same. */
 const WAYS: Readonly<Record<string, (lab: Lab) => void>> = {
   "at once": (lab) => void lab.run(),
+  "compiled": (lab) => void lab.run(),
   /** The guest leaves behind each instruction and is entered again. */
   "instruction by instruction": (lab) => {
     let exit: bigint;
@@ -128,7 +136,7 @@ async function check(
   step = 1,
 ): Promise<void> {
   const { vectors } = await loadVectors(set);
-  const lab = makeLab();
+  const lab = makeLab(way === "compiled" ? 2 : 1);
   const differences: string[] = [];
   let count = 0;
   for (const [k, vector] of vectors.entries()) {

@@ -68,6 +68,14 @@ interface Frame {
   readonly linkable: boolean;
 }
 
+/** What blocks that may follow each other along links have in common. */
+const SAME = [BlockHeader.MODE, BlockHeader.CS_BASE, BlockHeader.CS_LIMIT] as const;
+
+/** Address of the bucket for code at memory address `code`. */
+function bucketOf(code: number): number {
+  return BLOCK_BUCKETS + (((code ^ (code >>> 13)) & (BUCKETS - 1)) << 2);
+}
+
 /** Forms of the pseudo micro-ops: nothing about them varies. */
 function pseudoForm(name: string): Form {
   return {
@@ -99,6 +107,9 @@ export interface BlockStatistics {
   resets: number;
 }
 
+/** In place of a block: all of them. */
+export const ALL_BLOCKS = -1;
+
 /** The decoded blocks of one machine. */
 export class Blocks {
   /** What has happened so far. */
@@ -123,6 +134,8 @@ export class Blocks {
   /** What each micro-op of an unimplemented instruction stands for. */
   readonly #unimplemented = new Map<number, string>();
   #next = MICRO_OPS;
+  /** Called with each block that is about to be dropped, or {@linkcode ALL_BLOCKS}. */
+  onDrop: (block: number) => void = () => {};
 
   constructor(
     memory: ArrayBuffer,
@@ -191,7 +204,7 @@ export class Blocks {
     this.#setWord(block + BlockHeader.CS_BASE, frame.csBase);
     this.#setWord(block + BlockHeader.CS_LIMIT, frame.csLimit);
     this.#setWord(block + BlockHeader.CODE2, second);
-    const bucket = BLOCK_BUCKETS + (((code ^ (code >>> 13)) & (BUCKETS - 1)) << 2);
+    const bucket = bucketOf(code);
     this.#setWord(block + BlockHeader.NEXT, this.#word(bucket));
     this.#setWord(bucket, block);
     const length = this.#halves[(block + BlockHeader.LENGTH) >> 1]!;
@@ -469,8 +482,9 @@ export class Blocks {
   #kill(block: number): void {
     if (this.#word(block + BlockHeader.MODE) === DEAD_MODE) return;
     this.statistics.invalidated++;
+    this.onDrop(block);
     const code = this.#word(block + BlockHeader.CODE) >>> 0;
-    const bucket = BLOCK_BUCKETS + (((code ^ (code >>> 13)) & (BUCKETS - 1)) << 2);
+    const bucket = bucketOf(code);
     let link = bucket;
     while (this.#word(link) !== block) link = this.#word(link) + BlockHeader.NEXT;
     this.#setWord(link, this.#word(block + BlockHeader.NEXT));
@@ -480,6 +494,22 @@ export class Blocks {
     this.#pages.get(code >>> 12)?.blocks.delete(block);
     const second = this.#word(block + BlockHeader.CODE2) >>> 0;
     if (second !== 0) this.#pages.get(second >>> 12)?.blocks.delete(block);
+  }
+
+  /** The block with mode and code segment of block `like` at memory address `code` and at `rip`; 0 for none. */
+  find(like: number, code: number, rip: bigint): number {
+    const low = Number(BigInt.asIntN(32, rip));
+    const high = Number(BigInt.asIntN(32, rip >> 32n));
+    let block = this.#word(bucketOf(code));
+    for (; block !== 0; block = this.#word(block + BlockHeader.NEXT)) {
+      const same = SAME.every((field) => this.#word(block + field) === this.#word(like + field));
+      if (
+        same && this.#word(block + BlockHeader.CODE) === (code | 0) &&
+        this.#word(block + BlockHeader.RIP) === low &&
+        this.#word(block + BlockHeader.RIP + 4) === high
+      ) break;
+    }
+    return block;
   }
 
   /** Mnemonic or group of the unimplemented instruction of micro-op `uop`. */
@@ -500,6 +530,7 @@ export class Blocks {
   /** Drops everything. */
   reset(): void {
     this.statistics.resets++;
+    this.onDrop(ALL_BLOCKS);
     this.#next = MICRO_OPS;
     this.#bytes.fill(0, BLOCK_BUCKETS, BLOCK_BUCKETS + BUCKETS * 4);
     for (const page of this.#pages.keys()) {

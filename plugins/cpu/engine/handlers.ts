@@ -43,7 +43,8 @@ import { ModuleBuilder } from "../wasm/mod.ts";
 import { BlockHeader } from "./block_layout.ts";
 import { HOT_FORMS, HOT_PAIRS } from "./hot_forms.ts";
 import { defineRun } from "./run.ts";
-import { buildHandler, HANDLER_PARAMS } from "./tier1.ts";
+import { HANDLER_PARAMS } from "./links.ts";
+import { buildHandler } from "./tier1.ts";
 
 /** Entries of the function table. */
 export const TABLE_SIZE = 16384;
@@ -51,6 +52,8 @@ export const TABLE_SIZE = 16384;
 export const DEAD_HANDLER = 1;
 /** First table index of a form's handler. */
 const FIRST_HANDLER = 2;
+/** First table index of compiled regions; those of forms end before. */
+export const FIRST_REGION = 8192;
 /** First table index that is not the interpreter module's. */
 const FIRST_LATE: number = FIRST_HANDLER + HOT_FORMS.length + HOT_PAIRS.length;
 
@@ -185,8 +188,14 @@ function handler(
 export class Handlers {
   /** The functions of the interpreter's module. */
   readonly exports: Record<string, CallableFunction>;
-  readonly #memoryPages: number;
-  readonly #microcode: Microcode;
+  /** Pages of 64 KiB of the memory. */
+  readonly memoryPages: number;
+  /** The interpreter's functions, for modules compiled later. */
+  readonly microcode: Microcode;
+  /** The function table. */
+  readonly table: WebAssembly.Table;
+  readonly #forms = new Map<number, Form>();
+  readonly #halves = new Map<number, number>();
   /** What a module compiled later imports as `env`. */
   readonly environment: Record<string, WebAssembly.ImportValue>;
   readonly #indices: Map<string, number>;
@@ -199,18 +208,28 @@ export class Handlers {
     table: WebAssembly.Table,
     outside: Record<string, WebAssembly.ImportValue>,
   ) {
-    this.#memoryPages = memory.buffer.byteLength / 0x1_0000;
-    let core = coreModules.get(this.#memoryPages);
+    this.memoryPages = memory.buffer.byteLength / 0x1_0000;
+    let core = coreModules.get(this.memoryPages);
     if (core === undefined) {
-      core = buildCore(this.#memoryPages);
-      coreModules.set(this.#memoryPages, core);
+      core = buildCore(this.memoryPages);
+      coreModules.set(this.memoryPages, core);
     }
     const instance = new WebAssembly.Instance(core.module, { env: { memory, table, ...outside } });
     this.exports = instance.exports as Record<string, CallableFunction>;
     this.environment = { memory, table, ...outside, ...instance.exports };
-    this.#microcode = core.microcode;
+    this.microcode = core.microcode;
     this.#indices = new Map(core.hot);
     this.#pairs = core.pairs;
+    this.table = table;
+    for (const [pair, index] of core.pairs) this.#halves.set(index, Math.floor(pair / TABLE_SIZE));
+    for (const [key, index] of core.hot) this.#forms.set(index, parseFormKey(key));
+  }
+
+  /** The form that the handler at `index` carries out; of two in a row, the first. */
+  formOf(index: number): Form {
+    const form = this.#forms.get(this.#halves.get(index) ?? index);
+    if (form === undefined) throw new Error(`no form has handler ${index}`);
+    return form;
   }
 
   /** Keys of all forms met so far, hot ones included, in the order they were met. */
@@ -246,22 +265,23 @@ export class Handlers {
     let index = lateIndices.get(key);
     if (index === undefined) {
       index = FIRST_LATE + lateIndices.size;
-      if (index >= TABLE_SIZE) throw new Error("the table of handlers is full");
+      if (index >= FIRST_REGION) throw new Error("the table of handlers is full");
       lateIndices.set(key, index);
     }
-    const cacheKey = `${this.#memoryPages} ${key}`;
+    const cacheKey = `${this.memoryPages} ${key}`;
     let module = lateModules.get(cacheKey);
     if (module === undefined) {
       const builder = new ModuleBuilder({
-        memoryPages: this.#memoryPages,
+        memoryPages: this.memoryPages,
         tableSize: TABLE_SIZE,
       });
-      builder.element(index, handler(builder, this.#microcode, key));
+      builder.element(index, handler(builder, this.microcode, key));
       module = new WebAssembly.Module(builder.encode());
       lateModules.set(cacheKey, module);
     }
     new WebAssembly.Instance(module, { env: this.environment });
     this.#indices.set(key, index);
+    this.#forms.set(index, parseFormKey(key));
     return index;
   }
 }

@@ -34,6 +34,7 @@ import type { ProcessorModel } from "../models.ts";
 import { writeFieldTable } from "../vmx/fields.ts";
 import { resetProcessor } from "./reset.ts";
 import { Handlers, TABLE_SIZE } from "./handlers.ts";
+import { Regions, type Tier } from "./regions.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
 
 /** An address that none equals. */
@@ -52,6 +53,8 @@ export interface MachineOptions {
   readonly cpus: number;
   /** What kind they are. */
   readonly model: ProcessorModel;
+  /** Which tiers run; `"auto"` if not given. */
+  readonly tier?: Tier;
 }
 
 /** A machine. Most of it is for the parts of this plugin; users meet `Processor` and `HostMemory`. */
@@ -68,6 +71,8 @@ export class Machine {
   readonly exports: Record<string, CallableFunction>;
   /** Decoded blocks. */
   readonly blocks: Blocks;
+  /** Compiled regions. */
+  readonly regions: Regions;
   /** State of the loaded processor. */
   readonly state: StateView;
   /** Handlers. */
@@ -118,6 +123,7 @@ export class Machine {
     this.handlers = new Handlers(this.memory, table, this.#imports());
     this.exports = this.handlers.exports;
     this.blocks = new Blocks(buffer, this.handlers, cpus, model.isa);
+    this.regions = new Regions(buffer, this.handlers, this.blocks, options.tier ?? "auto");
     this.state = new StateView(this.words, this.longs);
     this.bytes.fill(0xff, TLB_NEVER, TLB_NEVER + INDEX_BYTES);
     fillAvicTables(this.bytes, (model.svmFeatures & SvmFeature.EXTLVT_AVIC_ACCESS) !== 0);
@@ -143,6 +149,7 @@ export class Machine {
       msrWrite: (index: number) => Number(outside().msrWrite(index >>> 0)),
       decode: (code: number, alone: number) => this.blocks.build(code >>> 0, alone !== 0),
       codeWritten: (address: number, bytes: number) => this.blocks.written(address >>> 0, bytes),
+      sample: (block: number) => this.regions.sample(block >>> 0),
       isolate: (uop: number) => this.blocks.isolate(uop >>> 0),
       unimplemented: (uop: number) => this.#unimplemented(uop >>> 0),
       acknowledge: () => outside().acknowledge(),
@@ -392,8 +399,11 @@ export class Machine {
   abandon(): void {
     this.exports.settle!();
     const { state } = this;
-    const budget = state.get32(S.budget) + state.get32(S.held) + state.get32(S.timerHeld);
+    const budget = state.get32(S.budget) + state.get32(S.held) + state.get32(S.timerHeld) +
+      state.get32(S.sliceHeld);
     state.set32(S.budget, budget);
+    state.set32(S.sliceHeld, 0);
+    state.set32(S.sliceGranted, 0);
     state.set32(S.held, 0);
     state.set32(S.timerHeld, 0);
   }
@@ -402,7 +412,7 @@ export class Machine {
   get retired(): number {
     const word = (address: number): number => this.words[address >> 2]!;
     const charged = word(S.budgetStart.address) - word(S.budget.address) - word(S.held.address) -
-      word(S.timerHeld.address) - word(S.deliveries.address);
+      word(S.timerHeld.address) - word(S.sliceHeld.address) - word(S.deliveries.address);
     const uop = word(S.uop.address) >>> 0;
     if (uop === 0) return charged;
     const index = this.bytes[uop + MicroOp.INDEX]!;

@@ -20,7 +20,8 @@ import {
   type Tag,
 } from "../wasm/mod.ts";
 import { ALONE_MODE, BlockHeader, MicroOp } from "./block_layout.ts";
-import { HANDLER } from "./tier1.ts";
+import { HANDLER } from "./links.ts";
+import { beginSlice, endSlice } from "./slice.ts";
 
 /** Why the loop returned. */
 export const Stop = {
@@ -188,6 +189,8 @@ export function defineRun(mc: Microcode, tag: Tag): void {
     S.budgetStart.set(f, budget);
     S.held.set(f, 0);
     S.deliveries.set(f, 0);
+    S.sliceHeld.set(f, 0);
+    S.sliceGranted.set(f, 0);
     S.timerHeld.set(f, 0);
     f.if(
       S.pinControls.has(f, Pin.PREEMPTION_TIMER),
@@ -200,6 +203,7 @@ export function defineRun(mc: Microcode, tag: Tag): void {
       f.tryCatch(tag, () => {
         f.loop((next) => {
           S.uop.set(f, 0);
+          endSlice(f);
           f.if(
             S.events.get(f).ne(0),
             () => {
@@ -271,7 +275,8 @@ export function defineRun(mc: Microcode, tag: Tag): void {
             S.held.set(f, left.sub(1));
             S.budget.set(f, 0);
           }, () => {
-            S.budget.set(f, left.sub(f.load16(block.get(), BlockHeader.COUNT)));
+            beginSlice(mc, f, block.get());
+            S.budget.set(f, S.budget.get(f).sub(f.load16(block.get(), BlockHeader.COUNT)));
             const link = S.link.get(f);
             f.if(link.ne(0), () => f.store32(link, block.get()));
           }, "unlikely");

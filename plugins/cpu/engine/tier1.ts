@@ -17,28 +17,11 @@ import {
   type FunctionRef,
   type I32,
   i32,
-  I32T,
   type I64,
-  I64T,
   type ModuleBuilder,
-  type TypeToken,
 } from "../wasm/mod.ts";
-import { BlockHeader, MICRO_OP_BYTES, MicroOp, NEVER_LINK, UNLINKED } from "./block_layout.ts";
-
-/** Parameters of a handler: micro-op, budget, flag kind and operands. */
-export const HANDLER_PARAMS: readonly [
-  TypeToken<I32>,
-  TypeToken<I32>,
-  TypeToken<I32>,
-  TypeToken<I64>,
-  TypeToken<I64>,
-] = [I32T, I32T, I32T, I64T, I64T];
-
-/** Signature of a handler. */
-export const HANDLER: { readonly params: typeof HANDLER_PARAMS; readonly result: undefined } = {
-  params: HANDLER_PARAMS,
-  result: undefined,
-};
+import { MICRO_OP_BYTES, MicroOp } from "./block_layout.ts";
+import { type Flow, followJump, followLink, HANDLER, HANDLER_PARAMS } from "./links.ts";
 
 /** A handler function. */
 export type HandlerRef = FunctionRef<typeof HANDLER_PARAMS, undefined>;
@@ -169,48 +152,23 @@ export class InterpretedInstruction extends Instruction {
     S.flagsB.set(this.f, b);
   }
 
-  /** Goes on with `block` if the budget allows all of it. */
-  #chain(block: I32): void {
-    const { f } = this;
-    const left = this.#budget.sub(f.load16(block, BlockHeader.COUNT));
-    f.if(
-      left.geS(0),
-      () => {
-        const first = block.add(BlockHeader.BYTES);
-        const { kind, a, b } = this.flags;
-        f.returnCallIndirect(HANDLER, f.load16(first, MicroOp.HANDLER), [first, left, kind, a, b]);
-      },
-      undefined,
-      "likely",
-    );
-  }
-
-  #followLink(field: number, target: () => I64): void {
-    const { f } = this;
-    const link = f.load32(this.#uop, field);
-    f.if(link.gtU(NEVER_LINK), () => this.#chain(link), undefined, "likely");
-    f.if(link.eq(UNLINKED), () => S.link.set(f, this.#uop.add(field)), () => {
-      const block = f.call(this.mc.findJump, target());
-      f.if(block.ne(0), () => this.#chain(block));
-    });
-    this.leaveAt(target());
+  #flow(): Flow {
+    return { mc: this.mc, f: this.f, budget: this.#budget, flags: this.flags };
   }
 
   branchTaken(): void {
-    this.#followLink(
-      MicroOp.TAKEN_LINK,
-      () => this.f.load64(this.#uop, MicroOp.DISPLACEMENT),
-    );
+    const target = (): I64 => this.f.load64(this.#uop, MicroOp.DISPLACEMENT);
+    followLink(this.#flow(), this.#uop, MicroOp.TAKEN_LINK, target);
+    this.leaveAt(target());
   }
 
   branchNotTaken(): void {
-    this.#followLink(MicroOp.NEXT_LINK, () => this.nextRip());
+    followLink(this.#flow(), this.#uop, MicroOp.NEXT_LINK, () => this.nextRip());
+    this.leaveAt(this.nextRip());
   }
 
   jumpTo(target: I64): void {
-    const { f } = this;
-    const block = f.call(this.mc.findJump, target);
-    f.if(block.ne(0), () => this.#chain(block), undefined, "likely");
+    followJump(this.#flow(), target);
     this.leaveAt(target);
   }
 

@@ -123,7 +123,7 @@ export function defineMsr(mc: Microcode): void {
   module.body(mc.readHostTsc, (f) => {
     // The time-stamp counter counts retired instructions; the whole block was charged on entry.
     const used = S.budgetStart.get(f).sub(S.budget.get(f)).sub(S.held.get(f))
-      .sub(S.timerHeld.get(f)).sub(S.deliveries.get(f));
+      .sub(S.timerHeld.get(f)).sub(S.sliceHeld.get(f)).sub(S.deliveries.get(f));
     f.return(S.tscStart.get(f).add(S.tscAdjust.get(f)).add(used.extendS()));
   });
 

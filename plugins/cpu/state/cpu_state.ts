@@ -205,6 +205,12 @@ export class CpuState {
   readonly budgetStart: Field32 = at.i32();
   /** Budget kept back while one instruction runs alone. */
   readonly held: Field32 = at.i32();
+  /** Budget kept back behind the present slice, see `engine/slice.ts`. */
+  readonly sliceHeld: Field32 = at.i32();
+  /** Budget that the present slice began with. */
+  readonly sliceGranted: Field32 = at.i32();
+  /** Instructions until the dispatcher next looks where the processor is. */
+  readonly sliceLeft: Field32 = at.i32();
   /** 1 while an instruction runs that began with RFLAGS.TF set. */
   readonly stepping: Field32 = at.i32();
   /** With {@linkcode Event.LIMIT}: most instructions that may still be retired. */

@@ -10,6 +10,7 @@
 import type { Microcode } from "../microcode/microcode.ts";
 import { Event, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I64, i64 } from "../wasm/mod.ts";
+import { endSlice } from "../engine/slice.ts";
 import { TIMER_RATE } from "./capabilities.ts";
 import { ExitControl, Pin } from "./controls.ts";
 import { readField32, Vmcs, writeField } from "./fields.ts";
@@ -37,6 +38,7 @@ export function defineTimer(mc: Microcode): void {
       S.events.or(f, Event.VMX_TIMER);
       f.return();
     });
+    endSlice(f);
     const budget = S.budget.get(f);
     f.if(left.ltS(budget.extendS()), () => {
       S.timerHeld.set(f, budget.sub(left.wrap()));

@@ -28,6 +28,8 @@ export interface Outside {
   readonly decode: Fn<[I, I], I>;
   /** `(address, bytes)`: memory that holds decoded code is about to be written. */
   readonly codeWritten: Fn<[I, I]>;
+  /** `(block)`: the processor is often seen here; yields the instructions until it is asked again. */
+  readonly sample: Fn<[I], I>;
   /** `(uop)`: the instruction has to be the last of its block from now on. */
   readonly isolate: Fn<[I]>;
   /** `(uop)`: the instruction of a micro-op is not implemented; does not return. */
@@ -50,6 +52,7 @@ export const OUTSIDE: Signatures<Outside> = {
   msrWrite: [[I32T], I32T],
   decode: [[I32T, I32T], I32T],
   codeWritten: [[I32T, I32T], undefined],
+  sample: [[I32T], I32T],
   isolate: [[I32T], undefined],
   unimplemented: [[I32T], undefined],
   acknowledge: [[], I32T],

@@ -1,0 +1,235 @@
+/**
+ * What a region consists of: the blocks that can be reached from its head, and how they go on.
+ *
+ * Edges are those that the interpreter has gone already: links within a page, jumps that the jump cache
+ * knows, and returns from calls that are in the region as well. What else a block may do leaves the region.
+ *
+ * @module
+ */
+import type { Form } from "../decode/form.ts";
+import { SEMANTICS } from "../semantics/mod.ts";
+import { Pseudo } from "../semantics/pseudo.ts";
+import { S } from "../state/cpu_state.ts";
+import { JUMP_ENTRIES } from "../state/tlb_layout.ts";
+import { BlockHeader, MICRO_OP_BYTES, MicroOp, NEVER_LINK } from "./block_layout.ts";
+
+/** Most blocks of a region. */
+export const MAX_REGION_BLOCKS = 64;
+/** Most instructions of a region. */
+export const MAX_REGION_INSTRUCTIONS = 400;
+/** Most places that one return may go to inside its region. */
+const MAX_RETURNS = 8;
+
+/** One micro-op of a block. */
+export interface RegionOp {
+  /** Memory address of its record. */
+  readonly record: number;
+  /** What it is. */
+  readonly form: Form;
+}
+
+/** A way from one block of a region to another. */
+export interface RegionEdge {
+  /** Where it leads. */
+  readonly to: RegionBlock;
+  /** It leads into another page: whether that is still there has to be looked up in the jump cache. */
+  readonly guarded: boolean;
+}
+
+/** A block of a region. */
+export interface RegionBlock {
+  /** Memory address of its header. */
+  readonly address: number;
+  /** RIP of its first instruction. */
+  readonly rip: bigint;
+  /** Number of instructions. */
+  readonly count: number;
+  /** Its micro-ops. */
+  readonly ops: readonly RegionOp[];
+  /** Where it goes if its last instruction branches. */
+  taken: RegionEdge | undefined;
+  /** Where it goes if not. */
+  next: RegionEdge | undefined;
+  /** Where it may return to. */
+  readonly returns: RegionEdge[];
+}
+
+/** Reads decoded blocks. */
+export interface BlockSource {
+  /** The memory as 32-bit words. */
+  readonly words: Int32Array;
+  /** The memory as 16-bit words. */
+  readonly halves: Uint16Array;
+  /** The memory as 64-bit words. */
+  readonly longs: BigUint64Array;
+  /** The form that micro-op `record` is of. */
+  formOf(record: number): Form;
+  /** The block of the same mode with code segment as `like` at `code` in memory and at `rip`, or 0. */
+  find(like: number, code: number, rip: bigint): number;
+}
+
+const isCall = (name: string): boolean => name === "CALL";
+const isReturn = (name: string): boolean => name === "RET";
+/** Direct branches that always branch. */
+const ALWAYS: ReadonlySet<string> = new Set(["JMP", "CALL", Pseudo.END]);
+
+/** Collects the region with `head` as its only entry. */
+export class RegionGraph {
+  /** Blocks in the order they were found, the head first. */
+  readonly blocks: RegionBlock[] = [];
+  readonly #source: BlockSource;
+  readonly #known = new Map<number, RegionBlock>();
+  readonly #mode: number;
+  readonly #codeSegment: readonly [number, number];
+  #instructions = 0;
+
+  constructor(source: BlockSource, head: number) {
+    this.#source = source;
+    this.#mode = this.#word(head + BlockHeader.MODE);
+    this.#codeSegment = this.#segmentOf(head);
+    this.#add(head);
+    // Breadth first, so that what is near the head comes in before the region is full.
+    for (let k = 0; k < this.blocks.length; k++) this.#follow(this.blocks[k]!);
+    this.#connectReturns();
+  }
+
+  #word(address: number): number {
+    return this.#source.words[address >> 2]!;
+  }
+
+  #segmentOf(block: number): readonly [number, number] {
+    return [this.#word(block + BlockHeader.CS_BASE), this.#word(block + BlockHeader.CS_LIMIT)];
+  }
+
+  /** The block at `address`, taken into the region if it fits. */
+  #add(address: number): RegionBlock | undefined {
+    const known = this.#known.get(address);
+    if (known !== undefined) return known;
+    const { halves, longs } = this.#source;
+    const count = halves[(address + BlockHeader.COUNT) >> 1]!;
+    const [base, limit] = this.#segmentOf(address);
+    if (
+      this.#word(address + BlockHeader.MODE) !== this.#mode ||
+      base !== this.#codeSegment[0] || limit !== this.#codeSegment[1] ||
+      this.#word(address + BlockHeader.CODE2) !== 0 ||
+      this.blocks.length >= MAX_REGION_BLOCKS ||
+      this.#instructions + count > MAX_REGION_INSTRUCTIONS
+    ) return undefined;
+    const ops: RegionOp[] = [];
+    for (let record = address + BlockHeader.BYTES;; record += MICRO_OP_BYTES) {
+      const form = this.#source.formOf(record);
+      ops.push({ record, form });
+      if (SEMANTICS[form.name]!.ends === true) break;
+    }
+    const rip = longs[(address + BlockHeader.RIP) >> 3]!;
+    const block: RegionBlock = {
+      address,
+      rip,
+      count,
+      ops,
+      taken: undefined,
+      next: undefined,
+      returns: [],
+    };
+    this.#instructions += count;
+    this.#known.set(address, block);
+    this.blocks.push(block);
+    return block;
+  }
+
+  #follow(block: RegionBlock): void {
+    const { record, form } = block.ops[block.ops.length - 1]!;
+    const direct = form.operands[0]?.kind === "J" || form.name === Pseudo.END;
+    const beyond = form.name.endsWith(".beyond");
+    const semantics = SEMANTICS[form.name]!;
+    const behind = ripBehind(block, this.#source.halves);
+    if (direct && !beyond) {
+      const target = this.#source.longs[(record + MicroOp.DISPLACEMENT) >> 3]!;
+      block.taken = this.#edge(record + MicroOp.TAKEN_LINK, target);
+    }
+    if (direct ? !ALWAYS.has(form.name) : semantics.rep === true) {
+      block.next = this.#edge(record + MicroOp.NEXT_LINK, behind);
+    }
+    // Where a call inside comes back to belongs to the region, too.
+    if (isCall(form.name) && block.taken !== undefined) {
+      const code = this.#word(block.address + BlockHeader.CODE) >>> 0;
+      const at = code + Number(behind - block.rip);
+      if (at >>> 12 !== code >>> 12) return;
+      const site = this.#source.find(block.address, at, behind);
+      if (site !== 0) this.#add(site);
+    }
+  }
+
+  /** The edge along the link at `link`, which leads to `target`. */
+  #edge(link: number, target: bigint): RegionEdge | undefined {
+    const word = this.#word(link) >>> 0;
+    const guarded = word === NEVER_LINK;
+    const address = guarded ? this.#cached(target) : word;
+    if (address <= NEVER_LINK) return undefined;
+    const to = this.#add(address);
+    return to === undefined || to.rip !== target ? undefined : { to, guarded };
+  }
+
+  /** The block that the jump cache has for `rip`, or 0. */
+  #cached(rip: bigint): number {
+    const entry = (this.#word(S.jumpCache.address) >>> 0) + jumpOffset(Number(rip & 0xffff_ffffn));
+    if (this.#source.longs[entry >> 3]! !== rip) return 0;
+    if (this.#word(entry + 12) !== this.#mode) return 0;
+    return this.#word(entry + 8) >>> 0;
+  }
+
+  /** Finds for each call of the region the returns that its callee may end in. */
+  #connectReturns(): void {
+    for (const block of this.blocks) {
+      if (!isCall(block.ops[block.ops.length - 1]!.form.name) || block.taken === undefined) {
+        continue;
+      }
+      const site = this.#siteOf(block);
+      if (site === undefined) continue;
+      for (const end of this.#returnsFrom(block.taken.to)) {
+        if (end.returns.length >= MAX_RETURNS || end.returns.some(({ to }) => to === site)) {
+          continue;
+        }
+        end.returns.push({ to: site, guarded: this.#page(end) !== this.#page(site) });
+      }
+    }
+  }
+
+  #page(block: RegionBlock): number {
+    return this.#word(block.address + BlockHeader.CODE) >>> 12;
+  }
+
+  /** The block of the region behind call block `block`. */
+  #siteOf(block: RegionBlock): RegionBlock | undefined {
+    const behind = ripBehind(block, this.#source.halves);
+    return this.blocks.find(({ rip }) => rip === behind);
+  }
+
+  /** Return blocks that are reached from `entry` without leaving its function. */
+  #returnsFrom(entry: RegionBlock): RegionBlock[] {
+    const seen = new Set([entry]);
+    const ends: RegionBlock[] = [];
+    for (const block of seen) {
+      const { name } = block.ops[block.ops.length - 1]!.form;
+      if (isReturn(name)) ends.push(block);
+      const successors = isCall(name) ? [this.#siteOf(block)] : [block.taken?.to, block.next?.to];
+      for (const successor of successors) if (successor !== undefined) seen.add(successor);
+    }
+    return ends;
+  }
+}
+
+/** Byte offset of `rip` (its low half) in the jump cache; the same as `jumpSlot` in memory/tlb.ts. */
+function jumpOffset(low: number): number {
+  return ((low ^ (low >>> 10)) & (JUMP_ENTRIES - 1)) * 16;
+}
+
+/** RIP behind the last instruction of `block`. */
+export function ripBehind(block: RegionBlock, halves: Uint16Array): bigint {
+  return block.rip + BigInt(halves[(block.address + BlockHeader.LENGTH) >> 1]!);
+}
+
+/** All edges that leave `block` inside the region. */
+export function edgesOf(block: RegionBlock): RegionEdge[] {
+  return [block.taken, block.next, ...block.returns].filter((edge) => edge !== undefined);
+}

@@ -1,0 +1,119 @@
+/**
+ * The control flow of a region as WebAssembly has it: blocks and loops, found from the dominator tree.
+ *
+ * @module
+ */
+import { edgesOf, type RegionBlock } from "./region_graph.ts";
+
+/** Where a block of a region stands. */
+export interface Place {
+  /** Number in reverse postorder, the head 0. */
+  readonly order: number;
+  /** The nearest block that every way from the head goes through; the head's is itself. */
+  dominator: RegionBlock;
+  /** Blocks that this one is the nearest dominator of, by their order. */
+  readonly children: RegionBlock[];
+  /** Edges that come from blocks before it. */
+  forward: number;
+  /** An edge comes back to it from a block that it dominates. */
+  loop: boolean;
+}
+
+/** What an edge is. */
+export type EdgeKind =
+  /** To a block with no other way to it. */
+  | "single"
+  /** To a block that several edges lead to. */
+  | "merge"
+  /** Back to the head of a loop that the edge is in. */
+  | "back"
+  /** Into a loop past its head: there is no structure for that. */
+  | "irregular";
+
+/** The structure of a region. */
+export class RegionStructure {
+  /** Places of the blocks that can be reached. */
+  readonly places: ReadonlyMap<RegionBlock, Place>;
+
+  constructor(head: RegionBlock) {
+    const order = reversePostorder(head);
+    const places = new Map<RegionBlock, Place>();
+    for (const [k, block] of order.entries()) {
+      places.set(block, { order: k, dominator: head, children: [], forward: 0, loop: false });
+    }
+    this.places = places;
+    this.#dominate(order);
+    for (const block of order) {
+      if (block !== head) places.get(places.get(block)!.dominator)!.children.push(block);
+    }
+    for (const block of order) {
+      for (const { to } of edgesOf(block)) {
+        const target = places.get(to)!;
+        if (target.order > places.get(block)!.order) target.forward++;
+        else if (this.#dominates(to, block)) target.loop = true;
+      }
+    }
+  }
+
+  /** What the edge from `from` to `to` is. */
+  kind(from: RegionBlock, to: RegionBlock): EdgeKind {
+    const target = this.places.get(to)!;
+    if (target.order <= this.places.get(from)!.order) {
+      return this.#dominates(to, from) ? "back" : "irregular";
+    }
+    return target.forward > 1 ? "merge" : "single";
+  }
+
+  #dominates(a: RegionBlock, b: RegionBlock): boolean {
+    const { order } = this.places.get(a)!;
+    let at = b;
+    while (this.places.get(at)!.order > order) at = this.places.get(at)!.dominator;
+    return at === a;
+  }
+
+  /** Nearest dominators, by going over the blocks until nothing changes. */
+  #dominate(order: readonly RegionBlock[]): void {
+    const before = new Map<RegionBlock, RegionBlock[]>(order.map((block) => [block, []]));
+    for (const block of order) for (const { to } of edgesOf(block)) before.get(to)!.push(block);
+    const found = new Set([order[0]!]);
+    for (let changed = true; changed;) {
+      changed = false;
+      for (const block of order.slice(1)) {
+        let common: RegionBlock | undefined;
+        for (const other of before.get(block)!) {
+          if (!found.has(other)) continue;
+          common = common === undefined ? other : this.#meet(common, other);
+        }
+        const place = this.places.get(block)!;
+        if (found.has(block) && place.dominator === common) continue;
+        place.dominator = common!;
+        found.add(block);
+        changed = true;
+      }
+    }
+  }
+
+  #meet(a: RegionBlock, b: RegionBlock): RegionBlock {
+    let [x, y] = [a, b];
+    while (x !== y) {
+      if (this.places.get(x)!.order > this.places.get(y)!.order) x = this.places.get(x)!.dominator;
+      else y = this.places.get(y)!.dominator;
+    }
+    return x;
+  }
+}
+
+function reversePostorder(head: RegionBlock): RegionBlock[] {
+  const order: RegionBlock[] = [];
+  const seen = new Set([head]);
+  const visit = (block: RegionBlock): void => {
+    for (const { to } of edgesOf(block)) {
+      if (seen.has(to)) continue;
+      seen.add(to);
+      visit(to);
+    }
+    order.push(block);
+  };
+  visit(head);
+  return order.reverse();
+}

@@ -1,0 +1,179 @@
+/**
+ * The compiled regions of one machine: where to compile, and what is dropped again.
+ *
+ * The dispatcher tells at the end of each slice where the processor is. What is seen often enough becomes the
+ * head of a region; from then on the first micro-op of that block names the region as its handler, so whatever
+ * comes to the block goes on in the region. What a guest can see does not depend on any of it.
+ *
+ * @module
+ */
+import { Mode } from "../state/cpu_state.ts";
+import { ModuleBuilder } from "../wasm/mod.ts";
+import { BlockHeader, DEAD_MODE, MicroOp } from "./block_layout.ts";
+import { ALL_BLOCKS, type Blocks } from "./blocks.ts";
+import { FIRST_REGION, type Handlers, TABLE_SIZE } from "./handlers.ts";
+import { type BlockSource, type RegionBlock, RegionGraph } from "./region_graph.ts";
+import { buildRegion, Records } from "./tier2.ts";
+
+/** Which tiers run: the interpreter alone, everything compiled at once, or what is worth it. */
+export type Tier = 1 | 2 | "auto";
+
+/** Instructions between two looks, times that a block is seen, and times if a region has it already. */
+interface Policy {
+  readonly slice: number;
+  readonly seen: number;
+  readonly seenAgain: number;
+}
+
+const POLICIES: Readonly<Record<Tier, Policy>> = {
+  1: { slice: 0x4000_0000, seen: Infinity, seenAgain: Infinity },
+  2: { slice: 64, seen: 1, seenAgain: 2 },
+  auto: { slice: 0x8000, seen: 3, seenAgain: 12 },
+};
+
+/** Counts for `--stats` and tests. */
+export interface RegionStatistics {
+  /** Regions compiled. */
+  compiled: number;
+  /** Instructions in them. */
+  instructions: number;
+  /** Bytes of WebAssembly. */
+  bytes: number;
+  /** Regions dropped, because code in them was written or there was no more room. */
+  dropped: number;
+}
+
+interface Region {
+  readonly head: number;
+  /** The handler of the head's first micro-op without the region. */
+  readonly handler: number;
+  readonly index: number;
+  readonly blocks: readonly RegionBlock[];
+}
+
+/** The compiled regions of one machine. */
+export class Regions {
+  /** What has happened so far. */
+  readonly statistics: RegionStatistics = { compiled: 0, instructions: 0, bytes: 0, dropped: 0 };
+  readonly #handlers: Handlers;
+  readonly #halves: Uint16Array;
+  readonly #words: Int32Array;
+  readonly #records: Records;
+  readonly #source: BlockSource;
+  readonly #policy: Policy;
+  /** How often each block was seen. */
+  readonly #seen = new Map<number, number>();
+  /** Regions by head. */
+  readonly #regions = new Map<number, Region>();
+  /** Regions by block. */
+  readonly #members = new Map<number, Set<Region>>();
+  readonly #free: number[] = [];
+  #next = FIRST_REGION;
+
+  constructor(memory: ArrayBuffer, handlers: Handlers, blocks: Blocks, tier: Tier) {
+    this.#handlers = handlers;
+    this.#halves = new Uint16Array(memory);
+    this.#words = new Int32Array(memory, 0, memory.byteLength >> 2);
+    this.#records = new Records(memory);
+    this.#policy = POLICIES[tier];
+    this.#source = {
+      words: this.#words,
+      halves: this.#halves,
+      longs: new BigUint64Array(memory, 0, memory.byteLength >> 3),
+      formOf: (record) => handlers.formOf(this.#handlerOf(record)),
+      find: (like, code, rip) => blocks.find(like, code, rip),
+    };
+    blocks.onDrop = (block) => block === ALL_BLOCKS ? this.clear() : this.#drop(block);
+  }
+
+  /** The handler that micro-op `record` has in the interpreter. */
+  #handlerOf(record: number): number {
+    const index = this.#halves[(record + MicroOp.HANDLER) >> 1]!;
+    if (index < FIRST_REGION) return index;
+    return this.#regions.get(record - BlockHeader.BYTES)!.handler;
+  }
+
+  /** Notes that the processor has come to `block`; yields the instructions until the next look. */
+  sample(block: number): number {
+    const { slice, seen, seenAgain } = this.#policy;
+    if (seen !== Infinity && !this.#regions.has(block)) {
+      const times = (this.#seen.get(block) ?? 0) + 1;
+      this.#seen.set(block, times);
+      if (times >= (this.#members.has(block) ? seenAgain : seen)) {
+        this.#seen.delete(block);
+        this.#compile(block);
+      }
+    }
+    return slice;
+  }
+
+  #compile(head: number): void {
+    const index = this.#free.pop() ?? this.#next++;
+    if (index >= TABLE_SIZE) {
+      this.clear();
+      return;
+    }
+    const { blocks } = new RegionGraph(this.#source, head);
+    const first = blocks[0];
+    if (first === undefined) {
+      this.#free.push(index);
+      return;
+    }
+    const { memoryPages, microcode, environment } = this.#handlers;
+    const builder = new ModuleBuilder({ memoryPages, tableSize: TABLE_SIZE });
+    const mode = this.#words[(head + BlockHeader.MODE) >> 2]!;
+    const name = `region ${first.rip.toString(16)}`;
+    builder.element(
+      index,
+      buildRegion(builder, microcode, name, first, this.#records, {
+        long: (mode & Mode.LONG) !== 0,
+        apx: (mode & Mode.APX) !== 0,
+      }),
+    );
+    const code = builder.encode();
+    new WebAssembly.Instance(new WebAssembly.Module(code), { env: environment });
+    const region: Region = {
+      head,
+      handler: this.#handlerOf(head + BlockHeader.BYTES),
+      index,
+      blocks,
+    };
+    this.#regions.set(head, region);
+    for (const { address } of blocks) {
+      const members = this.#members.get(address);
+      if (members === undefined) this.#members.set(address, new Set([region]));
+      else members.add(region);
+    }
+    this.#halves[(head + BlockHeader.BYTES + MicroOp.HANDLER) >> 1] = index;
+    this.statistics.compiled++;
+    this.statistics.instructions += blocks.reduce((sum, { count }) => sum + count, 0);
+    this.statistics.bytes += code.length;
+  }
+
+  /** Drops all regions that `block`, which is about to go, is in. */
+  #drop(block: number): void {
+    this.#seen.delete(block);
+    for (const region of this.#members.get(block) ?? []) this.#remove(region);
+  }
+
+  #remove(region: Region): void {
+    this.statistics.dropped++;
+    this.#regions.delete(region.head);
+    for (const { address } of region.blocks) {
+      const members = this.#members.get(address)!;
+      members.delete(region);
+      if (members.size === 0) this.#members.delete(address);
+    }
+    if (this.#words[(region.head + BlockHeader.MODE) >> 2] !== DEAD_MODE) {
+      this.#halves[(region.head + BlockHeader.BYTES + MicroOp.HANDLER) >> 1] = region.handler;
+    }
+    this.#handlers.table.set(region.index, null);
+    this.#free.push(region.index);
+  }
+
+  /** Drops all regions. */
+  clear(): void {
+    for (const region of [...this.#regions.values()]) this.#remove(region);
+    this.#seen.clear();
+  }
+}

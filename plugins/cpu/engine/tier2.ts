@@ -1,0 +1,474 @@
+/**
+ * Tier 2: a region of blocks as one WebAssembly function, from the same emitters as the interpreter.
+ *
+ * Operands are constants, general-purpose registers are locals, branches inside the region are branches of
+ * WebAssembly. A register is written to the state as well whenever it is written, so that the state is whole
+ * wherever the function may be left: at a fault, at the end of the budget, for microcode. Instructions whose
+ * semantics reach registers through the state are carried out by the interpreter's own code, in line.
+ *
+ * @module
+ */
+import { registerPlace } from "../decode/form.ts";
+import type { Microcode } from "../microcode/microcode.ts";
+import type { FlagState } from "../semantics/flags.ts";
+import { Instruction } from "../semantics/instruction.ts";
+import { SEMANTICS } from "../semantics/mod.ts";
+import { Pseudo } from "../semantics/pseudo.ts";
+import { registerAddress, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
+import { jumpSlot } from "../memory/tlb.ts";
+import {
+  type FunctionBuilder,
+  type I32,
+  i32,
+  I32T,
+  type I64,
+  i64,
+  I64T,
+  type Label,
+  type ModuleBuilder,
+  type Variable,
+} from "../wasm/mod.ts";
+import { BlockHeader, MicroOp } from "./block_layout.ts";
+import { followJump, followLink, HANDLER_PARAMS } from "./links.ts";
+import type { RegionBlock, RegionEdge, RegionOp } from "./region_graph.ts";
+import { RegionStructure } from "./region_structure.ts";
+import { type HandlerRef, InterpretedInstruction } from "./tier1.ts";
+import { usesLocals } from "./tier2_forms.ts";
+
+/** How many general-purpose registers there are, those of APX included. */
+const REGISTERS = 32;
+/** How many there are without. */
+const LEGACY_REGISTERS = 16;
+
+const REGISTER_FIELDS = [MicroOp.REG0, MicroOp.REG1, MicroOp.BASE] as const;
+
+/** What of the mode its code is for a region has to know. */
+export interface RegionMode {
+  /** 64-bit code. */
+  readonly long: boolean;
+  /** R16–R31 exist. */
+  readonly apx: boolean;
+}
+
+/** What the instructions of a region share. */
+class RegionFunction {
+  readonly mc: Microcode;
+  readonly f: FunctionBuilder;
+  readonly structure: RegionStructure;
+  readonly long: boolean;
+  readonly registers: readonly Variable<I64>[];
+  readonly budget: Variable<I32>;
+  /** The lazy flags where ways meet. */
+  readonly kind: Variable<I32>;
+  readonly a: Variable<I64>;
+  readonly b: Variable<I64>;
+  readonly #labels = new Map<RegionBlock, Label>();
+  readonly #records: Records;
+
+  constructor(
+    mc: Microcode,
+    f: FunctionBuilder,
+    head: RegionBlock,
+    records: Records,
+    budget: I32,
+    flags: FlagState,
+    mode: RegionMode,
+  ) {
+    this.mc = mc;
+    this.f = f;
+    this.long = mode.long;
+    this.#records = records;
+    this.structure = new RegionStructure(head);
+    this.budget = f.variable(I32T, budget);
+    this.kind = f.variable(I32T, flags.kind);
+    this.a = f.variable(I64T, flags.a);
+    this.b = f.variable(I64T, flags.b);
+    this.registers = Array.from(
+      { length: mode.apx ? REGISTERS : LEGACY_REGISTERS },
+      (_, n) => f.variable(I64T, f.load64(0, registerAddress(n))),
+    );
+    this.#tree(head, flags);
+  }
+
+  /** Takes the registers from the state again. */
+  reload(): void {
+    for (const [n, register] of this.registers.entries()) {
+      register.set(this.f.load64(0, registerAddress(n)));
+    }
+  }
+
+  /** Emits `block` and all that it dominates. */
+  #tree(block: RegionBlock, flags: FlagState): void {
+    const { f, structure } = this;
+    const place = structure.places.get(block)!;
+    const merges = place.children
+      .filter((child) => structure.places.get(child)!.forward > 1)
+      .sort((x, y) => structure.places.get(y)!.order - structure.places.get(x)!.order);
+    if (!place.loop) return this.#within(block, merges, flags);
+    this.#store(flags);
+    f.loop((again) => {
+      this.#labels.set(block, again);
+      this.#within(block, merges, this.#stored());
+      this.#labels.delete(block);
+    });
+  }
+
+  /** Emits `block` inside the blocks of WebAssembly that lead to `merges`, the outermost first. */
+  #within(block: RegionBlock, merges: readonly RegionBlock[], flags: FlagState): void {
+    const [outer, ...inner] = merges;
+    if (outer === undefined) return this.#ops(block, flags);
+    this.f.block((out) => {
+      this.#labels.set(outer, out);
+      this.#within(block, inner, flags);
+      this.#labels.delete(outer);
+    });
+    this.#tree(outer, this.#stored());
+  }
+
+  #store({ kind, a, b }: FlagState): void {
+    this.kind.set(kind);
+    this.a.set(a);
+    this.b.set(b);
+  }
+
+  #stored(): FlagState {
+    return { kind: this.kind.get(), a: this.a.get(), b: this.b.get() };
+  }
+
+  #ops(block: RegionBlock, flags: FlagState): void {
+    const { f, mc } = this;
+    let state = flags;
+    for (const [k, op] of block.ops.entries()) {
+      const { emit } = SEMANTICS[op.form.name]!;
+      // What a device does to the state is to be seen, so what the dispatcher looks after is not compiled.
+      const watched = block.ops[k + 1]?.form.name === Pseudo.BOUNDARY;
+      if (usesLocals(op.form) && !watched && this.#records.inRegisters(op)) {
+        const i = new CompiledInstruction(this, block, op, this.#records, state);
+        emit(i);
+        state = i.flags;
+      } else {
+        const i = new InterpretedInstruction(
+          mc,
+          f,
+          op.form,
+          i32(op.record),
+          this.budget.get(),
+          state,
+        );
+        emit(i);
+        state = i.flags;
+        if (!i.ended) this.reload();
+      }
+    }
+  }
+
+  /** Goes on along `edge`; what leads to no compiled block leaves the function through `leave`. */
+  follow(
+    from: RegionBlock,
+    edge: RegionEdge | undefined,
+    flags: FlagState,
+    leave: () => void,
+  ): void {
+    const { f, structure } = this;
+    const kind = edge === undefined ? "irregular" : structure.kind(from, edge.to);
+    if (edge === undefined || kind === "irregular") return leave();
+    const { to } = edge;
+    if (edge.guarded) f.if(this.#cached(to).eqz(), leave, undefined, "unlikely");
+    const left = this.budget.get().sub(to.count);
+    f.if(left.ltS(0), () => this.leaveAt(i64(to.rip), flags), undefined, "unlikely");
+    this.budget.set(left);
+    if (kind === "single") return this.#tree(to, flags);
+    this.#store(flags);
+    const label = this.#labels.get(to);
+    if (label === undefined) throw new Error("an edge of a region leads out of its structure");
+    f.branch(label);
+  }
+
+  /** 1 if the jump cache still leads to `block`. */
+  #cached({ address, rip }: RegionBlock): I32 {
+    const { f } = this;
+    const entry = S.jumpCache.get(f).add(jumpSlot(i32(Number(BigInt.asIntN(32, rip)))));
+    return f.load64(entry).eq(i64(rip))
+      .and(f.load32(entry, 8).eq(address))
+      .and(f.load32(entry, 12).eq(this.#records.word(address + BlockHeader.MODE)));
+  }
+
+  /** Goes back to the dispatcher, which goes on at `rip`. */
+  leaveAt(rip: I64, { kind, a, b }: FlagState): void {
+    const { f } = this;
+    S.rip.set(f, rip);
+    S.budget.set(f, this.budget.get());
+    S.flagsKind.set(f, kind);
+    S.flagsA.set(f, a);
+    S.flagsB.set(f, b);
+    f.return();
+  }
+}
+
+/** Reads micro-op records while code is built from them. */
+export class Records {
+  readonly #bytes: DataView;
+
+  /** `memory` holds the records. */
+  constructor(memory: ArrayBuffer) {
+    this.#bytes = new DataView(memory);
+  }
+
+  /** The 32-bit word at `address`. */
+  word(address: number): number {
+    return this.#bytes.getInt32(address, true);
+  }
+
+  /** The 16-bit word at `address`. */
+  half(address: number): number {
+    return this.#bytes.getUint16(address, true);
+  }
+
+  /** The byte at `address`. */
+  byte(address: number): number {
+    return this.#bytes.getUint8(address);
+  }
+
+  /** The 64-bit word at `address`. */
+  long(address: number): bigint {
+    return this.#bytes.getBigInt64(address, true);
+  }
+
+  /** Whether all registers among the operands of `op` are general-purpose ones. */
+  inRegisters({ record, form }: RegionOp): boolean {
+    return form.operands.every(({ kind }, k) => {
+      if (kind === "V") return false;
+      if (kind !== "R") return true;
+      const address = this.half(record + REGISTER_FIELDS[registerPlace(form.operands, k)]!);
+      return address >= registerAddress(0) && address < registerAddress(REGISTERS);
+    });
+  }
+}
+
+/** An instruction whose operands are constants and whose registers are locals. */
+class CompiledInstruction extends Instruction {
+  readonly #region: RegionFunction;
+  readonly #block: RegionBlock;
+  readonly #op: RegionOp;
+  readonly #records: Records;
+  /** Set where microcode has been called; only for an instruction that ends its block. */
+  #called: Variable<I32> | undefined;
+
+  constructor(
+    region: RegionFunction,
+    block: RegionBlock,
+    op: RegionOp,
+    records: Records,
+    flags: FlagState,
+  ) {
+    super(region.mc, region.f, op.form, flags);
+    this.#region = region;
+    this.#block = block;
+    this.#op = op;
+    this.#records = records;
+    if (op.form.name === "CALL" || op.form.name === "CALLIND") {
+      this.#called = region.f.variable(I32T, 0);
+    }
+  }
+
+  /** Register number and bit offset (AH, CH, DH, BH) of a state address. */
+  #place(address: number): readonly [number, number] {
+    const offset = address - registerAddress(0);
+    return [offset >> 3, (offset & 7) * 8];
+  }
+
+  #read(address: number, bits: number, signed: boolean): I64 {
+    if (address === S.zero) return i64(0);
+    const [n, shift] = this.#place(address);
+    const value = this.#region.registers[n]!.get().shrU(shift);
+    return signed ? value.signExtend(bits) : value.zeroExtend(bits);
+  }
+
+  #write(address: number, bits: number, value: I64): void {
+    const { f } = this;
+    const [n, shift] = this.#place(address);
+    const register = this.#region.registers[n]!;
+    let whole = value.zeroExtend(bits);
+    if (bits < 32) {
+      const mask = ((1n << BigInt(bits)) - 1n) << BigInt(shift);
+      whole = register.get().and(~mask).or(whole.shl(shift));
+    }
+    f.store64(0, whole, registerAddress(n));
+    register.set(whole);
+  }
+
+  /** What the record holds for register operand `k`. */
+  #registerWord(k: number): number {
+    const { record, form } = this.#op;
+    return this.#records.half(record + REGISTER_FIELDS[registerPlace(form.operands, k)]!);
+  }
+
+  protected readRegister(k: number, bits: number, signed: boolean): I64 {
+    return this.#read(this.#registerWord(k), bits, signed);
+  }
+
+  protected writeRegister(k: number, bits: number, value: I64): void {
+    this.#write(this.#registerWord(k), bits, value);
+  }
+
+  protected smallConstant(k: number): I32 {
+    return i32(this.#registerWord(k));
+  }
+
+  protected readFixed(n: number, bits: number, signed: boolean): I64 {
+    return this.#read(registerAddress(n), bits, signed);
+  }
+
+  protected writeFixed(n: number, bits: number, value: I64): void {
+    this.#write(registerAddress(n), bits, value);
+  }
+
+  immediate(): I64 {
+    return i64(this.#records.long(this.#op.record + MicroOp.IMMEDIATE));
+  }
+
+  second(): I64 {
+    return i64(this.#records.long(this.#op.record + MicroOp.DISPLACEMENT));
+  }
+
+  get #addressing(): number {
+    return this.#records.byte(this.#op.record + MicroOp.ADDRESSING);
+  }
+
+  offset(): I64 {
+    const { record } = this.#op;
+    const addressing = this.#addressing;
+    return this.#read(this.#records.half(record + MicroOp.BASE), 64, false)
+      .add(
+        this.#read(this.#records.half(record + MicroOp.INDEX_REG), 64, false).shl(addressing & 3),
+      )
+      .add(this.second())
+      .zeroExtend(16 << ((addressing >> 2) & 3));
+  }
+
+  protected operandAddress(bytes: number, access: number): I64 {
+    if (this.form.address !== "gen") return this.offset();
+    const segment = (this.#addressing >> 4) & 7;
+    if (this.#region.long) {
+      if (segment < Seg.FS) return this.offset();
+      return this.offset().add(this.f.load64(0, segmentAddress(segment) + SegmentField.BASE));
+    }
+    const offset = this.offset();
+    this.spill();
+    return this.f.call(this.mc.segmentAddress, segment, offset, bytes, access);
+  }
+
+  segment(): I32 {
+    return i32((this.#addressing >> 4) & 7);
+  }
+
+  rip(): I64 {
+    return i64(this.#block.rip + BigInt(this.#records.half(this.#op.record + MicroOp.OFFSET)));
+  }
+
+  nextRip(): I64 {
+    return this.rip().add(this.#records.byte(this.#op.record + MicroOp.LENGTH));
+  }
+
+  recordAddress(): I32 {
+    return i32(this.#op.record);
+  }
+
+  registerNumber(k: number): I32 {
+    return i32(this.#place(this.#registerWord(k))[0]);
+  }
+
+  protected emitSpill(): void {
+    const { f } = this;
+    const { kind, a, b } = this.flagsAtFault;
+    S.uop.set(f, this.#op.record);
+    S.budget.set(f, this.#region.budget.get());
+    S.flagsKind.set(f, kind);
+    S.flagsA.set(f, a);
+    S.flagsB.set(f, b);
+    this.#called?.set(1);
+  }
+
+  /**
+   * What a call pushes may be written to a device or over code, of this very region even: the dispatcher
+   * goes on then.
+   */
+  #leaveIfCalled(target: I64): void {
+    const called = this.#called;
+    if (called === undefined) return;
+    this.f.if(
+      called.get(),
+      () => this.#region.leaveAt(target, this.flags),
+      undefined,
+      "unlikely",
+    );
+  }
+
+  branchTaken(): void {
+    const { record } = this.#op;
+    const target = this.second();
+    this.#leaveIfCalled(target);
+    this.#region.follow(this.#block, this.#block.taken, this.flags, () => {
+      followLink(this.#flow(), i32(record), MicroOp.TAKEN_LINK, () => target);
+      this.#region.leaveAt(target, this.flags);
+    });
+    this.ended = true;
+  }
+
+  branchNotTaken(): void {
+    const { record } = this.#op;
+    this.#region.follow(this.#block, this.#block.next, this.flags, () => {
+      followLink(this.#flow(), i32(record), MicroOp.NEXT_LINK, () => this.nextRip());
+      this.#region.leaveAt(this.nextRip(), this.flags);
+    });
+    this.ended = true;
+  }
+
+  #flow(): { mc: Microcode; f: FunctionBuilder; budget: I32; flags: FlagState } {
+    return { mc: this.mc, f: this.f, budget: this.#region.budget.get(), flags: this.flags };
+  }
+
+  jumpTo(target: I64): void {
+    const { f } = this;
+    this.#leaveIfCalled(target);
+    for (const edge of this.#block.returns) {
+      f.if(
+        target.eq(i64(edge.to.rip)),
+        () => {
+          this.#region.follow(this.#block, edge, this.flags, () => {
+            followJump(this.#flow(), target);
+            this.#region.leaveAt(target, this.flags);
+          });
+        },
+        undefined,
+        "likely",
+      );
+    }
+    followJump(this.#flow(), target);
+    this.leaveAt(target);
+  }
+
+  leaveAt(rip: I64): void {
+    this.ended = true;
+    this.#region.leaveAt(rip, this.flags);
+  }
+
+  leaveAsIs(): void {
+    this.ended = true;
+    this.f.return();
+  }
+}
+
+/** Builds the function of the region with `head` as its entry. */
+export function buildRegion(
+  module: ModuleBuilder,
+  mc: Microcode,
+  name: string,
+  head: RegionBlock,
+  records: Records,
+  mode: RegionMode,
+): HandlerRef {
+  return module.define(name, HANDLER_PARAMS, undefined, (f, _uop, budget, kind, a, b) => {
+    new RegionFunction(mc, f, head, records, budget, { kind, a, b }, mode);
+  });
+}

@@ -1,0 +1,42 @@
+/**
+ * Which instructions may have their registers in locals.
+ *
+ * Those whose semantics name every register they read and write, and call no microcode that looks for one in
+ * the state. All others are right as well in a region, and slower.
+ *
+ * @module
+ */
+import type { Form } from "../decode/form.ts";
+import { ALU } from "../semantics/alu.ts";
+import { BITS } from "../semantics/bits.ts";
+import { BMI } from "../semantics/bmi.ts";
+import { CONDITIONS } from "../semantics/move.ts";
+import { Pseudo } from "../semantics/pseudo.ts";
+import { SHIFTS } from "../semantics/shift.ts";
+
+const LOCKED = ".lock";
+
+const conditional = (prefix: string, suffix = ""): string[] =>
+  CONDITIONS.map(([name]) => prefix + name + suffix);
+
+const NAMES: ReadonlySet<string> = new Set([
+  ...Object.keys(ALU),
+  ...Object.keys(BITS),
+  ...Object.keys(BMI),
+  ...Object.keys(SHIFTS),
+  ...["MOV", "MOVZX", "MOVNTI", "MOVSX", "MOVSXD", "LEA", "XCHG", "CBW", "CWD"],
+  ...["PUSH", "POP", "PUSHSEG", "MOVFROMSEG", "PUSHA", "POPA", "SAHF", "LAHF", "ENTER", "LEAVE"],
+  ...["XLAT", "SALC", "NOP", "FENCE", "CMC", "CLC", "STC", "CLD", "STD"],
+  ...conditional("CMOV"),
+  ...conditional("SET"),
+  ...conditional("J"),
+  ...conditional("J", ".beyond"),
+  ...["JMP", "JMPIND", "CALL", "CALLIND", "RET"],
+  ...["LOOP", "LOOPE", "LOOPNE", "JRCXZ"].flatMap((name) => [name, `${name}.beyond`]),
+  Pseudo.END,
+]);
+
+/** Whether the semantics of `form` work on registers that are locals. */
+export function usesLocals({ name }: Form): boolean {
+  return NAMES.has(name.endsWith(LOCKED) ? name.slice(0, -LOCKED.length) : name);
+}
