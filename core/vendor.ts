@@ -108,6 +108,14 @@ export interface Vendor {
    *   out, if ever. If not, or without this method, that is now.
    */
   keepInit?(vcpu: Vcpu): boolean;
+  /**
+   * A start-up IPI with `vector`, 0 to 255, arrives. A processor may make something else of it than to
+   * start.
+   *
+   * @returns Whether the vendor has taken it. If not, or without this method, it starts a vCPU that has
+   *   received an INIT, and is lost on any other.
+   */
+  keepStartup?(vcpu: Vcpu, vector: number): boolean;
 
   /** Current privilege level, 0 to 3. */
   cpl(vcpu: Vcpu): number;

@@ -37,7 +37,13 @@ const HASWELL: readonly VmxFeatureName[] = [
   "posted_intr",
 ];
 const SKYLAKE: readonly VmxFeatureName[] = [...HASWELL, "pml", "mbec", "tsc_scaling"];
-const SAPPHIRE_RAPIDS: readonly VmxFeatureName[] = [...SKYLAKE, "ept_5level", "ipi_virt"];
+const SAPPHIRE_RAPIDS: readonly VmxFeatureName[] = [
+  ...SKYLAKE,
+  "ept_5level",
+  "ipi_virt",
+  "bus_lock_detection",
+  "notify_vm_exiting",
+];
 
 /** Signatures are those of the server parts. */
 const MODELS: Readonly<Record<IntelModel, readonly [number, readonly VmxFeatureName[]]>> = {

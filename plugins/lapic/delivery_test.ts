@@ -3,7 +3,7 @@
  */
 
 import { assertEquals, assertThrows } from "@std/assert";
-import { eventRequest, type Plugin, PluginError } from "../../core/mod.ts";
+import { eventRequest, MpState, type Plugin, PluginError, type Vcpu } from "../../core/mod.ts";
 import { type Board, board, toX2apic } from "./fixture_test.ts";
 import {
   ApicMessage,
@@ -14,6 +14,7 @@ import {
   lapicSlot,
   MessageType,
 } from "./mod.ts";
+import { acceptStartup } from "./startup.ts";
 
 /** Vectors requested at each local APIC. */
 const requested = (b: Board): number[][] =>
@@ -361,6 +362,30 @@ Deno.test("NMI and INIT as IPIs; a de-asserted INIT does nothing; SMI is an erro
   b.write(0x300, 0x4608);
   assertEquals([b.apics[1]!.initPending, b.apics[1]!.startupVector], [true, 8]);
   assertThrows(() => b.write(0x300, 0x4200), PluginError, "system management");
+});
+
+Deno.test("a start-up IPI that the vendor takes starts nothing", () => {
+  for (const takes of [false, true]) {
+    using b = board({ cpus: 2 });
+    const asked: unknown[] = [];
+    Object.assign(b.vm.vendor.current, {
+      keepStartup: (vcpu: Vcpu, vector: number) => {
+        asked.push([vcpu.id, vector]);
+        return takes;
+      },
+    });
+    const [, target] = b.vcpus;
+    const [, apic] = b.apics;
+    b.write(0x310, 0x0100_0000);
+    b.write(0x300, 0x4500);
+    acceptStartup(target!, apic!);
+    assertEquals(target!.mpState, MpState.INIT_RECEIVED);
+    b.write(0x300, 0x4608);
+    acceptStartup(target!, apic!);
+    assertEquals(asked, [[1, 8]]);
+    assertEquals(target!.mpState, takes ? MpState.INIT_RECEIVED : MpState.RUNNABLE);
+    assertEquals(apic!.startupVector, -1);
+  }
 });
 
 Deno.test("an accelerator may take delivery over", () => {

@@ -20,6 +20,7 @@ export function acceptStartup(vcpu: Vcpu, lapic: Lapic): void {
   const vector = lapic.startupVector;
   if (vector < 0) return;
   lapic.takeStartup();
+  if (vcpu.vm.vendor.current.keepStartup?.(vcpu, vector) === true) return;
   if (vcpu.mpState === MpState.INIT_RECEIVED) start(vcpu, vector);
 }
 

@@ -466,6 +466,13 @@ export class MetalVendor implements Vendor {
     return true;
   }
 
+  /** A VMX guest that waits for a start-up IPI exits for it. */
+  keepStartup(vcpu: Vcpu, vector: number): boolean {
+    if (!this.#load(vcpu).startup(vector)) return false;
+    if (vcpu.mpState === MpState.HALTED) vcpu.mpState = MpState.RUNNABLE;
+    return true;
+  }
+
   /** See `Vendor.cpl`. */
   cpl(vcpu: Vcpu): number {
     return this.#load(vcpu).state.get32(S.cpl);

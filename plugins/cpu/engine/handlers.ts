@@ -35,7 +35,7 @@ import { S } from "../state/cpu_state.ts";
 import { defineEvaluation } from "../svm/avic/evaluate.ts";
 import { defineIpi } from "../svm/avic/ipi.ts";
 import { defineRegisters } from "../svm/avic/registers.ts";
-import { defineBusLock } from "../svm/bus_lock.ts";
+import { defineBusLock } from "../microcode/bus_lock.ts";
 import { definePauseFilter } from "../svm/pause_filter.ts";
 import { defineSvm } from "../svm/unit.ts";
 import { defineVmx } from "../vmx/unit.ts";

@@ -12,6 +12,7 @@ import type { StateView } from "../state/view.ts";
 import { readXsave, writeXsave } from "../state/xsave.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { IntControl } from "../svm/vmcb.ts";
+import { VmxExit } from "../vmx/exit_reasons.ts";
 import { PointerOperation, STUB_INVALID, StubFailure } from "../vmx/host_stub.ts";
 import type { Machine } from "./machine.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
@@ -341,7 +342,7 @@ export class Processor {
   /** GIF is set, and there is neither an interrupt shadow nor an event to be injected. */
   get #open(): boolean {
     const { state } = this;
-    const closed = Event.SHADOW | Event.SHADOW_NEW | Event.INJECT;
+    const closed = Event.SHADOW | Event.SHADOW_NEW | Event.INJECT | Event.WAIT_SIPI;
     return state.get32(S.gif) !== 0 && (state.get32(S.events) & closed) === 0;
   }
 
@@ -364,6 +365,25 @@ export class Processor {
     this.#setEvent(Event.INIT, true);
   }
 
+  /**
+   * A start-up IPI with `vector`, 8 bits: a VMX guest that waits for one exits (SDM vol. 3, 26.2).
+   *
+   * @returns Whether there is such a guest. The signal is lost on anything else but a processor that has
+   *   had an INIT, which is its owner's to start.
+   */
+  startup(vector: number): boolean {
+    if (!this.#waitsForStartup) return false;
+    this.state.set32(S.trapCode, VmxExit.SIPI);
+    this.state.setHalves(S.trapInfo1, vector & 0xff, 0);
+    this.#setEvent(Event.VMEXIT_TRAP, true);
+    return true;
+  }
+
+  /** A VMX guest is in the wait-for-SIPI activity state. */
+  get #waitsForStartup(): boolean {
+    return (this.state.get32(S.events) & Event.WAIT_SIPI) !== 0;
+  }
+
   /** Whether INIT may do something else than what it does to a processor with neither SVM nor VMX. */
   get mindsInit(): boolean {
     const { state } = this;
@@ -376,7 +396,7 @@ export class Processor {
   get takesInit(): boolean {
     const { state } = this;
     const root = state.get32(S.vmxOn) !== 0 && state.get32(S.nonRoot) === 0;
-    return state.get32(S.gif) !== 0 && !root;
+    return state.get32(S.gif) !== 0 && !root && !this.#waitsForStartup;
   }
 
   /** Ends a halt. */

@@ -215,8 +215,11 @@ export function defineRun(mc: Microcode, tag: Tag): void {
                 S.link.set(f, 0);
                 f.branchIf(leaves, next);
               });
+              // An exception that waits is of the instruction, and behind its breakpoints.
+              const looksForPoints = S.events.get(f).and(Event.BREAKPOINTS | Event.EXCEPTION)
+                .eq(Event.BREAKPOINTS);
               f.if(
-                S.events.has(f, Event.BREAKPOINTS),
+                looksForPoints,
                 () => f.branchIf(f.call(mc.codeBreakpoint), next),
                 undefined,
                 "unlikely",

@@ -27,6 +27,26 @@ const CONTRIBUTORY = (1 << Vector.DE) | (1 << Vector.TS) | (1 << Vector.NP) | (1
 
 const contributory = (vector: I32): I32 => i32(CONTRIBUTORY).shrU(vector).and(1);
 
+/**
+ * Exceptions in a row without an event window between them, a boundary at which interrupts are looked for:
+ * raised by the delivery of one another, or debug traps of a delivery.
+ */
+function countWindowless(f: FunctionBuilder, mc: Microcode, trap: I32): void {
+  const now = f.call(mc.readHostTsc);
+  const behindDelivery = trap.and(now.eq(S.windowlessTsc.get(f)));
+  const row = S.delivering.get(f).ne(0).or(behindDelivery);
+  S.windowless.set(f, row.select(S.windowless.get(f), i32(0)).add(1));
+  S.windowlessTsc.set(f, now);
+}
+
+/** More of them than any delivery has that comes to an end, be it a shutdown. */
+const ENDLESS = 8;
+
+/** 1 if an exception raises itself again and again: each then costs budget, for the run to end. */
+function isEndless(f: FunctionBuilder): I32 {
+  return S.delivering.get(f).ne(0).and(S.windowless.get(f).gtU(ENDLESS));
+}
+
 /** Gives the event functions their bodies. */
 export function defineEvents(mc: Microcode): void {
   const { module } = mc;
@@ -60,15 +80,28 @@ export function defineEvents(mc: Microcode): void {
     f.return(Service.STOP);
   });
 
-  const exception = module.define("exception", [], I32T, (f) => {
+  /** `(trap)`: 1 for a debug trap behind an instruction or a delivery. */
+  const exception = module.define("exception", [I32T], I32T, (f, trap) => {
     const event = f.variable(I32T, S.exception.get(f));
     const error = f.variable(I32T, S.exceptionError.get(f));
     // Real mode pushes no error codes; an intercept is still told one (15.12.15).
     f.if(S.cr0.has(f, Cr0.PE).eqz(), () => event.set(event.get().and(~EventFormat.ERROR)));
     const vector = event.get().and(0xff);
+    countWindowless(f, mc, trap);
     f.if(S.nonRoot.get(f), () => {
       f.if(f.call(mc.vmxException, event.get(), error.get()), () => f.return(Service.AGAIN));
+      f.if(f.call(mc.vmxNotify, trap), () => f.return(Service.AGAIN));
     });
+    // A delivery that came to nothing costs as much as one that was completed.
+    f.if(
+      isEndless(f),
+      () => {
+        S.deliveries.set(f, S.deliveries.get(f).add(1));
+        S.budget.set(f, S.budget.get(f).sub(1));
+      },
+      undefined,
+      "unlikely",
+    );
     // DR6 and DR7 change before the intercept is looked at (APM vol. 2, 15.12.2). GD is cleared so that
     // the handler can use the debug registers.
     f.if(vector.eq(Vector.DB), () => {
@@ -139,8 +172,10 @@ export function defineEvents(mc: Microcode): void {
       f.return(Service.STOP);
     });
     f.if(S.events.has(f, Event.EXCEPTION), () => {
+      const over = isEndless(f).and(S.budget.get(f).leS(0));
+      f.if(over, () => f.return(Service.AGAIN), undefined, "unlikely");
       S.events.clear(f, Event.EXCEPTION);
-      f.return(f.call(exception));
+      f.return(f.call(exception, 0));
     });
     f.if(S.events.has(f, Event.INJECT), () => {
       S.events.clear(f, Event.INJECT);
@@ -168,6 +203,11 @@ export function defineEvents(mc: Microcode): void {
     });
     f.if(S.nonRoot.get(f), () => {
       f.if(f.call(mc.vmxBeforeTraps), () => f.return(Service.AGAIN));
+      // Of all events only a start-up IPI counts, and it comes as an exit (SDM vol. 3, 26.2 and 27.7.2).
+      f.if(S.events.has(f, Event.WAIT_SIPI), () => {
+        S.stop.set(f, Stop.HALT);
+        f.return(Service.STOP);
+      });
     });
     f.if(S.events.has(f, Event.TRAP).and(S.events.has(f, Event.SHADOW_SS).eqz()), () => {
       S.events.clear(f, Event.TRAP);
@@ -175,7 +215,7 @@ export function defineEvents(mc: Microcode): void {
       S.exceptionError.set(f, 0);
       S.exceptionAddress.set(f, S.trapBits.get(f).extendU());
       S.trapBits.set(f, 0);
-      f.return(f.call(exception));
+      f.return(f.call(exception, 1));
     });
     // Behind a debug trap of the same instruction, which an exit would lose; the exit loses nothing.
     f.if(S.events.has(f, Event.VMEXIT_TRAP), () => {
@@ -203,7 +243,7 @@ export function defineEvents(mc: Microcode): void {
             const event = EventFormat.EXCEPTION | EventFormat.ERROR | EventFormat.VALID;
             S.exception.set(f, Vector.SX | event);
             S.exceptionError.set(f, SX_INIT);
-            f.return(f.call(exception));
+            f.return(f.call(exception, 0));
           });
           S.stop.set(f, Stop.INIT);
           f.return(Service.STOP);

@@ -147,7 +147,11 @@ export function defineInterrupt(mc: Microcode): void {
     S.deliveringKind.set(f, event);
     // INT n and the like come with their own record; all others have RIP in the state.
     const uop = S.uop.get(f);
-    f.if(uop, () => S.injectionLength.set(f, f.load8(uop, MicroOp.LENGTH)));
+    f.if(
+      uop,
+      () => S.injectionLength.set(f, f.load8(uop, MicroOp.LENGTH)),
+      () => S.breakpointHits.set(f, 0),
+    );
     const from = f.choose(I64T, uop, () => ripOf(f, uop), () => S.rip.get(f), "unlikely");
     S.deliveringError.set(f, error);
     const number = S.eventCount.get(f);
@@ -171,6 +175,19 @@ export function defineInterrupt(mc: Microcode): void {
     S.events.clear(f, ENDED_BY_DELIVERY);
     f.if(S.debugCtl.get(f).ne(0), () => f.call(mc.recordEvent, event, from), undefined, "unlikely");
     S.stepping.set(f, 0);
+    // What is pushed may meet a breakpoint: a trap before the handler's first instruction. What an
+    // instruction delivers is part of the instruction.
+    const hits = uop.eqz().select(S.breakpointHits.get(f), i32(0));
+    f.if(
+      hits,
+      () => {
+        S.trapBits.or(f, hits);
+        S.breakpointHits.set(f, 0);
+        S.events.or(f, Event.TRAP);
+      },
+      undefined,
+      "unlikely",
+    );
     S.deliveries.set(f, S.deliveries.get(f).add(1));
     S.budget.set(f, S.budget.get(f).sub(1));
     // The monitor trap flag exits before the handler's first instruction.

@@ -133,6 +133,8 @@ export const Event = {
   VMX_TIMER: 0x2000_0000,
   /** VMX: a virtual interrupt has been recognized. */
   VMX_INTERRUPT: 0x4000_0000,
+  /** VMX: the instruction has locked the bus, and the exit for it is pending. */
+  BUS_LOCK: 0x8000_0000,
 } as const;
 
 /** Bits of the mode word, by which decoded blocks are told apart. */
@@ -414,7 +416,10 @@ export class CpuState {
   readonly svmFeatures: Field32 = at.i32();
   /** SVM: features, as CPUID 8000_000Ah ECX reports them. */
   readonly svmFeatures2: Field32 = at.i32();
-  /** SVM: 1 more than the bus locks that the guest may still make; 0 if they are not counted. */
+  /**
+   * SVM: 1 more than the bus locks that the guest may still make; VMX: 1 if they exit. 0 if nobody wants
+   * to know.
+   */
   readonly busLocks: Field32 = at.i32();
   /** SVM: PAUSEs that the filter still lets pass. */
   readonly pauseCount: Field32 = at.i32();
@@ -500,6 +505,10 @@ export class CpuState {
   /** See {@linkcode CpuState.pauseLast}. */
   readonly pauseFirst: Field64 = at.i64();
 
+  /** Exceptions begun in a row without an event window between them, and the TSC at the last. */
+  readonly windowless: Field32 = at.i32();
+  /** See {@linkcode CpuState.windowless}. */
+  readonly windowlessTsc: Field64 = at.i64();
   /** x87 control word, status word and tag word (u32 each). */
   readonly fpuControl: Field32 = at.i32();
   /** x87 status word. */

@@ -28,7 +28,7 @@ import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "
 import { AVIC_PHYSICAL_MAX_INDEX, AVIC_POINTER } from "./avic/layout.ts";
 import { illegalVmcb } from "./checks.ts";
 import { SVM_EXIT_INVALID, SvmExit } from "./exit_codes.ts";
-import { startBusLocks, stopBusLocks } from "./bus_lock.ts";
+import { startBusLocks, stopBusLocks } from "../microcode/bus_lock.ts";
 import { startPauseFilter } from "./pause_filter.ts";
 import { hasVirtualNmi, hasVirtualVmload, offerVirtualNmi } from "./virtual.ts";
 import { Control, IntControl, Save, VMCB_BYTES } from "./vmcb.ts";

@@ -80,7 +80,9 @@ export type VmxFeatureName =
   | "vapic_reg"
   | "vid"
   | "posted_intr"
-  | "ipi_virt";
+  | "ipi_virt"
+  | "bus_lock_detection"
+  | "notify_vm_exiting";
 
 /** Parts of VMX to switch on or off against what the model has. */
 export type VmxFeatureChoice = { readonly [K in VmxFeatureName]?: boolean };
@@ -123,6 +125,8 @@ export const VMX_FEATURES: Readonly<Record<VmxFeatureName, FeatureRow>> = {
   vid: { secondary: Secondary.VIRTUAL_INTERRUPTS, extends: "vapic" },
   posted_intr: { pin: Pin.POSTED_INTERRUPTS, extends: "vid" },
   ipi_virt: { tertiary: Tertiary.IPI_VIRTUALIZATION, extends: "vapic" },
+  bus_lock_detection: { secondary: Secondary.BUS_LOCK_DETECTION },
+  notify_vm_exiting: { secondary: Secondary.NOTIFY },
 };
 
 /** Bits that must be 1 unless a TRUE capability says otherwise. */
@@ -151,10 +155,11 @@ const BASE = {
 } as const;
 
 /**
- * log2 of the TSC ticks of one tick of the preemption timer: bits 4:0 of IA32_VMX_MISC. Silicon has 5; as
- * the TSC counts instructions here, a guest would often leave before the first tick.
+ * log2 of the TSC ticks of one tick of the preemption timer: bits 4:0 of IA32_VMX_MISC. Silicon has 5, with
+ * a TSC that makes several ticks an instruction. Here it counts instructions, and a guest would often leave
+ * before the first tick: so less.
  */
-export const TIMER_RATE = 0;
+export const TIMER_RATE = 2;
 
 /**
  * IA32_VMX_MISC: the timer's rate; EFER.LMA stored into the entry controls on exits (5); HLT, shutdown

@@ -57,6 +57,8 @@ export const Secondary = {
   PML: 0x2_0000,
   MODE_BASED_EXECUTE: 0x40_0000,
   TSC_SCALING: 0x200_0000,
+  BUS_LOCK_DETECTION: 0x4000_0000,
+  NOTIFY: 0x8000_0000,
 } as const;
 
 /** Tertiary processor-based VM-execution controls (64 bits). */

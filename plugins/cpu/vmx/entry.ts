@@ -151,6 +151,8 @@ export function defineEntry(mc: Microcode): void {
     f.if(secondary.and(Secondary.VIRTUALIZE_APIC_ACCESSES).ne(0), () => {
       S.apicAccess.set(f, readField(f, Vmcs.APIC_ACCESS_ADDRESS).or(1));
     });
+    S.busLocks.set(f, secondary.and(Secondary.BUS_LOCK_DETECTION).ne(0));
+    S.windowless.set(f, 0);
     loadGuest(f);
     S.physicalMap.set(f, S.guestMap.get(f));
     const ept = secondary.and(Secondary.EPT).ne(0);

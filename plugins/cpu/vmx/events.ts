@@ -46,6 +46,11 @@ export function defineEvents(mc: Microcode): void {
       f.call(mc.vmxExit, VmxExit.MONITOR_TRAP, 0);
       f.return(1);
     });
+    // A debug trap behind the same instruction stays pending in the VMCS.
+    f.if(S.events.has(f, Event.BUS_LOCK), () => {
+      f.call(mc.vmxExit, VmxExit.BUS_LOCK, 0);
+      f.return(1);
+    });
     f.return(0);
   });
 

@@ -19,7 +19,7 @@ import {
   Secondary,
 } from "./controls.ts";
 import { EventType } from "./control_checks.ts";
-import { ENTRY_FAILURE, VmxExit } from "./exit_reasons.ts";
+import { BUS_LOCK_DETECTED, ENTRY_FAILURE, VmxExit } from "./exit_reasons.ts";
 import { readField32, Vmcs, VmcsRegion, writeField, writeField32 } from "./fields.ts";
 import { loadMsrs, storeMsrs } from "./msr_lists.ts";
 import { saveTimer } from "./timer.ts";
@@ -32,7 +32,7 @@ const Abort = { SAVING_MSRS: 1, PDPTE: 2, LOADING_MSRS: 4 } as const;
 const GONE = Event.SHADOW | Event.SHADOW_NEW | Event.SHADOW_SS | Event.SINGLE_STEP | Event.TRAP |
   Event.HALTED | Event.INJECT | Event.EXCEPTION | Event.ALONE | Event.RESUME | Event.RESUME_NEW |
   Event.SHUTDOWN | Event.WAIT_SIPI | Event.VMEXIT_TRAP | Event.VMX_WINDOW | Event.MTF |
-  Event.MTF_PENDING | Event.VMX_TIMER | Event.VMX_INTERRUPT;
+  Event.MTF_PENDING | Event.VMX_TIMER | Event.VMX_INTERRUPT | Event.BUS_LOCK;
 
 /** DEBUGCTL.BTF: single-stepping is on branches. */
 const BTF = 0x2;
@@ -86,6 +86,7 @@ export function defineExit(mc: Microcode): void {
     S.tertiaryControls.set(f, 0);
     S.vapic.set(f, 0);
     S.apicAccess.set(f, 0);
+    S.busLocks.set(f, 0);
     S.events.clear(f, GONE);
     f.if(S.hostOutside.get(f), () => S.events.or(f, Event.EXIT));
     S.physicalMap.set(f, S.hostMap.get(f));
@@ -142,7 +143,8 @@ export function defineExit(mc: Microcode): void {
       const injected = soft.select(S.injectionLength.get(f), i32(0));
       const length = f.choose(I32T, uop.ne(0), () => f.load8(uop, MicroOp.LENGTH), () => injected);
       f.call(mc.settle);
-      writeField32(f, Vmcs.EXIT_REASON, reason);
+      const locked = S.events.has(f, Event.BUS_LOCK).and(reason.ne(VmxExit.BUS_LOCK));
+      writeField32(f, Vmcs.EXIT_REASON, reason.or(locked.select(i32(BUS_LOCK_DETECTED), i32(0))));
       writeField(f, Vmcs.EXIT_QUALIFICATION, qualification);
       writeField32(f, Vmcs.EXIT_INTERRUPTION_INFO, information);
       writeField32(f, Vmcs.EXIT_INTERRUPTION_ERROR, error);

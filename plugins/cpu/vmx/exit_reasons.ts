@@ -58,8 +58,12 @@ export const VmxExit = {
   APIC_WRITE: 56,
   VMFUNC: 59,
   PML_FULL: 62,
+  BUS_LOCK: 74,
+  NOTIFY: 75,
 } as const;
 
+/** Bit 26 of the exit reason: an exit came before that of a bus lock, which is not taken any more. */
+export const BUS_LOCK_DETECTED = 0x400_0000;
 /** Bit 31 of the exit reason: the VM entry failed. */
 export const ENTRY_FAILURE = 0x8000_0000;
 

@@ -2,9 +2,7 @@
  * The VMX unit: VMX operation, VM entries and exits, EPT (SDM vol. 3, ch. 24–31). The twin of `svm/`.
  *
  * What is not implemented is not in the capability MSRs, and a control that asks for it is refused as any
- * reserved one is: SMM monitors, TSX, enclaves, processor trace, CET, protection keys, HLAT, SPP, #VE, and
- * the exits for bus locks and for guests without interrupt windows (notify). Start-up IPIs are the board's:
- * a guest that waits for one does not exit for it.
+ * reserved one is: SMM monitors, TSX, enclaves, processor trace, CET, protection keys, HLAT, SPP, #VE.
  *
  * @module
  */
@@ -19,6 +17,7 @@ import { defineEvents } from "./events.ts";
 import { defineExit } from "./exit.ts";
 import { defineHostStub } from "./host_stub.ts";
 import { defineIntercepts } from "./intercepts.ts";
+import { defineNotify } from "./notify.ts";
 import { defineMsrLists } from "./msr_lists.ts";
 import { defineRegion } from "./region.ts";
 import { defineTimer } from "./timer.ts";
@@ -32,6 +31,7 @@ export function defineVmx(mc: Microcode, tag: Tag): void {
   defineEvents(mc);
   defineIntercepts(mc);
   defineTimer(mc);
+  defineNotify(mc);
   defineEpt(mc);
   defineVirtualInterrupts(mc);
   defineAccesses(mc);

@@ -33,7 +33,7 @@ export interface SvmRoutines {
   /** `()`: 1 if an intercepted PAUSE exits, after the filter has counted it (svm/pause_filter.ts). */
   readonly pauseExits: Fn<[], I>;
 
-  /** `(linear, bytes)`: counts a locked access if it locks the bus; exits if it may not (svm/bus_lock.ts). */
+  /** `(linear, bytes)`: counts a locked access that locks the bus, or exits (microcode/bus_lock.ts). */
   readonly busLock: Fn<[L, I]>;
 
   // AVIC (svm/avic/*.ts). The guest's backing page is S.avicPage.

@@ -40,6 +40,11 @@ export interface VmxRoutines {
   readonly vmxExitInterrupt: Fn<[I]>;
   /** `(event, error)`: takes the VM exit if the exception bitmap asks for one: 1, else 0. */
   readonly vmxException: Fn<[I, I], I>;
+  /**
+   * `(trap)`: an exception or debug trap is about to be delivered: takes the VM exit if there has been no
+   * event window for too long: 1, else 0.
+   */
+  readonly vmxNotify: Fn<[I], I>;
   /** `()`: exits that come before debug traps: 1 if one was taken. */
   readonly vmxBeforeTraps: Fn<[], I>;
   /** `()`: exits that come behind debug traps: 1 if one was taken. */
@@ -133,6 +138,7 @@ export const VMX: Signatures<VmxRoutines> = {
   vmxExitEvent: [[I32T, I32T, I64T], undefined],
   vmxExitInterrupt: [[I32T], undefined],
   vmxException: [[I32T, I32T], I32T],
+  vmxNotify: [[I32T], I32T],
   vmxBeforeTraps: [[], I32T],
   vmxAfterTraps: [[], I32T],
   listReadMsr: [[I32T], I32T],

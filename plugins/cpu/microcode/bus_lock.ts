@@ -1,6 +1,7 @@
 /**
- * The bus-lock threshold (APM vol. 2, 15.14.5): a guest's bus locks are counted, and the one too many is
- * not executed.
+ * Bus locks of a guest. With the bus-lock threshold of SVM (APM vol. 2, 15.14.5) they are counted, and the
+ * one too many is not executed; with the bus-lock detection of VMX (SDM vol. 3, 26.2) each exits behind its
+ * instruction.
  *
  * A locked access is a bus lock if it spans two cache lines or is not to memory (7.3.3). Memory counts as
  * write-back whatever the page tables and MTRRs say of its type, for this processor has no caches. Where
@@ -10,15 +11,15 @@
  * @module
  */
 import { Access } from "../memory/walk.ts";
-import { type Microcode, Unwind } from "../microcode/microcode.ts";
-import { Cr0, Rflags } from "../microcode/registers.ts";
-import { S } from "../state/cpu_state.ts";
+import { Event, S } from "../state/cpu_state.ts";
 import { MmuIndex } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32 } from "../wasm/mod.ts";
-import { SvmExit } from "./exit_codes.ts";
-import { SvmFeature } from "./features.ts";
-import { InterceptWord, Misc3 } from "./intercepts.ts";
-import { Control } from "./vmcb.ts";
+import { type Microcode, Unwind } from "./microcode.ts";
+import { Cr0, Rflags } from "./registers.ts";
+import { SvmExit } from "../svm/exit_codes.ts";
+import { SvmFeature } from "../svm/features.ts";
+import { InterceptWord, Misc3 } from "../svm/intercepts.ts";
+import { Control } from "../svm/vmcb.ts";
 
 /** Bytes of a line of the first-level data cache. */
 const LINE = 64;
@@ -51,6 +52,10 @@ export function defineBusLock(mc: Microcode): void {
     f.if(split.or(outside).eqz(), () => f.return());
     // What runs again must not be counted twice.
     f.call(mc.needAlone);
+    f.if(S.nonRoot.get(f), () => {
+      S.events.or(f, Event.BUS_LOCK);
+      f.return();
+    });
     const left = S.busLocks.get(f);
     f.if(left.eq(1), () => {
       f.call(mc.vmexit, SvmExit.BUS_LOCK, 0, 0);
