@@ -32,6 +32,8 @@
 
 export * from "./core/mod.ts";
 export { cpu, type CpuOptions, processorsSlot } from "./plugins/cpu/mod.ts";
+export { apicv } from "./plugins/vmx/apicv/mod.ts";
+export { ipiv } from "./plugins/vmx/ipiv/mod.ts";
 export { vmx } from "./plugins/vmx/mod.ts";
 export { iommu } from "./plugins/iommu/mod.ts";
 export { metal } from "./plugins/metal/mod.ts";

@@ -31,6 +31,8 @@ import { avic } from "../plugins/svm/avic/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
 import { type GuestSymbol, symbols } from "../plugins/symbols/mod.ts";
 import { testDevice } from "../plugins/testdev/mod.ts";
+import { apicv } from "../plugins/vmx/apicv/mod.ts";
+import { ipiv } from "../plugins/vmx/ipiv/mod.ts";
 import { vmx } from "../plugins/vmx/mod.ts";
 import { CliError, usageError } from "./errors.ts";
 import { Status } from "./statuses.ts";
@@ -56,6 +58,8 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["svm", svm],
   ["svm/avic", avic],
   ["vmx", vmx],
+  ["vmx/apicv", apicv],
+  ["vmx/ipiv", ipiv],
   ["apx", apx],
   ["metal", metal],
   ["pic", pic],

@@ -30,7 +30,7 @@ const VENDOR_WORDS = new Set(
 );
 
 /** Plugins that live in another's folder, whose vendor they extend. To the laws they are their own. */
-const NESTED = ["svm/avic"];
+const NESTED = ["svm/avic", "vmx/apicv", "vmx/ipiv"];
 
 /** The plugin, by folder under `plugins/`, that a file belongs to. */
 function pluginOf(path: string): string {

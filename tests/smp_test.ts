@@ -25,7 +25,7 @@ import { pic } from "../plugins/pic/mod.ts";
 import { pit } from "../plugins/pit/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
-import { vmx } from "../plugins/vmx/mod.ts";
+import { ApicvReason, vmx } from "../plugins/vmx/mod.ts";
 
 const VENDORS: Readonly<Record<string, () => Plugin>> = { metal, svm, vmx };
 
@@ -127,8 +127,10 @@ for (const [guest, args] of GUESTS) {
       const bare = await run(metal, guest, line, { cpus: 4 });
       assertGood(bare);
       assert(guest !== "smp" || bare.text.includes(`4 processors, ${mode}, APIC IDs each once`));
-      for (const processors of [4, 2, 1]) {
-        const ended = await run(svm, guest, line, { cpus: 4, processors });
+      for (
+        const [vendor, processors] of [[svm, 4], [vmx, 4], [svm, 2], [vmx, 2], [svm, 1]] as const
+      ) {
+        const ended = await run(vendor, guest, line, { cpus: 4, processors });
         assertGood(ended);
         assertEquals(ended.text, bare.text);
       }
@@ -191,7 +193,12 @@ Deno.test("vCPUs that halt leave their processor, and are placed anywhere when t
   assert(loads > 100 && loads - puts <= 3, `${loads} ${puts}`);
 });
 
-Deno.test("writes of CR8 exit only while an interrupt waits for one", async () => {
+for (const vendor of [svm, vmx]) {
+  Deno.test(`${vendor().name}: writes of CR8 exit only while an interrupt waits for one`, () =>
+    cr8Exits(vendor));
+}
+
+async function cr8Exits(vendor: () => Plugin): Promise<void> {
   let writes = 0;
   const counter: Plugin = {
     name: "counter",
@@ -199,10 +206,12 @@ Deno.test("writes of CR8 exit only while an interrupt waits for one", async () =
     setup(ctx) {
       ctx.on(observeExitHook, (_, { reason, register }) => {
         if (reason === ExitReason.CR_ACCESS && register === 8) writes++;
+        // With the TPR shadow the write itself takes place, and the exit is behind it.
+        if (reason === ApicvReason.TPR_BELOW_THRESHOLD) writes++;
       });
     },
   };
-  assertGood(await run(svm, "apic", "rounds=5", { cpus: 2, plugins: [counter] }));
+  assertGood(await run(vendor, "apic", "rounds=5", { cpus: 2, plugins: [counter] }));
   // The guest writes CR8 twice in a round, the first time with an interrupt that it holds back.
   assertEquals(writes, 5 * 2);
-});
+}

@@ -178,12 +178,31 @@ export class IoApic {
     const asserted = (this.#pins & (1 << pin)) !== 0;
     const open = Redirection.LEVEL | Redirection.MASK | Redirection.REMOTE_IRR;
     if (!asserted || (entry & open) !== Redirection.LEVEL) return;
-    const type = (entry & Redirection.TYPE) >> 8;
-    const remembered = type === MessageType.FIXED || type === MessageType.LOWEST;
+    const remembered = isFixed((entry & Redirection.TYPE) >> 8);
     if (this.#deliver(pin) > 0 && remembered) this.#low[pin] = entry | Redirection.REMOTE_IRR;
   }
 
+  /**
+   * Sets, in 256 bits, the vectors of level-triggered entries whose messages are for whom `matches` says.
+   * Masked entries count: what they sent before may not have been ended.
+   */
+  levelVectors(vectors: Uint32Array, matches: (message: ApicMessage) => boolean): void {
+    for (let pin = 0; pin < this.#count; pin++) {
+      const entry = this.#low[pin]!;
+      const type = (entry & Redirection.TYPE) >> 8;
+      if ((entry & Redirection.LEVEL) === 0 || !isFixed(type)) continue;
+      if (!matches(this.#fill(pin))) continue;
+      const vector = entry & Redirection.VECTOR;
+      vectors[vector >> 5]! |= 1 << (vector & 31);
+    }
+  }
+
   #deliver(pin: number): number {
+    return this.#send(this.#fill(pin));
+  }
+
+  /** The message that a pin sends. */
+  #fill(pin: number): ApicMessage {
     const message = this.#message;
     const entry = this.#low[pin]!;
     message.vector = entry & Redirection.VECTOR;
@@ -192,7 +211,7 @@ export class IoApic {
     message.level = (entry & Redirection.LEVEL) !== 0;
     message.assert = true;
     message.destination = this.#high[pin]! >>> 24;
-    return this.#send(message);
+    return message;
   }
 
   /** The EOI message of a vector: what is still asserted is sent again. */
@@ -232,3 +251,7 @@ export class IoApic {
     }
   }
 }
+
+/** Whether interrupts of a type are ended by the vCPU that takes them. */
+const isFixed = (type: number): boolean =>
+  type === MessageType.FIXED || type === MessageType.LOWEST;

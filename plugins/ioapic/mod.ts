@@ -30,7 +30,12 @@ import {
   resetHook,
   type Slot,
 } from "../../core/mod.ts";
-import { eoiMessageHook, lapicSlot } from "../lapic/mod.ts";
+import {
+  eoiMessageHook,
+  lapicSlot,
+  levelVectorsChangedHook,
+  levelVectorsHook,
+} from "../lapic/mod.ts";
 import { picOutputHook, picSlot } from "../pic/mod.ts";
 import { IoApic, type IoApicSaved } from "./ioapic.ts";
 
@@ -108,13 +113,24 @@ export function ioapic(options: IoApicOptions = {}): Plugin {
       });
       if (first) ctx.on(picOutputHook, (level) => chip.setPin(PIC_PIN, level));
       ctx.on(eoiMessageHook, (_vcpu, vector) => chip.end(vector));
-      ctx.on(resetHook, () => chip.reset());
+      const changed = ctx.vm.hooks.point(levelVectorsChangedHook);
+      ctx.on(levelVectorsHook, (vcpu, vectors) => {
+        const own = bus.current.of(vcpu);
+        chip.levelVectors(vectors, (message) => bus.current.matches(own, message));
+      });
+      ctx.on(resetHook, () => {
+        chip.reset();
+        changed.call();
+      });
       ctx.registerMmio({
         name: "I/O APIC",
         base,
         length: PAGE_SIZE,
         read: (offset) => chip.read(offset),
-        write: (offset, _size, value) => chip.write(offset, value),
+        write(offset, _size, value) {
+          chip.write(offset, value);
+          changed.call();
+        },
       });
     },
   };

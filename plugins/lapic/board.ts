@@ -23,6 +23,13 @@ export interface LapicBoard {
   send(message: ApicMessage, sender: Lapic): number;
   /** An IPI's message, to be filled in and sent. */
   readonly message: ApicMessage;
+  /**
+   * Where bits 63:32 of the ICR are in x2APIC mode: behind bits 31:0 (at 304h), or at 310h as in xAPIC
+   * mode. Intel's processors have them there, AMD's here.
+   */
+  splitIcr: boolean;
+  /** An accelerator may have requests that are not in IRR yet. */
+  collect(vcpu: Vcpu): void;
   /** An accelerator may take over delivery of a fixed interrupt. */
   deliver(vcpu: Vcpu, vector: number): boolean;
   /** Mode or IDs changed. */

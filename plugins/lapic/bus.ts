@@ -6,6 +6,7 @@
 
 import type { Vcpu } from "../../core/mod.ts";
 import { LapicMode } from "./base.ts";
+import type { LapicBoard } from "./board.ts";
 import type { Lapic } from "./lapic.ts";
 import { type ApicMessage, BROADCAST, MessageType, Shorthand, WIDE_BROADCAST } from "./message.ts";
 import { LapicRegister } from "./registers.ts";
@@ -14,16 +15,33 @@ import { LapicRegister } from "./registers.ts";
 export class ApicBus {
   readonly #of: (vcpu: Vcpu) => Lapic;
   readonly #vcpus: readonly Vcpu[];
+  readonly #board: LapicBoard;
 
   /** Made by the plugin. */
-  constructor(vcpus: readonly Vcpu[], of: (vcpu: Vcpu) => Lapic) {
+  constructor(vcpus: readonly Vcpu[], board: LapicBoard, of: (vcpu: Vcpu) => Lapic) {
     this.#vcpus = vcpus;
+    this.#board = board;
     this.#of = of;
   }
 
   /** The local APIC of a vCPU. */
   of(vcpu: Vcpu): Lapic {
     return this.#of(vcpu);
+  }
+
+  /**
+   * Where bits 63:32 of all ICRs are in x2APIC mode: at 310h, or behind bits 31:0. It is what the vendor
+   * of the local APICs has, unless a processor that accelerates interrupts insists on its own; KVM's
+   * `x2apic_icr_is_split`.
+   */
+  get splitIcr(): boolean {
+    return this.#board.splitIcr;
+  }
+
+  set splitIcr(split: boolean) {
+    if (split === this.#board.splitIcr) return;
+    this.#board.splitIcr = split;
+    for (const vcpu of this.#vcpus) this.#of(vcpu).moveIcrHigh();
   }
 
   /** The first enabled local APIC with an APIC ID, `undefined` if there is none. */
@@ -83,6 +101,7 @@ export class ApicBus {
     for (const vcpu of this.#vcpus) {
       const lapic = this.#of(vcpu);
       if (!lapic.softwareEnabled || !this.matches(lapic, message, sender)) continue;
+      lapic.collect();
       if (lapic.isFocus(message.vector)) {
         best = lapic;
         break;

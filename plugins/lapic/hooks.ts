@@ -21,6 +21,31 @@ export const deliverInterruptHook: Hook<
   "first"
 > = defineHook({ name: "deliver-interrupt", kind: "first", arity: 2 });
 
+/**
+ * Software is about to look at what a local APIC has been requested. An accelerator that keeps requests
+ * elsewhere until then moves them into IRR; KVM's `sync_pir_to_irr`.
+ */
+export const collectRequestsHook: Hook<(vcpu: Vcpu) => void, "each"> = defineHook({
+  name: "collect-requests",
+  kind: "each",
+  arity: 1,
+});
+
+/**
+ * Somebody wants to know which interrupts of a vCPU have ends that must be announced. Whoever sends
+ * level-triggered ones sets, in 256 bits, those of the vectors that it may send to the vCPU; KVM's
+ * `ioapic_handled_vectors`.
+ */
+export const levelVectorsHook: Hook<(vcpu: Vcpu, vectors: Uint32Array) => void, "each"> =
+  defineHook({ name: "level-vectors", kind: "each", arity: 2 });
+
+/** What {@linkcode levelVectorsHook} answers has changed; KVM's `KVM_REQ_SCAN_IOAPIC`. */
+export const levelVectorsChangedHook: Hook<() => void, "each"> = defineHook({
+  name: "level-vectors-changed",
+  kind: "each",
+  arity: 0,
+});
+
 /** What of a local APIC changed. */
 export type LapicChange =
   /** Its mode: off, xAPIC or x2APIC. IDs may have changed with it. */

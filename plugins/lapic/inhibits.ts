@@ -18,14 +18,26 @@ import type { LapicChange } from "./hooks.ts";
 import type { Lapic } from "./lapic.ts";
 import { LapicRegister } from "./registers.ts";
 
-/** The reasons. */
+/** The reasons: of local APICs, and those that no kind of acceleration goes with. */
 export const LapicInhibit: {
+  readonly DISABLED: InhibitReason;
+  readonly HYPERV: InhibitReason;
+  readonly ABSENT: InhibitReason;
+  readonly BLOCKIRQ: InhibitReason;
   readonly APIC_DISABLED: InhibitReason;
   readonly APIC_ID_MODIFIED: InhibitReason;
   readonly APIC_BASE_MODIFIED: InhibitReason;
   readonly PHYSICAL_ID_ALIASED: InhibitReason;
   readonly LOGICAL_ID_ALIASED: InhibitReason;
 } = {
+  /** For an accelerator to set where the processor has nothing to accelerate with. */
+  DISABLED: defineInhibit("DISABLED", "the processor does not accelerate interrupts"),
+  /** For a plugin that ends interrupts by itself, as Hyper-V's synthetic controller does (AutoEOI). */
+  HYPERV: defineInhibit("HYPERV", "interrupts end without an EOI"),
+  /** For a plugin that takes the local APICs out of the VM. */
+  ABSENT: defineInhibit("ABSENT", "there are no local APICs"),
+  /** For a debugger that holds interrupts back while it steps. */
+  BLOCKIRQ: defineInhibit("BLOCKIRQ", "a debugger holds interrupts back"),
   /** Of one vCPU, whose local APIC is off: KVM has no reason of its own for that, but the same effect. */
   APIC_DISABLED: defineInhibit("APIC_DISABLED", "the vCPU's local APIC is off"),
   /** A guest changed an xAPIC ID. It holds from then on. */

@@ -278,12 +278,16 @@ export class Lapic extends Priorities {
     EFFECTS[row.offset >> 4]?.(this, value, offset);
   }
 
-  /**
-   * Where bits 63:32 of the ICR are in x2APIC mode: AMD's processors keep them at 310h, Intel's
-   * behind bits 31:0.
-   */
   get #icrHigh(): number {
-    return this.features.vendor === "amd" ? R.ICR_HIGH : R.ICR + 4;
+    return this.#board.splitIcr ? R.ICR_HIGH : R.ICR + 4;
+  }
+
+  /** For the bus: `LapicBoard.splitIcr` was the opposite until now. */
+  moveIcrHigh(): void {
+    if (this.mode !== LapicMode.X2APIC) return;
+    const from = this.#board.splitIcr ? R.ICR + 4 : R.ICR_HIGH;
+    this.registers.set(this.#icrHigh, this.registers.get(from));
+    this.registers.set(from, 0);
   }
 
   // Priorities
@@ -298,8 +302,14 @@ export class Lapic extends Priorities {
   /** The vector that would be delivered now, −1 if none would. */
   get deliverable(): number {
     if (this.mode === LapicMode.DISABLED) return -1;
+    this.collect();
     const irr = this.highestIrr;
     return irr >= 0 && irr >> 4 > this.updatePpr() >> 4 ? irr : -1;
+  }
+
+  /** Has what an accelerator keeps elsewhere put into IRR. */
+  collect(): void {
+    this.#board.collect(this.vcpu);
   }
 
   /** Whether a requested interrupt waits for nothing but a lower task priority. */
@@ -616,8 +626,15 @@ export class Lapic extends Priorities {
 
   /** Everything that is needed to make it again. */
   save(): LapicSaved {
+    this.collect();
     const { words } = this.registers;
     const page = new Uint8Array(words.buffer, words.byteOffset, words.byteLength).slice();
+    // In both places: whoever loads it may keep it in the other one.
+    if (this.mode === LapicMode.X2APIC) {
+      const high = this.registers.get(this.#icrHigh);
+      const view = new DataView(page.buffer);
+      for (const offset of [R.ICR + 4, R.ICR_HIGH]) view.setUint32(offset, high, true);
+    }
     return {
       page,
       base: [this.#baseLow >>> 0, this.#baseHigh >>> 0],
@@ -635,6 +652,9 @@ export class Lapic extends Priorities {
     const { words } = this.registers;
     new Uint8Array(words.buffer, words.byteOffset, words.byteLength).set(saved.page);
     [this.#baseLow, this.#baseHigh] = saved.base;
+    if (this.mode === LapicMode.X2APIC) {
+      this.registers.set(this.#board.splitIcr ? R.ICR + 4 : R.ICR_HIGH, 0);
+    }
     this.#errors = saved.errors;
     this.#pins = saved.pins;
     this.#external = saved.external;

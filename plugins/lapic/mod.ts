@@ -12,7 +12,8 @@
  * Each one's registers are one page of host physical memory in the architectural layout
  * ({@linkcode Lapic.pageHpa}): a processor that accelerates interrupts can use the very page as its
  * backing page. Plugins for such processors find local APICs in {@linkcode lapicSlot}; take the delivery
- * of fixed interrupts over with {@linkcode deliverInterruptHook}; hear of modes and IDs in
+ * of fixed interrupts over with {@linkcode deliverInterruptHook}, and hand requests that they keep
+ * elsewhere over in {@linkcode collectRequestsHook}; hear of modes and IDs in
  * {@linkcode lapicChangedHook}; hand back what hardware leaves to software with
  * {@linkcode Lapic.replayWrite}, {@linkcode Lapic.sendIpi} and {@linkcode Lapic.acceleratedEnd}; and mind
  * {@linkcode LapicInhibit}. Hardware may change IRR, ISR, TMR, TPR and PPR in the page at any time.
@@ -32,6 +33,7 @@
  * @module
  */
 
+export { ApicAccessPage } from "./access_page.ts";
 export {
   ApicBase,
   DEFAULT_APIC_BASE,
@@ -42,12 +44,15 @@ export {
 export type { LapicBoard, LapicSaved } from "./board.ts";
 export { ApicBus } from "./bus.ts";
 export {
+  collectRequestsHook,
   deliverInterruptHook,
   endOfInterruptHook,
   eoiMessageHook,
   type LapicChange,
   lapicChangedHook,
   lapicSlot,
+  levelVectorsChangedHook,
+  levelVectorsHook,
   taskPriorityHook,
 } from "./hooks.ts";
 export { LapicInhibit } from "./inhibits.ts";
@@ -69,3 +74,4 @@ export {
   Svr,
 } from "./registers.ts";
 export { ApicTimer, type ApicTimerSaved, divisorOf, TimerMode } from "./timer.ts";
+export { acceleratedReads, acceleratedWrites, X2APIC_MSR, X2APIC_MSRS } from "./x2apic_msrs.ts";

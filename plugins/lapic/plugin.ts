@@ -30,6 +30,7 @@ import type { LapicBoard, LapicSaved } from "./board.ts";
 import { ApicBus } from "./bus.ts";
 import { registerCpuid } from "./cpuid.ts";
 import {
+  collectRequestsHook,
   deliverInterruptHook,
   endOfInterruptHook,
   eoiMessageHook,
@@ -44,6 +45,7 @@ import { PAGE_WORDS } from "./page.ts";
 import { type LapicFeatures, LapicRegister, type LapicVendor, RegisterMap } from "./registers.ts";
 import { acceptInit, acceptStartup } from "./startup.ts";
 import { ApicTimer } from "./timer.ts";
+import { X2APIC_MSR, X2APIC_MSRS } from "./x2apic_msrs.ts";
 
 /** Options of {@linkcode lapic}. */
 export interface LapicOptions {
@@ -71,8 +73,6 @@ export interface LapicOptions {
   readonly shortestPeriod?: number;
 }
 
-/** First of the MSRs that registers are in x2APIC mode. */
-const MSR_X2APIC = 0x800;
 /** IA32_TSC_DEADLINE. */
 const MSR_TSC_DEADLINE = 0x6e0;
 /** The time-stamp counter. */
@@ -136,6 +136,7 @@ function setUp(
   const memory = ctx.use(hostMemorySlot).current;
   const pic = ctx.useOptional(picSlot);
   const pages: number[] = [];
+  const collectPoint = vm.hooks.point(collectRequestsHook);
   const deliverPoint = vm.hooks.point(deliverInterruptHook);
   const changedPoint = vm.hooks.point(lapicChangedHook);
   const priorityPoint = vm.hooks.point(taskPriorityHook);
@@ -150,6 +151,8 @@ function setUp(
     map: new RegisterMap(features),
     message: new ApicMessage(),
     physicalBits: (vcpu) => vm.cpuid(CPUID_ADDRESS_SIZES, 0, vcpu).eax & 0xff || MOST_PHYSICAL_BITS,
+    splitIcr: features.vendor === "amd",
+    collect: (vcpu) => collectPoint.call(vcpu),
     send: (message, sender) => bus.send(message, sender),
     deliver: (vcpu, vector) => deliverPoint.call(vcpu, vector) === true,
     changed(lapic, change) {
@@ -203,7 +206,7 @@ function setUp(
       return own;
     },
   });
-  const bus = new ApicBus(vm.vcpus, (vcpu) => state.of(vcpu));
+  const bus = new ApicBus(vm.vcpus, board, (vcpu) => state.of(vcpu));
   const inhibits = new LapicInhibits(ctx, bus);
   const window = new RegisterWindow(ctx, bus);
   ctx.onLeave(() => {
@@ -277,12 +280,12 @@ function registerMsrs(
   });
   ctx.registerMsr({
     name: "x2APIC",
-    base: MSR_X2APIC,
-    length: 0x100,
+    base: X2APIC_MSR,
+    length: X2APIC_MSRS,
     read(access, vcpu) {
       const own = of(vcpu);
       if (own.mode !== LapicMode.X2APIC) return false;
-      const offset = (access.index - MSR_X2APIC) << 4;
+      const offset = (access.index - X2APIC_MSR) << 4;
       const value = own.readX2(offset);
       if (value < 0) return false;
       access.lo = value;
@@ -292,7 +295,7 @@ function registerMsrs(
     write(access, vcpu) {
       const own = of(vcpu);
       if (own.mode !== LapicMode.X2APIC) return false;
-      return own.writeX2((access.index - MSR_X2APIC) << 4, access.lo, access.hi);
+      return own.writeX2((access.index - X2APIC_MSR) << 4, access.lo, access.hi);
     },
   });
   if (!features.tscDeadline) return;

@@ -4,12 +4,24 @@
  *
  * @module
  */
-import { EntryControl, ExitControl, Pin, Primary, Secondary, Vmcs, VmxMsr } from "../cpu/mod.ts";
+import {
+  EntryControl,
+  ExitControl,
+  Pin,
+  Primary,
+  Secondary,
+  Tertiary,
+  Vmcs,
+  VmxMsr,
+} from "../cpu/mod.ts";
 import type { HostCpu } from "./host.ts";
 import type { LoadedVmcs } from "./loaded_vmcs.ts";
+import type { ApicVirtualization, VmxCapabilities } from "./vmx_guest.ts";
 
 /** What of a vCPU's state decides on its controls. */
 export interface ControlState {
+  /** What of its local APIC hardware does. */
+  readonly apic: ApicVirtualization;
   /** Waiting until the guest can take an interrupt. */
   interruptWindow: boolean;
   /** Waiting until it can take an NMI. */
@@ -27,6 +39,10 @@ const SECONDARY = Secondary.EPT | Secondary.UNRESTRICTED_GUEST | Secondary.VPID 
 const EXIT = ExitControl.HOST_64BIT | ExitControl.SAVE_DEBUG | ExitControl.SAVE_PAT |
   ExitControl.LOAD_PAT | ExitControl.SAVE_EFER | ExitControl.LOAD_EFER;
 const ENTRY = EntryControl.LOAD_DEBUG | EntryControl.LOAD_PAT | EntryControl.LOAD_EFER;
+/** Of the exit controls, what is used where there is one: external interrupts come with their vector. */
+const EXIT_IF_ALLOWED = ExitControl.ACKNOWLEDGE_INTERRUPT;
+/** With the TPR shadow MOV to and from CR8 need no exits. */
+const CR8_EXITS = Primary.CR8_LOAD | Primary.CR8_STORE;
 /** CR3 exits are on by default; under EPT the guest's CR3 is its own. */
 const NOT_WANTED = Primary.CR3_LOAD | Primary.CR3_STORE;
 
@@ -37,6 +53,17 @@ export interface Controls {
   readonly secondary: number;
   readonly exit: number;
   readonly entry: number;
+  /** What else there is, for local APICs. */
+  readonly capabilities: VmxCapabilities;
+}
+
+/** Controls that change with the state of a vCPU, as the VMCS has them. */
+export interface WrittenControls {
+  pin: number;
+  primary: number;
+  secondary: number;
+  tertiary: number;
+  entry: number;
 }
 
 /**
@@ -45,7 +72,7 @@ export interface Controls {
  * @throws {Error} If the processor lacks one of them; the message names the field and the bits.
  */
 export function fitControls(host: HostCpu): Controls {
-  const fit = (name: string, index: number, wanted: number, unwanted = 0): number => {
+  const fit = (name: string, index: number, wanted: number, unwanted = 0, maybe = 0): number => {
     const { must, may } = host.capability(index);
     if ((wanted & ~may) !== 0) {
       const bits = ((wanted & ~may) >>> 0).toString(16);
@@ -55,31 +82,59 @@ export function fitControls(host: HostCpu): Controls {
       const bits = ((must & unwanted) >>> 0).toString(16);
       throw new Error(`the processor insists on ${name} controls ${bits}h`);
     }
-    return wanted | must;
+    return wanted | must | (maybe & may);
   };
+  const pin = host.capability(VmxMsr.TRUE_PIN).may;
+  const primary = host.capability(VmxMsr.TRUE_PRIMARY).may;
+  const secondary = host.capability(VmxMsr.SECONDARY).may;
+  // All 64 bits of this one are allowed 1-settings (SDM vol. 3, A.3.4).
+  const tertiary = (primary & Primary.TERTIARY) !== 0 ? host.capability(VmxMsr.TERTIARY).must : 0;
   return {
     pin: fit("pin-based", VmxMsr.TRUE_PIN, PIN),
     primary: fit("primary", VmxMsr.TRUE_PRIMARY, PRIMARY, NOT_WANTED),
     secondary: fit("secondary", VmxMsr.SECONDARY, SECONDARY),
-    exit: fit("exit", VmxMsr.TRUE_EXIT, EXIT),
+    exit: fit("exit", VmxMsr.TRUE_EXIT, EXIT, 0, EXIT_IF_ALLOWED),
     entry: fit("entry", VmxMsr.TRUE_ENTRY, ENTRY),
+    capabilities: {
+      tprShadow: (primary & Primary.TPR_SHADOW) !== 0,
+      apicAccesses: (secondary & Secondary.VIRTUALIZE_APIC_ACCESSES) !== 0,
+      x2apic: (secondary & Secondary.VIRTUALIZE_X2APIC) !== 0,
+      registers: (secondary & Secondary.APIC_REGISTERS) !== 0,
+      virtualInterrupts: (secondary & Secondary.VIRTUAL_INTERRUPTS) !== 0,
+      postedInterrupts: (pin & Pin.POSTED_INTERRUPTS) !== 0,
+      ipis: (tertiary & Tertiary.IPI_VIRTUALIZATION) !== 0,
+    },
   };
 }
 
 /** Writes what never changes for a vCPU. */
 export function writeControls(vmcs: LoadedVmcs, controls: Controls): void {
-  vmcs.set32(Vmcs.PIN_CONTROLS, controls.pin);
-  vmcs.set32(Vmcs.SECONDARY_CONTROLS, controls.secondary);
   vmcs.set32(Vmcs.EXIT_CONTROLS, controls.exit);
 }
 
-/** The primary controls that `state` asks for. */
-export function primaryControls(controls: Controls, state: ControlState): number {
-  return controls.primary | (state.interruptWindow ? Primary.INTERRUPT_WINDOW : 0) |
+/** Writes what `state` asks for, where that is not what `written` says. */
+export function updateControls(
+  vmcs: LoadedVmcs,
+  controls: Controls,
+  state: ControlState,
+  written: WrittenControls,
+): void {
+  const { apic } = state;
+  const pin = controls.pin | (apic.postedInterrupts ? Pin.POSTED_INTERRUPTS : 0);
+  let primary = controls.primary | (state.interruptWindow ? Primary.INTERRUPT_WINDOW : 0) |
     (state.nmiWindow ? Primary.NMI_WINDOW : 0);
-}
-
-/** The entry controls that `state` asks for. */
-export function entryControls(controls: Controls, state: ControlState): number {
-  return controls.entry | (state.longMode ? EntryControl.IA32E_GUEST : 0);
+  if (apic.tprShadow) primary = (primary & ~CR8_EXITS) | Primary.TPR_SHADOW;
+  const tertiary = apic.ipis ? Tertiary.IPI_VIRTUALIZATION : 0;
+  if (tertiary !== 0) primary |= Primary.TERTIARY;
+  const secondary = controls.secondary | apic.secondary;
+  const entry = controls.entry | (state.longMode ? EntryControl.IA32E_GUEST : 0);
+  if (pin !== written.pin) vmcs.set32(Vmcs.PIN_CONTROLS, written.pin = pin);
+  if (primary !== written.primary) vmcs.set32(Vmcs.PRIMARY_CONTROLS, written.primary = primary);
+  if (secondary !== written.secondary) {
+    vmcs.set32(Vmcs.SECONDARY_CONTROLS, written.secondary = secondary);
+  }
+  if (tertiary !== written.tertiary) {
+    vmcs.set32(Vmcs.TERTIARY_CONTROLS, written.tertiary = tertiary);
+  }
+  if (entry !== written.entry) vmcs.set32(Vmcs.ENTRY_CONTROLS, written.entry = entry);
 }

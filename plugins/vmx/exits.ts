@@ -5,7 +5,7 @@
  */
 import { ExitReason, Gpr, type Registers, type VmExit } from "../../core/mod.ts";
 import { Vmcs, VmxExit } from "../cpu/mod.ts";
-import { VmxReason } from "./exit_reasons.ts";
+import { ApicvReason, VmxReason } from "./exit_reasons.ts";
 import type { LoadedVmcs } from "./loaded_vmcs.ts";
 
 /** Fills in what goes with one exit reason; `info1` holds the exit qualification already. */
@@ -35,6 +35,12 @@ const exceptionOrNmi: Translator = (exit, vmcs) => {
   const address = exit.vector === PAGE_FAULT;
   exit.gvaLo = address ? exit.info1Lo : 0;
   exit.gvaHi = address ? exit.info1Hi : 0;
+};
+
+/** The vector, where one was acknowledged; else the host's own timer, whose vector is nobody's business. */
+const externalInterrupt: Translator = (exit, vmcs) => {
+  exit.reason = ExitReason.EXTERNAL_INTERRUPT;
+  exit.info2Lo = vmcs.get32(Vmcs.EXIT_INTERRUPTION_INFO);
 };
 
 const io: Translator = (exit, _vmcs, registers) => {
@@ -116,7 +122,7 @@ const XSETBV = 55;
 
 const BY_REASON: readonly (readonly [number, Translator])[] = [
   [VmxExit.EXCEPTION_OR_NMI, exceptionOrNmi],
-  [VmxExit.EXTERNAL_INTERRUPT, plain(ExitReason.EXTERNAL_INTERRUPT)],
+  [VmxExit.EXTERNAL_INTERRUPT, externalInterrupt],
   [VmxExit.TRIPLE_FAULT, plain(ExitReason.SHUTDOWN)],
   [VmxExit.INIT, plain(ExitReason.INIT)],
   [VmxExit.SIPI, plain(ExitReason.SIPI)],
@@ -152,6 +158,10 @@ const BY_REASON: readonly (readonly [number, Translator])[] = [
   [VmxExit.MONITOR_TRAP, plain(ExitReason.SINGLE_STEP)],
   [VmxExit.MONITOR, plain(ExitReason.MONITOR)],
   [VmxExit.PAUSE, plain(ExitReason.PAUSE)],
+  [VmxExit.TPR_BELOW_THRESHOLD, plain(ApicvReason.TPR_BELOW_THRESHOLD)],
+  [VmxExit.APIC_ACCESS, plain(ApicvReason.APIC_ACCESS)],
+  [VmxExit.VIRTUALIZED_EOI, plain(ApicvReason.EOI_INDUCED)],
+  [VmxExit.APIC_WRITE, plain(ApicvReason.APIC_WRITE)],
   [VmxExit.GDTR_IDTR, plain(ExitReason.DESCRIPTOR_TABLE)],
   [VmxExit.LDTR_TR, plain(ExitReason.DESCRIPTOR_TABLE)],
   [VmxExit.EPT_VIOLATION, eptViolation],

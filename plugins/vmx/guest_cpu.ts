@@ -17,14 +17,16 @@ import {
 import {
   type Controls,
   type ControlState,
-  entryControls,
-  primaryControls,
+  updateControls,
   writeControls,
+  type WrittenControls,
 } from "./controls.ts";
 import type { ExtendedPageTables } from "./ept.ts";
 import { type HostCpu, UNSWITCHED } from "./host.ts";
 import { LoadedVmcs } from "./loaded_vmcs.ts";
 import { MsrBitmap } from "./msr_bitmap.ts";
+import { TaskPriority } from "./task_priority.ts";
+import type { ApicVirtualization, VmxGuest } from "./vmx_guest.ts";
 
 /** Bytes of an XSAVE area with x87 and SSE state. */
 const XSAVE_BYTES = 576;
@@ -45,7 +47,7 @@ const CR4_FIXED = Cr4.VMXE;
 const NO_LINK = 0xffff_ffff_ffff_ffffn;
 
 /** One vCPU under this hypervisor. */
-export class GuestCpu implements ControlState {
+export class GuestCpu implements ControlState, VmxGuest {
   /** The vCPU. */
   readonly vcpu: Vcpu;
   /** Its VMCS. */
@@ -78,6 +80,15 @@ export class GuestCpu implements ControlState {
   nmiWindow = false;
   /** EFER.LMA. */
   longMode = false;
+  /** What of its local APIC hardware does. */
+  readonly apic: ApicVirtualization = {
+    tprShadow: false,
+    secondary: 0,
+    postedInterrupts: false,
+    ipis: false,
+  };
+  /** Its task priority, where there is a local APIC. */
+  readonly taskPriority: TaskPriority;
   /** An event is in the VM-entry interruption-information field. */
   injecting = false;
   /** Interruptibility state as the VMCS has it (SDM vol. 3, table 25-3). */
@@ -88,7 +99,15 @@ export class GuestCpu implements ControlState {
   flush = true;
   readonly #memory: HostMemory;
   readonly #controls: Controls;
-  readonly #written = { primary: -1, entry: -1 };
+  readonly #written: WrittenControls = {
+    pin: -1,
+    primary: -1,
+    secondary: -1,
+    tertiary: 0,
+    entry: -1,
+  };
+  /** x2APIC MSRs of which reads or writes pass. */
+  #passed: readonly number[] = [];
 
   constructor(
     vcpu: Vcpu,
@@ -103,6 +122,7 @@ export class GuestCpu implements ControlState {
     this.vpid = vcpu.index + 1;
     this.vmcs = new LoadedVmcs(memory, home);
     this.msrBitmap = new MsrBitmap(memory);
+    this.taskPriority = new TaskPriority(this.vmcs, this.apic, controls.capabilities);
     this.registersHpa = memory.alloc(0x1000);
     const storage = memory.view(this.registersHpa, REGISTER_SLOTS * 8);
     this.registers = new Uint32Array(storage.buffer, storage.byteOffset, REGISTER_WORDS);
@@ -127,12 +147,20 @@ export class GuestCpu implements ControlState {
 
   /** Puts the controls to what the state asks for. */
   recalculate(): void {
-    const primary = primaryControls(this.#controls, this);
-    const entry = entryControls(this.#controls, this);
-    if (primary !== this.#written.primary) this.vmcs.set32(Vmcs.PRIMARY_CONTROLS, primary);
-    if (entry !== this.#written.entry) this.vmcs.set32(Vmcs.ENTRY_CONTROLS, entry);
-    this.#written.primary = primary;
-    this.#written.entry = entry;
+    updateControls(this.vmcs, this.#controls, this, this.#written);
+  }
+
+  /** See `VmxGuest.passX2apic`. */
+  passX2apic(
+    reads: readonly number[] = this.taskPriority.msrs,
+    writes: readonly number[] = this.taskPriority.msrs,
+  ): void {
+    const { msrBitmap } = this;
+    for (const index of this.#passed) msrBitmap.set(index, true, true);
+    this.#passed = [...new Set([...reads, ...writes])];
+    for (const index of this.#passed) {
+      msrBitmap.set(index, !reads.includes(index), !writes.includes(index));
+    }
   }
 
   /** Before an entry: what is in the VMCS of the general registers. */

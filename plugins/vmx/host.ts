@@ -19,19 +19,8 @@ import {
   VmxMsr,
 } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
+import { HostApic, type HostApicBoard } from "./host_apic.ts";
 import type { LoadedVmcs } from "./loaded_vmcs.ts";
-
-/** Nobody answers what the host itself would ask outside. */
-const NOBODY = {
-  deviceRead: (): void => {},
-  deviceWrite: (): void => {},
-  portRead: (): number => 0xffff_ffff,
-  portWrite: (): void => {},
-  cpuid: (): void => {},
-  msrRead: (): boolean => false,
-  msrWrite: (): boolean => false,
-  acknowledge: (): number => -1,
-};
 
 /** IA32_FEATURE_CONTROL: locked, VMX outside of SMX. */
 const FEATURE_CONTROL = 0x3a;
@@ -59,6 +48,8 @@ export const UNSWITCHED: readonly Field64[] = [
 export class HostCpu {
   /** The processor. */
   readonly processor: Processor;
+  /** Its local APIC. */
+  readonly apic: HostApic;
   /** VMCS revision identifier (SDM vol. 3, A.1). */
   readonly revision: number;
   /** The guest CPU whose registers of {@linkcode UNSWITCHED} and extended state are loaded. */
@@ -68,9 +59,11 @@ export class HostCpu {
   readonly #memory: HostMemory;
   readonly #vmxon: number;
 
-  constructor(processor: Processor, memory: HostMemory) {
+  constructor(processor: Processor, memory: HostMemory, board: HostApicBoard) {
     this.processor = processor;
     this.#memory = memory;
+    this.apic = new HostApic(processor, board);
+    processor.attach(this.apic, 0);
     startHost(processor);
     this.revision = Number(readMsr(processor, VmxMsr.BASIC) & 0x7fff_ffffn);
     this.#vmxon = memory.alloc(VMCS_BYTES);
@@ -155,7 +148,6 @@ function readMsr(processor: Processor, index: number): bigint {
 
 /** Brings a processor to where a 64-bit kernel has it before it enters VMX operation. */
 function startHost(processor: Processor): void {
-  processor.attach(NOBODY, 0);
   processor.reset();
   const { state } = processor;
   const code = Attr.P | Attr.S | Attr.CODE | Attr.WRITABLE | Attr.ACCESSED | Attr.L | Attr.G;

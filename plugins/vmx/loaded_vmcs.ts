@@ -7,12 +7,13 @@
 import type { HostMemory } from "../../core/mod.ts";
 import { VMCS_BYTES } from "../cpu/mod.ts";
 import type { HostCpu } from "./host.ts";
+import type { VmcsFields } from "./vmx_guest.ts";
 
 const TWO_32 = 0x1_0000_0000;
 const LOW = 0xffff_ffffn;
 
 /** One VMCS. 64-bit fields are read and written as halves where an exit needs them. */
-export class LoadedVmcs {
+export class LoadedVmcs implements VmcsFields {
   /** Host physical address of its region. */
   readonly hpa: number;
   /** VMLAUNCH has entered with it since VMCLEAR: VMRESUME is next. */

@@ -5,26 +5,45 @@
  * executes VMLAUNCH and VMRESUME on a processor, and reads back what hardware wrote. What hardware does
  * not switch, it switches.
  *
- * Limits: no APIC virtualization, no VMX for guests (their VMX instructions raise #UD). The guest needs
+ * CR8 accesses need no exit where there is a `lapic` and the processor has the TPR shadow; the plugins
+ * `apicv` and `ipiv` build on {@linkcode vmxSlot} and have the processor deliver interrupts, too.
+ *
+ * Limits: no VMX for guests (their VMX instructions raise #UD). The guest needs
  * a processor with EPT, unrestricted guests, VPIDs and virtual NMIs.
  *
  * @module
  */
 import {
   cpuidHook,
+  eventRequest,
   ExitAction,
   exitHook,
   ExitReason,
   hostMemorySlot,
   memslotHook,
   type Plugin,
+  vcpuCreatedHook,
+  vcpuPutHook,
   vendorSlot,
 } from "../../core/mod.ts";
 import { processorsSlot } from "../cpu/mod.ts";
-import { VmxReason } from "./exit_reasons.ts";
+import { lapicChangedHook, lapicSlot } from "../lapic/mod.ts";
+import { ApicvReason, VmxReason } from "./exit_reasons.ts";
 import { VmxVendor } from "./vendor.ts";
+import { vmxSlot } from "./vmx_guest.ts";
 
-export { VmxReason } from "./exit_reasons.ts";
+export { ApicvReason, VmxReason } from "./exit_reasons.ts";
+export { MsrBitmap, msrBitmapBit } from "./msr_bitmap.ts";
+export {
+  type ApicVirtualization,
+  hostInterruptHook,
+  privatePageHook,
+  type VmcsFields,
+  type Vmx,
+  type VmxCapabilities,
+  type VmxGuest,
+  vmxSlot,
+} from "./vmx_guest.ts";
 
 /** CPUID 1 ECX: VMX, and a hypervisor is there. */
 const CPUID_VMX = 1 << 5;
@@ -37,12 +56,24 @@ export function vmx(): Plugin {
     version: "0.1.0",
     description: "Intel VMX with extended page tables",
     requires: ["cpu", processorsSlot, hostMemorySlot],
-    provides: [vendorSlot],
+    optional: ["lapic", lapicSlot],
+    provides: [vendorSlot, vmxSlot],
     setup(ctx) {
       const processors = ctx.use(processorsSlot).current;
       const memory = ctx.use(hostMemorySlot).current;
       const vendor = new VmxVendor(ctx.vm, processors, memory);
       ctx.provide(vendorSlot, vendor);
+      ctx.provide(vmxSlot, vendor);
+      const bus = ctx.useOptional(lapicSlot, (changed) => vendor.setLapics(changed));
+      ctx.on(vcpuCreatedHook, () => vendor.setLapics(bus.current));
+      ctx.on(lapicChangedHook, (vcpu, change) => {
+        if (change === "mode" || change === "reset") vendor.lapicChanged(vcpu);
+      });
+      ctx.on(vcpuPutHook, (vcpu) => vendor.put(vcpu));
+      ctx.on(exitHook, ApicvReason.TPR_BELOW_THRESHOLD, (vcpu) => {
+        vcpu.request(eventRequest);
+        return ExitAction.RESUME;
+      });
       ctx.on(memslotHook, ({ gpa, size, hpa }, added) => {
         vendor.memslotChanged(gpa, size, hpa, added);
       });

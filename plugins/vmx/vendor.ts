@@ -12,6 +12,7 @@ import {
   initSystemState,
   type MsrAccess,
   type PendingException,
+  type PointOf,
   resetSystemState,
   type Saved,
   type SystemState,
@@ -20,6 +21,7 @@ import {
   type Vm,
 } from "../../core/mod.ts";
 import { type Processors, Rflags, Vector, Vmcs, walkPages } from "../cpu/mod.ts";
+import type { ApicBus } from "../lapic/mod.ts";
 import { type Controls, fitControls } from "./controls.ts";
 import { Emulator } from "./emulator.ts";
 import { ExtendedPageTables } from "./ept.ts";
@@ -27,11 +29,16 @@ import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "
 import { translateExit } from "./exits.ts";
 import { GuestCpu } from "./guest_cpu.ts";
 import { HostCpu } from "./host.ts";
+import type { HostApic, HostApicBoard } from "./host_apic.ts";
 import { accessMsr } from "./msrs.ts";
 import { readSystemState, writeSystemState } from "./system_state.ts";
+import { hostInterruptHook, privatePageHook, type Vmx, type VmxCapabilities } from "./vmx_guest.ts";
 
 /** INVEPT of one EPT pointer. */
 const SINGLE_CONTEXT = 1;
+/** Interruption information: the vector, and whether there is one. */
+const INFO_VECTOR = 0xff;
+const INFO_VALID = 0x8000_0000;
 /** DR6.BS: a single step. */
 const DR6_BS = 0x4000;
 /** Access rights of CS: 64-bit code. */
@@ -43,25 +50,39 @@ interface Shared {
   readonly controls: Controls;
 }
 
+/** The hooks that this hypervisor calls. */
+interface VmxHooks {
+  readonly privatePage: PointOf<typeof privatePageHook>;
+  readonly hostInterrupt: PointOf<typeof hostInterruptHook>;
+}
+
 /** The vendor. */
-export class VmxVendor implements Vendor {
+export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   /** `"vmx"`. */
   readonly name = "vmx";
   readonly #vm: Vm;
   readonly #processors: Processors;
   readonly #memory: HostMemory;
+  readonly #hooks: VmxHooks;
   readonly #guests: (GuestCpu | undefined)[] = [];
   readonly #hosts: (HostCpu | undefined)[] = [];
   #shared: Shared | undefined;
   #emulator: Emulator | undefined;
+  #bus: ApicBus | undefined;
 
   constructor(vm: Vm, processors: Processors, memory: HostMemory) {
     this.#vm = vm;
+    this.#hooks = {
+      privatePage: vm.hooks.point(privatePageHook),
+      hostInterrupt: vm.hooks.keyedPoint(hostInterruptHook),
+    };
     this.#processors = processors;
     this.#memory = memory;
   }
 
-  /** What it keeps for a vCPU. */
+  // For plugins that build upon it
+
+  /** See `Vmx.of`. */
   of(vcpu: Vcpu): GuestCpu {
     return this.#guests[vcpu.index]!;
   }
@@ -74,7 +95,76 @@ export class VmxVendor implements Vendor {
   }
 
   #host(index: number): HostCpu {
-    return this.#hosts[index] ??= new HostCpu(this.#processors.get(index), this.#memory);
+    return this.#hosts[index] ??= new HostCpu(this.#processors.get(index), this.#memory, this);
+  }
+
+  /** See `Vmx.capabilities`. */
+  get capabilities(): VmxCapabilities {
+    return this.#shared!.controls.capabilities;
+  }
+
+  /** See `Vmx.hostId`. */
+  hostId(pcpu: number): number {
+    return this.#host(pcpu).apic.id;
+  }
+
+  /** See `Vmx.interrupt`. */
+  interrupt(pcpu: number, vector: number): void {
+    const host = this.#hosts[pcpu];
+    if (host === undefined) this.take(pcpu, vector);
+    else host.apic.arrive(vector);
+  }
+
+  /** See `Vmx.interruptWaits`. */
+  interruptWaits(pcpu: number, vector: number): boolean {
+    return this.#hosts[pcpu]?.apic.waits(vector) === true;
+  }
+
+  /** See `Vmx.inGuest`. */
+  inGuest({ pcpu }: Vcpu): boolean {
+    return this.#hosts[pcpu]?.apic.guestMode === true;
+  }
+
+  /** See `HostApicBoard.find`. */
+  find(id: number): HostApic | undefined {
+    return this.#hosts.find((host) => host?.apic.id === id)?.apic;
+  }
+
+  /** See `HostApicBoard.take`. */
+  take(pcpu: number, vector: number): void {
+    this.#hooks.hostInterrupt.table[vector]?.(pcpu);
+  }
+
+  /** A vCPU leaves its host processor. */
+  put({ pcpu }: Vcpu): void {
+    this.#hosts[pcpu]?.apic.drain();
+  }
+
+  /** The local APICs are others, or there are none any more. */
+  setLapics(bus: ApicBus | undefined): void {
+    this.#bus = bus;
+    for (const guest of this.#guests) if (guest !== undefined) this.#setLapic(guest);
+  }
+
+  /** A local APIC was made, or its mode has changed. */
+  lapicChanged(vcpu: Vcpu): void {
+    const guest = this.#guests[vcpu.index];
+    if (guest !== undefined) this.#setLapic(guest);
+  }
+
+  #setLapic(guest: GuestCpu): void {
+    guest.taskPriority.setLapic(this.#bus?.of(guest.vcpu));
+    guest.passX2apic();
+  }
+
+  /** See `Vmx.dropPrivatePage`. */
+  dropPrivatePage(gpa: number): void {
+    this.#shared?.tables.unmapPage(gpa);
+    this.#flushAll();
+  }
+
+  #flushAll(): void {
+    for (const guest of this.#guests) if (guest !== undefined) guest.flush = true;
   }
 
   /** See `Vendor.createVcpu`. */
@@ -120,15 +210,22 @@ export class VmxVendor implements Vendor {
   memslotChanged(gpa: number, size: number, hpa: number, added: boolean): void {
     this.#emulator?.memslotChanged(gpa, size, hpa, added);
     this.#shared?.tables.clear();
-    for (const guest of this.#guests) if (guest !== undefined) guest.flush = true;
+    this.#flushAll();
   }
 
   /** Maps the page of an EPT violation, if it is the guest's memory. */
   mapFault(vcpu: Vcpu): boolean {
     const { gpa, write } = vcpu.exit;
+    const { tables } = this.#shared!;
     const slot = this.#vm.memory.lookup(gpa);
-    if (slot === undefined || (slot.readonly && write)) return false;
-    this.#shared!.tables.map(slot, gpa);
+    if (slot === undefined) {
+      const hpa = this.#hooks.privatePage.call(vcpu, gpa);
+      if (hpa === undefined) return false;
+      tables.mapPage(gpa, hpa, true);
+      return true;
+    }
+    if (slot.readonly && write) return false;
+    tables.map(slot, gpa);
     return true;
   }
 
@@ -157,12 +254,15 @@ export class VmxVendor implements Vendor {
     processor.setTscAux(guest.tscAux);
     processor.setTsc(this.#vm.clock.current.now());
     guest.storeRegisters();
+    guest.taskPriority.enter(vcpu.accelerated);
     guest.recalculate();
-    let error = 0;
+    host.apic.enter();
+    let error = -1;
     try {
       error = processor.enterVmx(guest.registers, !vmcs.launched, budget);
     } finally {
       vcpu.instructions += processor.retired;
+      if (error !== 0) host.apic.exit(-1);
     }
     if (error !== 0) {
       this.#refused(vcpu, error);
@@ -170,7 +270,7 @@ export class VmxVendor implements Vendor {
     }
     vmcs.launched = true;
     guest.loadRegisters();
-    this.#leave(guest);
+    this.#leave(guest, host);
   }
 
   /** VMLAUNCH or VMRESUME failed (VMfail): nothing of the guest has changed. */
@@ -182,17 +282,22 @@ export class VmxVendor implements Vendor {
     exit.instructionLength = exit.byteCount = 0;
   }
 
-  #leave(guest: GuestCpu): void {
+  #leave(guest: GuestCpu, host: HostCpu): void {
     const { vcpu, vmcs } = guest;
     const { exit } = vcpu;
     // Hardware has cleared the valid bit of what was injected.
     guest.injecting = false;
     translateExit(exit, vmcs, vcpu.regs);
     returnInterrupted(guest);
+    let vector = -1;
     switch (exit.reason) {
       case ExitReason.EXTERNAL_INTERRUPT:
-        // The host's own timer: the budget is used up.
-        exit.reason = ExitReason.BUDGET;
+        if ((exit.info2Lo & INFO_VALID) === 0) {
+          // The host's own timer: the budget is used up. To everybody else the guest goes on.
+          exit.reason = ExitReason.BUDGET;
+          return;
+        }
+        vector = exit.info2Lo & INFO_VECTOR;
         break;
       case ExitReason.INTERRUPT_WINDOW:
         guest.interruptWindow = false;
@@ -201,6 +306,7 @@ export class VmxVendor implements Vendor {
         guest.nmiWindow = false;
         break;
     }
+    host.apic.exit(vector);
   }
 
   /** See `Vendor.complete`. */

@@ -1,5 +1,5 @@
 /**
- * Virtual machines with AVIC for tests: several vCPUs that start in 64-bit mode at once, each with its
+ * Virtual machines with AVIC, or with APICv, for tests: several vCPUs that start in 64-bit mode at once, each with its
  * own code, stack and interrupt table, whose handlers count what is received.
  *
  * @module
@@ -21,6 +21,9 @@ import { flat } from "../../plugins/flat/mod.ts";
 import { lapic, type LapicOptions } from "../../plugins/lapic/mod.ts";
 import { svm, type SvmOptions } from "../../plugins/svm/mod.ts";
 import { avic, type AvicOptions } from "../../plugins/svm/avic/mod.ts";
+import { apicv } from "../../plugins/vmx/apicv/mod.ts";
+import { ipiv, type IpivOptions } from "../../plugins/vmx/ipiv/mod.ts";
+import { vmx } from "../../plugins/vmx/mod.ts";
 import { code, dword, qword } from "../silicon/code.ts";
 
 /** Guest physical addresses: from here on 256 KiB for each vCPU, identity-mapped. */
@@ -61,6 +64,14 @@ export const HLT = "f4";
 export const repeat = (count: number, body: readonly number[]): number[] =>
   code("41 bf", dword(count), body, "41 ff cf", "0f 85", dword(-(body.length + 9)));
 
+/** What a machine under VMX has. */
+export interface VmxChoice {
+  /** `false` for one without the plugin, and without the next. */
+  readonly apicv?: boolean;
+  /** `false` for one without the plugin. */
+  readonly ipiv?: IpivOptions | false;
+}
+
 /** What a machine is made of. */
 export interface MachineOptions {
   readonly cpu?: CpuOptions;
@@ -68,6 +79,8 @@ export interface MachineOptions {
   readonly svm?: SvmOptions;
   /** `false` for a machine without the plugin. */
   readonly avic?: AvicOptions | false;
+  /** Given for a machine under VMX: neither `svm` nor `avic` counts then. */
+  readonly vmx?: VmxChoice;
   readonly plugins?: readonly Plugin[];
   /** Ids of the vCPUs. */
   readonly ids?: readonly number[];
@@ -75,6 +88,16 @@ export interface MachineOptions {
   readonly processors?: number;
   /** Whether handlers end interrupts by MSR; by MMIO otherwise. */
   readonly x2apic?: boolean;
+}
+
+function vendorPlugins(options: MachineOptions): Plugin[] {
+  if (options.vmx === undefined) {
+    const more = options.avic === false ? [] : [avic(options.avic)];
+    return [cpu(options.cpu), svm(options.svm), ...more];
+  }
+  const { apicv: delivery = true, ipiv: ipis = {} } = options.vmx;
+  const more = delivery ? [apicv(), ...(ipis === false ? [] : [ipiv(ipis)])] : [];
+  return [cpu({ model: "sapphire-rapids", ...options.cpu }), vmx(), ...more];
 }
 
 /** A machine. */
@@ -100,10 +123,8 @@ export class Machine implements Disposable {
       cpus: ids,
       ...(options.processors === undefined ? {} : { processors: options.processors }),
       plugins: [
-        cpu(options.cpu),
-        svm(options.svm),
+        ...vendorPlugins(options),
         lapic(options.lapic),
-        ...(options.avic === false ? [] : [avic(options.avic)]),
         this.#board(),
         ...(options.plugins ?? []),
       ],

@@ -11,7 +11,6 @@ import {
   type InhibitReason,
   type LeaveReason,
   MpState,
-  PAGE_SIZE,
   type PluginContext,
   type Registration,
   type Vcpu,
@@ -19,8 +18,8 @@ import {
 } from "../../../core/mod.ts";
 import { type Processors, SvmFeature, SvmFeature2 } from "../../cpu/mod.ts";
 import {
+  ApicAccessPage,
   type ApicBus,
-  DEFAULT_APIC_BASE,
   type Lapic,
   type LapicChange,
   LapicMode,
@@ -67,10 +66,8 @@ export class Avic implements AvicBoard {
   /** Those of vCPUs whose guest has its GIF clear. */
   readonly #closed: Map<Vcpu, Registration> = new Map();
   readonly #hostIds: number[] = [];
-  /** The page that is at the APIC's place in the guest's memory: nobody is to see it. */
-  readonly #accessPage: number;
+  readonly #accessPage: ApicAccessPage;
   #accessPageInhibited = false;
-  #accessPageMapped = false;
   #tooBig = false;
 
   constructor(parts: AvicParts) {
@@ -81,7 +78,7 @@ export class Avic implements AvicBoard {
     const maxId = !x2avic ? XAVIC_MAX_ID : x2avicExtended ? X2AVIC_EXTENDED_MAX_ID : X2AVIC_MAX_ID;
     this.physical = new PhysicalIdTable(memory, maxId);
     this.logical = new LogicalIdTable(memory);
-    this.#accessPage = memory.alloc(PAGE_SIZE);
+    this.#accessPage = new ApicAccessPage(memory, (gpa) => parts.svm.dropPrivatePage(gpa));
   }
 
   /** A vCPU's part. */
@@ -190,7 +187,7 @@ export class Avic implements AvicBoard {
    * was mapped for others in between.
    */
   refreshed(vcpu: Vcpu): void {
-    if (!vcpu.accelerated) this.#dropAccessPage();
+    if (!vcpu.accelerated) this.#accessPage.drop();
   }
 
   /** A vCPU is placed on a host processor. */
@@ -237,7 +234,7 @@ export class Avic implements AvicBoard {
     // let the guest at the page.
     if (!this.x2avic && lapic.mode === LapicMode.X2APIC && !this.#accessPageInhibited) {
       this.#accessPageInhibited = true;
-      this.#dropAccessPage();
+      this.#accessPage.drop();
     }
     if (one.vcpu.accelerated) one.refresh(true);
   }
@@ -249,20 +246,12 @@ export class Avic implements AvicBoard {
    * nested tables are those of all vCPUs, so it is not there while one has to be emulated.
    */
   privatePage(gpa: number): number | undefined {
-    if (gpa - gpa % PAGE_SIZE !== DEFAULT_APIC_BASE) return undefined;
-    if (this.#accessPageInhibited || this.inhibited) return undefined;
-    const emulated = this.#vcpus.some((one) =>
-      one?.lapic.mode === LapicMode.XAPIC && this.#minded(one.vcpu)
-    );
-    if (emulated) return undefined;
-    this.#accessPageMapped = true;
-    return this.#accessPage;
-  }
-
-  #dropAccessPage(): void {
-    if (!this.#accessPageMapped) return;
-    this.#accessPageMapped = false;
-    this.#parts.svm.dropPrivatePage(DEFAULT_APIC_BASE);
+    return this.#accessPage.answer(gpa, () => {
+      if (this.#accessPageInhibited || this.inhibited) return false;
+      return !this.#vcpus.some((one) =>
+        one?.lapic.mode === LapicMode.XAPIC && this.#minded(one.vcpu)
+      );
+    });
   }
 
   // Interrupt windows
@@ -342,10 +331,10 @@ export class Avic implements AvicBoard {
         taskPriority.keepsIntercept = false;
       }
     }
-    if (reason !== "close") this.#dropAccessPage();
+    if (reason !== "close") this.#accessPage.drop();
     this.physical.free();
     this.logical.free();
-    this.#parts.memory.free(this.#accessPage);
+    this.#accessPage.free();
   }
 }
 

@@ -7,7 +7,7 @@
 import { defineInhibit, type InhibitReason } from "../../../core/mod.ts";
 import { LapicInhibit } from "../../lapic/mod.ts";
 
-/** Reasons that are not the local APICs' own ({@linkcode LapicInhibit}). */
+/** Reasons besides the local APICs' own, with those of {@linkcode LapicInhibit} that no accelerator goes with. */
 export const AvicInhibit: {
   readonly DISABLED: InhibitReason;
   readonly HYPERV: InhibitReason;
@@ -20,13 +20,10 @@ export const AvicInhibit: {
   readonly PHYSICAL_ID_TOO_BIG: InhibitReason;
 } = {
   /** Set by this plugin where the processor has no AVIC. */
-  DISABLED: defineInhibit("DISABLED", "the processor has no AVIC"),
-  /** For a plugin that ends interrupts by itself, as Hyper-V's synthetic controller does (AutoEOI). */
-  HYPERV: defineInhibit("HYPERV", "interrupts end without an EOI"),
-  /** For a plugin that takes the local APICs out of the VM. */
-  ABSENT: defineInhibit("ABSENT", "there are no local APICs"),
-  /** For a debugger that holds interrupts back while it steps. */
-  BLOCKIRQ: defineInhibit("BLOCKIRQ", "a debugger holds interrupts back"),
+  DISABLED: LapicInhibit.DISABLED,
+  HYPERV: LapicInhibit.HYPERV,
+  ABSENT: LapicInhibit.ABSENT,
+  BLOCKIRQ: LapicInhibit.BLOCKIRQ,
   /**
    * Of one vCPU, while it runs a guest of the guest's; set by this plugin while the guest has its own
    * GIF clear and the processor has none to keep it in, so that hardware cannot know.

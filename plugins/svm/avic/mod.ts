@@ -132,8 +132,6 @@ export {
   acceleratedMsrs,
   formerMsrs,
   readableMsrs,
-  X2APIC_MSR,
-  X2APIC_MSRS,
   type X2apicMsrPolicy,
   x2apicReadSlot,
   x2apicWriteSlot,

@@ -8,12 +8,7 @@
  * @module
  */
 import { defineSlot, type Slot } from "../../../../core/mod.ts";
-import type { LapicFeatures } from "../../../lapic/mod.ts";
-
-/** Index of the first x2APIC MSR; register `o` of the page is MSR 800h + `o` / 10h. */
-export const X2APIC_MSR = 0x800;
-/** Number of MSRs that are kept for the x2APIC. */
-export const X2APIC_MSRS = 0x100;
+import { acceleratedReads, acceleratedWrites, type LapicFeatures } from "../../../lapic/mod.ts";
 
 /** Which x2APIC MSRs are passed through, in one direction. */
 export interface X2apicMsrPolicy {
@@ -26,22 +21,6 @@ export interface X2apicMsrPolicy {
 const range = (first: number, last: number): number[] =>
   Array.from({ length: last - first + 1 }, (_, k) => first + k);
 
-/** ID, version, TPR, PPR, LDR, SVR, ISR, TMR, IRR, ESR, ICR, LVT, initial count, divide. */
-const READABLE: readonly number[] = [
-  0x802,
-  0x803,
-  0x808,
-  0x80a,
-  0x80d,
-  0x80f,
-  ...range(0x810, 0x828),
-  0x830,
-  ...range(0x832, 0x838),
-  0x83e,
-];
-/** LVT entry for corrected machine checks, where there is one. */
-const LVT_CMCI = 0x82f;
-
 /**
  * Reads of the registers that the local APIC has and that hardware answers: the current count (839h) is
  * left out, as reading it would fault. KVM since 7f4b7092d9a1, "Disable x2AVIC RDMSR interception for
@@ -50,7 +29,7 @@ const LVT_CMCI = 0x82f;
  */
 export const readableMsrs: X2apicMsrPolicy = {
   name: "readable",
-  msrs: ({ cmci }) => cmci ? [...READABLE, LVT_CMCI] : READABLE,
+  msrs: acceleratedReads,
 };
 
 /**
@@ -59,7 +38,7 @@ export const readableMsrs: X2apicMsrPolicy = {
  */
 export const acceleratedMsrs: X2apicMsrPolicy = {
   name: "accelerated",
-  msrs: () => [0x808, 0x80b, 0x830, 0x83f],
+  msrs: () => acceleratedWrites(true, true),
 };
 
 /**

@@ -1,0 +1,134 @@
+/**
+ * Storms of IPIs between eight vCPUs on three host processors under VMX: with APICv and IPI virtualization,
+ * without the one or both, and with APICv switched by inhibits, each IPI is received exactly once.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { type Plugin, type PluginContext, type Registration, roundRobin } from "../../core/mod.ts";
+import { LapicInhibit } from "../../plugins/lapic/mod.ts";
+import { ipiv } from "../../plugins/vmx/ipiv/mod.ts";
+import { Machine, type MachineOptions } from "../avic/machine.ts";
+import { programStorm, stormPlan, stormReceived } from "../avic/storm.ts";
+
+const SEED = 0x5eed_49c1n;
+const VCPUS = 8;
+/** Ticks between two inhibits. */
+const PERIOD = 2900;
+
+/** Calls `action` again and again, with how often it was called before. */
+function every(
+  name: string,
+  period: number,
+  action: (count: number, ctx: PluginContext) => void,
+): Plugin {
+  return {
+    name,
+    version: "1.0.0",
+    setup(ctx) {
+      let count = 0;
+      const timer = ctx.createTimer(name, ({ deadline }) => {
+        action(count++, ctx);
+        timer.arm(Math.max(deadline + period, ctx.vm.clock.current.now() + 1));
+      });
+      timer.arm(period);
+    },
+  };
+}
+
+/** Sets an inhibit for the whole VM, takes it away, and so on. */
+function toggler(): Plugin {
+  let held: Registration | undefined;
+  return every("toggler", PERIOD, (_count, ctx) => {
+    held?.remove();
+    held = held === undefined ? ctx.inhibit(LapicInhibit.BLOCKIRQ) : undefined;
+  });
+}
+
+/** The same for one vCPU after the other. */
+function vcpuToggler(): Plugin {
+  const held: (Registration | undefined)[] = [];
+  return every("vcpu-toggler", PERIOD, (count, ctx) => {
+    const index = (count * 5) % VCPUS;
+    const registration = held[index];
+    registration?.remove();
+    held[index] = registration === undefined
+      ? ctx.inhibit(LapicInhibit.BLOCKIRQ, ctx.vm.vcpus[index]!)
+      : undefined;
+  });
+}
+
+/** Loads and unloads IPI virtualization. */
+function reloader(): Plugin {
+  return every("reloader", 40_000, (count, { vm }) => {
+    if (count % 2 === 0) vm.unload("ipiv");
+    else vm.load(ipiv());
+  });
+}
+
+interface StormCase extends MachineOptions {
+  /** How many IPIs each vCPU sends. */
+  readonly each: number;
+}
+
+function run({ each, ...options }: StormCase): Machine {
+  const storm = { each, seed: SEED };
+  using stack = new DisposableStack();
+  const machine = stack.use(
+    new Machine({
+      ids: Array.from({ length: VCPUS }, (_, id) => id),
+      processors: 3,
+      vmx: {},
+      ...options,
+      plugins: [roundRobin({ quantum: 400, timeslice: 6000 }), ...(options.plugins ?? [])],
+    }),
+  );
+  machine.recording = false;
+  programStorm(machine, storm);
+  const end = machine.run(2_000_000_000);
+  assertEquals(end.reason, "exit-code", `seed ${SEED}`);
+  assertEquals(stormReceived(machine), stormPlan(VCPUS, storm), `seed ${SEED}`);
+  stack.move();
+  return machine;
+}
+
+for (const x2apic of [false, true]) {
+  const mode = x2apic ? "x2APIC" : "xAPIC";
+
+  Deno.test(`${mode}: 40,000 IPIs with IPI virtualization, none of which exits`, () => {
+    using machine = run({ x2apic, each: 5000 });
+    // SVR and the timer's three registers are all that anybody writes otherwise.
+    assertEquals(machine.counts.get("APIC_WRITE"), x2apic ? undefined : 4 * VCPUS);
+    assertEquals(machine.counts.get("WRMSR 830"), undefined);
+    // Those who wait are woken by the host's interrupt, which makes others exit.
+    assert(machine.counts.get("EXTERNAL_INTERRUPT")! > 100);
+  });
+
+  Deno.test(`${mode}: with APICv alone each IPI exits`, () => {
+    using machine = run({ x2apic, each: 1250, vmx: { ipiv: false } });
+    // In x2APIC mode the bitmap has the write exit; in xAPIC mode it is a trap.
+    const exits = machine.counts.get(x2apic ? "WRMSR 830" : "APIC_WRITE");
+    assertEquals(exits, 1250 * VCPUS + (x2apic ? 0 : 4 * VCPUS));
+    assertEquals(machine.counts.get("EXTERNAL_INTERRUPT"), undefined);
+  });
+
+  Deno.test(`${mode}: without APICv`, () => {
+    using machine = run({ x2apic, each: 1250, vmx: { apicv: false } });
+    assertEquals(machine.counts.get("APIC_WRITE"), undefined);
+  });
+
+  Deno.test(`${mode}: while an inhibit switches APICv for all`, () => {
+    using machine = run({ x2apic, each: 2500, plugins: [toggler()] });
+    assert(machine.counts.get("EXTERNAL_INTERRUPT")! > 20);
+    assert(machine.counts.get(x2apic ? "WRMSR 830" : "NESTED_PAGE_FAULT")! > 100);
+  });
+
+  Deno.test(`${mode}: while inhibits switch APICv for one vCPU after the other`, () => {
+    using machine = run({ x2apic, each: 2500, plugins: [vcpuToggler()] });
+    assert(machine.counts.get("EXTERNAL_INTERRUPT")! > 20);
+  });
+
+  Deno.test(`${mode}: while IPI virtualization comes and goes`, () => {
+    using machine = run({ x2apic, each: 2500, plugins: [reloader()] });
+    assert(machine.counts.get("EXTERNAL_INTERRUPT")! > 20);
+    assert(machine.counts.get(x2apic ? "WRMSR 830" : "APIC_WRITE")! > 100);
+  });
+}
