@@ -8,6 +8,9 @@ import { Xcr0 } from "./microcode/registers.ts";
 
 /** An optional part of the instruction set, by the name that Linux has for it. */
 export type IsaFeatureName =
+  | "fxsr"
+  | "sse"
+  | "sse2"
   | "xsave"
   | "apx"
   | "wrmsrns"
@@ -33,6 +36,9 @@ export interface IsaFeatureRow {
 
 /** All of them. */
 export const ISA_FEATURES: Readonly<Record<IsaFeatureName, IsaFeatureRow>> = {
+  fxsr: { cpuid: [1, 0, "edx", 24] },
+  sse: { cpuid: [1, 0, "edx", 25], extends: "fxsr" },
+  sse2: { cpuid: [1, 0, "edx", 26], extends: "sse" },
   // XSAVEOPT, XSAVEC, XGETBV of ECX = 1 and XSAVES come with it: they are (0Dh,1) EAX.
   xsave: { cpuid: [1, 0, "ecx", 26] },
   // R16–R31 are usable only where XCR0 says so.

@@ -83,7 +83,9 @@ const ZEN2: readonly SvmFeatureName[] = [
 const ZEN4: readonly SvmFeatureName[] = [...ZEN2, "x2avic", "vnmi", "avic_extlvt"];
 const ZEN5: readonly SvmFeatureName[] = [...ZEN4, "bus_lock_threshold", "idle_hlt", "x2avic_ext"];
 
-const BMI: readonly IsaFeatureName[] = ["bmi1", "bmi2"];
+/** What every processor with 64-bit mode has. */
+const BASE: readonly IsaFeatureName[] = ["fxsr", "sse", "sse2"];
+const BMI: readonly IsaFeatureName[] = [...BASE, "bmi1", "bmi2"];
 const ZEN5_ISA: readonly IsaFeatureName[] = [...BMI, "movdiri", "movdir64b"];
 const APX: readonly IsaFeatureName[] = [...BMI, "xsave", "apx", "wrmsrns", "msr_imm"];
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { registerAddress, S, Seg } from "../state/cpu_state.ts";
+import { registerAddress, S, Seg, vectorAddress } from "../state/cpu_state.ts";
 import type { IsaFeatureName } from "../isa_features.ts";
 import { Cursor } from "./cursor.ts";
 import { type Entry, OPCODES, type OperandSpec } from "./entries.ts";
@@ -188,6 +188,11 @@ export class Decoder {
     return DecodeStatus.OK;
   }
 
+  /** Width of vectors: 256 where VEX.L is set. */
+  get vectorBits(): 128 | 256 {
+    return this.#prefixes.extension.long ? 256 : 128;
+  }
+
   /** Width in bits that a size letter stands for. */
   #width(size: string): number {
     switch (size) {
@@ -204,6 +209,16 @@ export class Decoder {
         return 64;
       case "dq":
         return 128;
+      case "qq":
+        return 256;
+      case "x":
+        return this.vectorBits;
+      case "xh":
+        return this.vectorBits / 2;
+      case "xf":
+        return this.vectorBits / 4;
+      case "xe":
+        return this.vectorBits / 8;
       case "z":
       case "p":
         return this.bits === 16 ? 16 : size === "p" ? this.bits : 32;
@@ -376,6 +391,23 @@ export class Decoder {
         this.#setRegister(i, this.#register(this.#prefixes.extension.v, bits));
         this.operands.push({ kind: "R", bits });
         return DecodeStatus.OK;
+      // There are sixteen vector registers: the fourth bit that APX adds does not count.
+      case "V":
+        return this.#vector(i, bits, modReg);
+      case "U":
+        return this.#vector(i, bits, modRm);
+      case "W":
+        if (this.#modrm >= 0xc0) return this.#vector(i, bits, modRm);
+        this.operands.push({ kind: "M", bits });
+        return DecodeStatus.OK;
+      case "H":
+        return this.#vector(i, bits, this.#prefixes.extension.v);
+      case "L": {
+        const byte = this.#cursor.byte();
+        if (byte < 0) return DecodeStatus.TRUNCATED;
+        const n = (byte >> 4) & (this.#mode.code === 64 ? 15 : 7);
+        return this.#constant(i, 16, vectorAddress(n), 0);
+      }
       case "dfv":
         this.#setRegister(i, this.#prefixes.extension.defaultFlags);
         this.operands.push({ kind: "K", bits });
@@ -404,6 +436,12 @@ export class Decoder {
       default:
         return DecodeStatus.UNDEFINED;
     }
+  }
+
+  #vector(i: number, bits: number, n: number): DecodeStatus {
+    this.#setRegister(i, vectorAddress(n & 15));
+    this.operands.push({ kind: "V", bits });
+    return DecodeStatus.OK;
   }
 
   #constant(i: number, bits: number, low: number, high: number): DecodeStatus {
@@ -501,5 +539,12 @@ export class Decoder {
 }
 
 const SIZE_CODE = { 16: 0, 32: 1, 64: 2 } as const;
-const WIDTH_CODE: Readonly<Record<number, number>> = { 8: 0, 16: 1, 32: 2, 64: 3, 128: 4 };
+const WIDTH_CODE: Readonly<Record<number, number>> = {
+  8: 0,
+  16: 1,
+  32: 2,
+  64: 3,
+  128: 4,
+  256: 5,
+};
 const ADDRESS_CODE = { b64: 1, x64: 2, b32: 3, x32: 4, gen: 5 } as const;

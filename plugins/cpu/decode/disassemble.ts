@@ -5,7 +5,7 @@
  */
 import { ISA_NAMES, type IsaFeatureName } from "../isa_features.ts";
 import { Rflags } from "../microcode/registers.ts";
-import { registerAddress, S, Seg } from "../state/cpu_state.ts";
+import { registerAddress, S, Seg, vectorAddress } from "../state/cpu_state.ts";
 import { Decoder } from "./decoder.ts";
 import type { OperandSpec } from "./entries.ts";
 import { type FormOperand, registerPlace } from "./form.ts";
@@ -101,6 +101,11 @@ const SIZED: Readonly<Record<string, readonly (string | undefined)[]>> = {
   POPF: [undefined, "popfw", "popfd", "popfq"],
   PUSHA: [undefined, "pushaw", "pushad"],
   POPA: [undefined, "popaw", "popad"],
+  MOVD: [undefined, undefined, "movd", "movq"],
+  PINSRD: [undefined, undefined, "pinsrd", "pinsrq"],
+  PEXTRD: [undefined, undefined, "pextrd", "pextrq"],
+  FXSAVE: [undefined, undefined, undefined, "fxsave64"],
+  FXRSTOR: [undefined, undefined, undefined, "fxrstor64"],
 };
 const STRINGS: ReadonlySet<string> = new Set([
   "MOVS",
@@ -116,7 +121,7 @@ const COMPARING: ReadonlySet<string> = new Set(["CMPS", "SCAS"]);
 /** Instructions whose memory operand has no size, or whose name says it. */
 const SIZELESS: ReadonlySet<string> = new Set([
   ...["LEA", "SGDT", "SIDT", "LGDT", "LIDT", "INVLPG", "CLFLUSH", "CALLFIND", "JMPFIND"],
-  ...["MOVFROMSEG", "LES", "LDS", "LSS", "LFS", "LGS", "CMPXCHG8B", "BOUND"],
+  ...["MOVFROMSEG", "FXSAVE", "FXRSTOR", "LES", "LDS", "LSS", "LFS", "LGS", "CMPXCHG8B", "BOUND"],
 ]);
 
 const LETTERS = ["b", "w", "d", "q"] as const;
@@ -126,6 +131,7 @@ const POINTERS: Readonly<Record<number, string>> = {
   32: "dword",
   64: "qword",
   128: "oword",
+  256: "yword",
 };
 /** Number of CL. */
 const CL = 1;
@@ -201,12 +207,16 @@ class Writer {
         return `cr${this.#d.immediateLow}`;
       case "D":
         return `dr${this.#d.immediateLow}`;
+      case "L":
+        return vectorName(this.#d.immediateLow, this.#d.vectorBits);
       default:
         break;
     }
     switch (operand.kind) {
       case "R":
         return this.#register(i, operand.bits);
+      case "V":
+        return vectorName(this.#place(i), this.#d.vectorBits);
       case "K":
         return this.#defaultFlags(i);
       case "M":
@@ -274,7 +284,7 @@ class Writer {
     const said = SIZELESS.has(entry.name) || entry.operands.some(({ place, register }, i) => {
       const other = operands[i]!;
       const count = place === "fixed" && register === CL;
-      return other.kind === "R" && other.bits === bits && !count;
+      return /[RV]/.test(other.kind) && other.bits === bits && !count;
     });
     return `${said ? "" : `${POINTERS[bits]} `}${override}[${inside}]`;
   }
@@ -285,6 +295,10 @@ function plainName(name: string): string {
   const [mnemonic, ...suffixes] = name.replace(/\.(nf|nd|imm)/g, "").split(/\.(?=zu)/);
   if (suffixes[0] !== "zu") return mnemonic!;
   return mnemonic!.startsWith("SET") ? `SETZU${mnemonic!.slice(3)}` : `${mnemonic}ZU`;
+}
+
+function vectorName(address: number, bits: 128 | 256): string {
+  return `${bits === 256 ? "y" : "x"}mm${(address - vectorAddress(0)) >> 6}`;
 }
 
 function registerName(address: number, bits: number): string {

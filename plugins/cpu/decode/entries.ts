@@ -7,6 +7,7 @@ import type { IsaFeatureName } from "../isa_features.ts";
 import { APX_GROUPS, EVEX_PROMOTED, MSR_IMMEDIATE, VEX_0F38, VEX_0F3A } from "./apx_map.ts";
 import { OpcodeMap } from "./extension.ts";
 import { GROUPS, LOCKABLE, MAP_0F38, ONE_BYTE, SUBGROUPS, TWO_BYTE } from "./opcode_map.ts";
+import { SSE_0F, SSE_0F38, SSE_0F3A, SSE_GROUPS } from "./sse_map.ts";
 
 /** Where an operand is found. */
 export type Place =
@@ -16,12 +17,15 @@ export type Place =
   | "D"
   | "E"
   | "G"
+  | "H"
   | "I"
   | "J"
+  | "L"
   | "M"
   | "O"
   | "R"
   | "S"
+  | "U"
   | "V"
   | "W"
   | "Z"
@@ -64,6 +68,12 @@ export interface Entry {
   readonly rex2: boolean;
   /** Not with W = 1. */
   readonly w0: boolean;
+  /** Only with W = 1. */
+  readonly w1: boolean;
+  /** VEX.L that it has: 0, 1, or −1 for either. */
+  readonly vectorLength: -1 | 0 | 1;
+  /** It is of a vector unit: EVEX does not stand for VEX. */
+  readonly vector: boolean;
   /** Not with another address size than the mode's. */
   readonly a64: boolean;
   /** ND bit that the instruction has under EVEX. */
@@ -113,6 +123,9 @@ const QUALIFIERS: ReadonlySet<string> = new Set([
   "no2",
   "rex2",
   "w0",
+  "w1",
+  "l1",
+  "lig",
   "a64",
   "os",
   "nd",
@@ -134,7 +147,11 @@ const FIXED: Readonly<Record<string, [number, string]>> = {
 };
 const SEGMENTS: readonly string[] = ["ES", "CS", "SS", "DS", "FS", "GS"];
 /** Places that come out of a ModRM byte. */
-const MODRM_PLACES = "CDEGMRSVW";
+const MODRM_PLACES = "CDEGMRSUVW";
+/** Places of vector registers. */
+const VECTOR_PLACES = "HLUVW";
+/** Places that the register in V of VEX or EVEX stands for. */
+const V_PLACES = "BH";
 /** The operand that ND adds: the register in V. */
 const DESTINATION: Place = "B";
 /** Number of source condition codes. */
@@ -213,10 +230,13 @@ function parseAlternative(text: string, inherited: readonly OperandSpec[]): read
   } else if (operandText !== undefined) {
     operands = operandText.split(",").map(parseOperand);
   }
-  const groupText = GROUPS[name] ?? APX_GROUPS[name];
+  const groupText = GROUPS[name] ?? APX_GROUPS[name] ?? SSE_GROUPS[name];
   const subgroupText = SUBGROUPS[name];
   const row = (table: string) =>
     table.split("|").map((cell) => parseCell(cell, groupText === undefined ? [] : operands));
+  // An operand whose size is that of the vector takes both lengths.
+  const lengthIgnored = qualifiers.has("lig") ||
+    operands.some(({ size }) => size.startsWith("x"));
   const modrmForm = qualifiers.has("mem") ? "mem" : qualifiers.has("reg") ? "reg" : "";
   const base: Entry = {
     name,
@@ -230,11 +250,15 @@ function parseAlternative(text: string, inherited: readonly OperandSpec[]): read
     noRex2: qualifiers.has("no2"),
     rex2: qualifiers.has("rex2"),
     w0: qualifiers.has("w0"),
+    w1: qualifiers.has("w1"),
+    vectorLength: qualifiers.has("l1") ? 1 : lengthIgnored ? -1 : 0,
+    vector: qualifiers.has("lig") || qualifiers.has("l1") ||
+      operands.some(({ place }) => VECTOR_PLACES.includes(place)),
     a64: qualifiers.has("a64"),
     newDestination: qualifiers.has("ND"),
     noFlags: qualifiers.has("NF"),
     condition: -1,
-    usesV: operands.some(({ place }) => place === DESTINATION),
+    usesV: operands.some(({ place }) => V_PLACES.includes(place)),
     noRsp: qualifiers.has("norsp"),
     distinct: qualifiers.has("distinct"),
     feature,
@@ -257,7 +281,7 @@ function parseCell(cell: string, inherited: readonly OperandSpec[] = []): readon
 
 function parseMap(text: string): readonly (readonly Entry[])[] {
   const map: (readonly Entry[])[] = Array.from({ length: 256 }, () => UNDEFINED);
-  for (const line of text.trim().split("\n")) {
+  for (const line of text.split("\n").filter((row) => row !== "")) {
     const start = parseInt(line.slice(0, 2), 16);
     const cells = line.slice(3).split("|");
     if (cells.length !== 8) {
@@ -289,7 +313,7 @@ export function prefixedMap(map: number, evex: boolean): readonly (readonly Entr
 /** The opcode maps: 0 one-byte, 1 behind 0F, 2 behind 0F 38, 3 behind 0F 3A; alternatives per opcode. */
 export const OPCODES: readonly (readonly (readonly Entry[])[])[] = [
   parseMap(ONE_BYTE),
-  parseMap(TWO_BYTE),
-  parseMap(MAP_0F38),
-  NO_OPCODES,
+  parseMap(TWO_BYTE + SSE_0F),
+  parseMap(MAP_0F38 + SSE_0F38),
+  parseMap(SSE_0F3A),
 ];

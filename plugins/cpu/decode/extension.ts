@@ -46,6 +46,10 @@ export class Extension {
   byteRegisters = false;
   /** The register in V (0–31); 0 if none is named, for V counts downwards. */
   v = 0;
+  /** VEX.L: vectors of 256 bits. */
+  long = false;
+  /** W as it stands in VEX, which outside of 64-bit mode is no operand size. */
+  w = false;
   /** EVEX.ND. */
   newDestination = false;
   /** EVEX.NF. */
@@ -68,6 +72,8 @@ export class Extension {
     this.base = (rex & 1) << 3;
     this.byteRegisters = rex !== 0;
     this.v = 0;
+    this.long = false;
+    this.w = this.wide;
     this.newDestination = false;
     this.noFlags = false;
     this.memoryOnly = false;
@@ -90,16 +96,18 @@ export class Extension {
     return ((REX2_UNDEFINED_ROWS[map]! >> (opcode >> 4)) & 1) !== 0;
   }
 
-  /** VEX of three bytes: R X B mmmmm, W vvvv L pp; R, X, B and vvvv inverted. Yields the map, −1 for none. */
+  /** VEX of three bytes: R X B mmmmm, W vvvv L pp; R, X, B and vvvv inverted. Yields the map. */
   vex(p0: number, p1: number, long: boolean): number {
     // Outside of 64-bit mode there are eight registers.
     const rex = long ? (~p0 >> 5) & 7 : 0;
     this.legacy(rex | (long ? (p1 & 0x80) >> 4 : 0));
     this.encoding = Encoding.VEX;
+    this.long = (p1 & 4) !== 0;
+    this.w = (p1 & 0x80) !== 0;
     this.byteRegisters = true;
     this.v = (~p1 >> 3) & (long ? 15 : 7);
     this.low = 0;
-    return (p1 & 4) !== 0 ? -1 : p0 & 31;
+    return p0 & 31;
   }
 
   /**

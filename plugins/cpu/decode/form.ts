@@ -39,7 +39,7 @@ export type OperandKind =
 export interface FormOperand {
   /** What it is. */
   readonly kind: OperandKind;
-  /** Its width in bits (8, 16, 32, 64, 128; for far pointers and descriptor tables that of the offset). */
+  /** Its width in bits (8, 16, 32, 64, 128, 256; for far pointers and descriptor tables that of the offset). */
   readonly bits: number;
 }
 
@@ -58,8 +58,8 @@ export function registerPlace(operands: readonly FormOperand[], k: number): 0 | 
 export interface Form {
   /** Name of the semantics. */
   readonly name: string;
-  /** Operand size in bits: 8, 16, 32 or 64. */
-  readonly bits: 8 | 16 | 32 | 64;
+  /** Operand size in bits: 8, 16, 32 or 64; of vector instructions the width of the first operand. */
+  readonly bits: 8 | 16 | 32 | 64 | 128 | 256;
   /** Operands in the manual's order. */
   readonly operands: readonly FormOperand[];
   /** How the memory operand is addressed; `undefined` if there is none. */

@@ -59,20 +59,13 @@ F8 CLC | STC | CLI | STI | CLD | STD | GRP4 Eb | GRP5 Ev
 export const TWO_BYTE = `
 00 GRP6 Ew | GRP7 M | LAR Gv,Ew | LSL Gv,Ew | - | SYSCALL | CLTS | SYSRET v
 08 INVD | WBINVD | - | UD2 | - | NOP Ev | - | -
-10 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
 18 GRP16 Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev
 20 MOVFROMCR Rr,Cr | MOVFROMDR Rr,Dr | MOVTOCR Cr,Rr | MOVTODR Dr,Rr | - | - | - | -
-28 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
 30 WRMSR | RDTSC | RDMSR | ?RDPMC | SYSENTER | SYSEXIT v | - | -
 38 - | - | - | - | - | - | - | -
 40 CMOVO Gv,Ev | CMOVNO Gv,Ev | CMOVB Gv,Ev | CMOVNB Gv,Ev | CMOVZ Gv,Ev | CMOVNZ Gv,Ev | CMOVBE Gv,Ev | CMOVNBE Gv,Ev
 48 CMOVS Gv,Ev | CMOVNS Gv,Ev | CMOVP Gv,Ev | CMOVNP Gv,Ev | CMOVL Gv,Ev | CMOVNL Gv,Ev | CMOVLE Gv,Ev | CMOVNLE Gv,Ev
-50 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
-58 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
-60 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
-68 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
-70 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?EMMS
-78 NP VMREAD Er,Gr ; - | NP VMWRITE Gr,Er ; - | - | - | ?SSE | ?SSE | ?SSE | ?SSE
+78 NP VMREAD Er,Gr ; - | NP VMWRITE Gr,Er ; - | - | - | @pni 66 HADDPD Vdq,Wdq ; @pni F2 HADDPS Vdq,Wdq | @pni 66 HSUBPD Vdq,Wdq ; @pni F2 HSUBPS Vdq,Wdq | NP ?MMX ; @sse2 66 MOVD Ey,Vdq ; @sse2 F3 MOVQ Vdq,Wq | NP ?MMX ; @sse2 66 MOVDQA Wdq,Vdq ; @sse2 F3 MOVDQU Wdq,Vdq
 80 f64 JO Jz | f64 JNO Jz | f64 JB Jz | f64 JNB Jz | f64 JZ Jz | f64 JNZ Jz | f64 JBE Jz | f64 JNBE Jz
 88 f64 JS Jz | f64 JNS Jz | f64 JP Jz | f64 JNP Jz | f64 JL Jz | f64 JNL Jz | f64 JLE Jz | f64 JNLE Jz
 90 SETO Eb | SETNO Eb | SETB Eb | SETNB Eb | SETZ Eb | SETNZ Eb | SETBE Eb | SETNBE Eb
@@ -81,14 +74,8 @@ A0 d64 PUSHSEG FS | d64 POPSEG FS | CPUID | BT Ev,Gv | SHLD Ev,Gv,Ib | SHLD Ev,G
 A8 d64 PUSHSEG GS | d64 POPSEG GS | RSM | BTS Ev,Gv | SHRD Ev,Gv,Ib | SHRD Ev,Gv | GRP15 | IMUL Gv,Ev
 B0 CMPXCHG Eb,Gb | CMPXCHG Ev,Gv | LSS Gz,Mp | BTR Ev,Gv | LFS Gz,Mp | LGS Gz,Mp | MOVZX Gv,Eb | MOVZX Gv,Ew
 B8 F3 POPCNT Gv,Ev ; - | UD1 Gv,Ev | GRP8 Ev,Ib | BTC Ev,Gv | F3 TZCNT Gv,Ev ; BSF Gv,Ev | F3 LZCNT Gv,Ev ; BSR Gv,Ev | MOVSX Gv,Eb | MOVSX Gv,Ew
-C0 XADD Eb,Gb | XADD Ev,Gv | ?SSE | NP MOVNTI My,Gy | ?SSE | ?SSE | ?SSE | GRP9
+C0 XADD Eb,Gb | XADD Ev,Gv | @sse NP CMPPS Vdq,Wdq,Ib ; @sse2 66 CMPPD Vdq,Wdq,Ib ; @sse F3 CMPSS Vdq,Wd,Ib ; @sse2 F2 CMPSD Vdq,Wq,Ib | NP MOVNTI My,Gy | NP ?MMX ; @sse2 66 reg PINSRW Vdq,Rd,Ib ; @sse2 66 mem PINSRW Vdq,Mw,Ib | reg NP ?MMX ; @sse2 66 reg PEXTRW Gd,Udq,Ib ; - | @sse NP SHUFPS Vdq,Wdq,Ib ; @sse2 66 SHUFPD Vdq,Wdq,Ib | GRP9
 C8 BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv
-D0 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
-D8 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
-E0 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
-E8 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
-F0 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE
-F8 ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | ?SSE | UD0 Gv,Ev
 `;
 
 /** Opcodes behind 0F 38. */
@@ -115,7 +102,7 @@ export const GROUPS: Readonly<Record<string, string>> = {
     "- | mem CMPXCHG8B Mq | - | no2 mem NP XRSTORS Mb | no2 mem NP XSAVEC Mb | no2 mem NP XSAVES Mb | NP mem VMPTRLD Mq ; 66 mem VMCLEAR Mq ; F3 mem VMXON Mq ; - | NP mem VMPTRST Mq ; -",
   GRP11: "MOV | - | - | - | - | - | - | -",
   GRP15:
-    "mem ?FXSAVE ; reg F3 o64 RDFSBASE Ry ; - | mem ?FXRSTOR ; reg F3 o64 RDGSBASE Ry ; - | mem ?LDMXCSR ; reg F3 o64 WRFSBASE Ry ; - | mem ?STMXCSR ; reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | no2 mem NP XSAVEOPT Mb ; reg NP FENCE | reg NP FENCE ; mem CLFLUSH Mb ; -",
+    "mem NP FXSAVE Mb ; reg F3 o64 RDFSBASE Ry ; - | mem NP FXRSTOR Mb ; reg F3 o64 RDGSBASE Ry ; - | @sse mem NP LDMXCSR Md ; reg F3 o64 WRFSBASE Ry ; - | @sse mem NP STMXCSR Md ; reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | no2 mem NP XSAVEOPT Mb ; reg NP FENCE | reg NP FENCE ; mem CLFLUSH Mb ; -",
   GRPD9:
     "?X87 | ?X87 | mem ?X87 ; reg GRPD9.2 | ?X87 | ?X87 | mem FLDCW Mw ; ?X87 | ?X87 | mem FNSTCW Mw ; ?X87",
   GRPDB: "?X87 | ?X87 | ?X87 | ?X87 | reg GRPDB.4 ; - | ?X87 | ?X87 | ?X87",

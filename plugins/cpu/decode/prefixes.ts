@@ -60,8 +60,11 @@ export class Prefixes {
         if (mode.apx) return this.#evex(cursor);
         break;
       case 0xc4:
-        // Outside of 64-bit mode this is LES if a memory operand follows.
-        if (mode.vex && (mode.code === 64 || cursor.peek() >= 0xc0)) return this.#vex(cursor);
+      case 0xc5:
+        // Outside of 64-bit mode this is LES or LDS if a memory operand follows.
+        if (mode.vex && (mode.code === 64 || cursor.peek() >= 0xc0)) {
+          return this.#vex(cursor, opcode === 0xc5);
+        }
         break;
     }
     return OPCODES[0]![opcode]!;
@@ -136,9 +139,11 @@ export class Prefixes {
     return OPCODES[map]![opcode]!;
   }
 
-  #vex(cursor: Cursor): readonly Entry[] | DecodeStatus {
-    const p0 = cursor.byte();
-    const p1 = cursor.byte();
+  /** Two bytes stand for three with X and B inverted, map 1 and W = 0. */
+  #vex(cursor: Cursor, short: boolean): readonly Entry[] | DecodeStatus {
+    const first = cursor.byte();
+    const p0 = short ? (first & 0x80) | 0x61 : first;
+    const p1 = short ? first & 0x7f : cursor.byte();
     const opcode = cursor.byte();
     if (opcode < 0) return DecodeStatus.TRUNCATED;
     if (!this.#bare()) return DecodeStatus.UNDEFINED;
@@ -199,12 +204,14 @@ export class Prefixes {
   #extensionAllows(entry: Entry, modrm: number): boolean {
     const { extension } = this;
     if (extension.encoding === Encoding.LEGACY) return false;
-    if (entry.w0 && extension.wide) return false;
+    if (extension.w ? entry.w0 : entry.w1) return false;
     if (extension.encoding === Encoding.REX2) {
       return !entry.noRex2 && !(entry.a64 && this.address);
     }
     // What an opcode extension stands for decides on the rest.
     if (entry.group !== undefined) return true;
+    if (extension.encoding === Encoding.EVEX && entry.vector) return false;
+    if (entry.vectorLength >= 0 && Number(extension.long) !== entry.vectorLength) return false;
     if (extension.memoryOnly && modrm >= 0xc0) return false;
     if (entry.condition >= 0) {
       return !extension.newDestination && extension.condition === entry.condition;

@@ -45,6 +45,7 @@ import { HOT_FORMS, HOT_PAIRS } from "./hot_forms.ts";
 import { defineRun } from "./run.ts";
 import { HANDLER_PARAMS } from "./links.ts";
 import { buildHandler } from "./tier1.ts";
+import { buildUnit, type Unit, unitOf } from "./units.ts";
 
 /** Entries of the function table. */
 export const TABLE_SIZE = 16384;
@@ -93,8 +94,21 @@ interface CoreModule {
 
 const coreModules = new Map<number, CoreModule>();
 
+/** A module made when it was first needed, and the units whose functions it calls. */
+interface LateModule {
+  readonly module: WebAssembly.Module;
+  readonly units: readonly Unit[];
+}
+
+function lateModule(builder: ModuleBuilder): LateModule {
+  const units = builder.importedNames.map(unitOf).filter((unit) => unit !== undefined);
+  return { module: new WebAssembly.Module(builder.encode()), units };
+}
+
+/** Modules of units, by memory size and name. */
+const unitModules = new Map<string, LateModule>();
 /** Modules of forms met later, by memory size and key. */
-const lateModules = new Map<string, WebAssembly.Module>();
+const lateModules = new Map<string, LateModule>();
 /** Table indices of those forms: the same in every machine, so that a module fits all of them. */
 const lateIndices = new Map<string, number>();
 
@@ -202,6 +216,7 @@ export class Handlers {
   readonly #pairs: ReadonlyMap<number, number>;
   readonly #met = new Map<number, number>();
   readonly #used = new Set<string>();
+  readonly #units = new Set<Unit>();
 
   constructor(
     memory: WebAssembly.Memory,
@@ -261,6 +276,28 @@ export class Handlers {
     return this.#indices.get(key) ?? this.#compile(key);
   }
 
+  #builder(): ModuleBuilder {
+    return new ModuleBuilder({ memoryPages: this.memoryPages, tableSize: TABLE_SIZE });
+  }
+
+  /** Instantiates a module, and before it the units that it calls and that are not there yet. */
+  #instantiate({ module, units }: LateModule): WebAssembly.Instance {
+    for (const unit of units) {
+      if (this.#units.has(unit)) continue;
+      this.#units.add(unit);
+      const cacheKey = `${this.memoryPages} ${unit.name}`;
+      let late = unitModules.get(cacheKey);
+      if (late === undefined) {
+        const builder = this.#builder();
+        buildUnit(unit, builder, this.microcode);
+        late = lateModule(builder);
+        unitModules.set(cacheKey, late);
+      }
+      Object.assign(this.environment, this.#instantiate(late).exports);
+    }
+    return new WebAssembly.Instance(module, { env: this.environment });
+  }
+
   #compile(key: string): number {
     let index = lateIndices.get(key);
     if (index === undefined) {
@@ -269,17 +306,14 @@ export class Handlers {
       lateIndices.set(key, index);
     }
     const cacheKey = `${this.memoryPages} ${key}`;
-    let module = lateModules.get(cacheKey);
-    if (module === undefined) {
-      const builder = new ModuleBuilder({
-        memoryPages: this.memoryPages,
-        tableSize: TABLE_SIZE,
-      });
+    let late = lateModules.get(cacheKey);
+    if (late === undefined) {
+      const builder = this.#builder();
       builder.element(index, handler(builder, this.microcode, key));
-      module = new WebAssembly.Module(builder.encode());
-      lateModules.set(cacheKey, module);
+      late = lateModule(builder);
+      lateModules.set(cacheKey, late);
     }
-    new WebAssembly.Instance(module, { env: this.environment });
+    this.#instantiate(late);
     this.#indices.set(key, index);
     this.#forms.set(index, parseFormKey(key));
     return index;

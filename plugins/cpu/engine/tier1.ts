@@ -60,6 +60,10 @@ export class InterpretedInstruction extends Instruction {
     return this.f.load16(this.#uop, REGISTER_FIELDS[registerPlace(this.form.operands, k)]);
   }
 
+  vectorAddress(k: number): I32 {
+    return this.#registerWord(k);
+  }
+
   protected smallConstant(k: number): I32 {
     return this.#registerWord(k);
   }

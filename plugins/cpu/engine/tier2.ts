@@ -311,6 +311,10 @@ class CompiledInstruction extends Instruction {
     this.#write(this.#registerWord(k), bits, value);
   }
 
+  vectorAddress(k: number): I32 {
+    return i32(this.#registerWord(k));
+  }
+
   protected smallConstant(k: number): I32 {
     return i32(this.#registerWord(k));
   }

@@ -39,9 +39,10 @@ export const APX_BYTES = 128;
 /** XCOMP_BV bit 63: the area is in compacted form. */
 export const COMPACTED: bigint = 1n << 63n;
 
-/** MXCSR after RESET, and the bits there are. */
+/** MXCSR after RESET. */
 const MXCSR_INITIAL = 0x1f80;
-const MXCSR_BITS = 0xffff;
+/** Bits that MXCSR has (MXCSR_MASK); the rest is reserved. */
+export const MXCSR_BITS = 0xffff;
 /** x87 control and tag word after FNINIT. */
 const FCW_INITIAL = 0x37f;
 const FTW_INITIAL = 0xffff;
@@ -70,6 +71,70 @@ function eachQuad(f: FunctionBuilder, count: I32 | number, body: (offset: I32) =
 /** XMM registers that the legacy region holds in the mode at hand. */
 function xmmCount(f: FunctionBuilder): I32 {
   return S.mode.has(f, Mode.LONG).select(i32(16), i32(8));
+}
+
+/** Stores x87 state in the format of FXSAVE64 and XSAVE. */
+export function storeX87(mc: Microcode, f: FunctionBuilder, area: I64): void {
+  f.call(mc.store16, area, S.fpuControl.get(f).extendU());
+  f.call(mc.store16, area.add(XsaveArea.FSW), S.fpuStatus.get(f).extendU());
+  const tags = f.variable(I32T, 0);
+  for (let k = 0; k < 8; k++) {
+    const used = S.fpuTag.get(f).shrU(2 * k).and(3).ne(3);
+    tags.set(tags.get().or(used.shl(k)));
+  }
+  f.call(mc.store16, area.add(XsaveArea.FTW), tags.get().extendU());
+  f.call(mc.store16, area.add(XsaveArea.FOP), S.fpuOpcode.get(f).extendU());
+  f.call(mc.store64, area.add(XsaveArea.FIP), S.fpuInstruction.get(f));
+  f.call(mc.store64, area.add(XsaveArea.FDP), S.fpuData.get(f));
+  eachQuad(f, 16, (offset) => {
+    f.call(mc.store64, area.add(XsaveArea.ST).add(offset.extendU()), f.load64(offset, S.st));
+  });
+}
+
+/** Stores MXCSR and its mask. */
+export function storeMxcsr(mc: Microcode, f: FunctionBuilder, area: I64): void {
+  f.call(mc.store32, area.add(XsaveArea.MXCSR), S.mxcsr.get(f).extendU());
+  f.call(mc.store32, area.add(XsaveArea.MXCSR_MASK), MXCSR_BITS);
+}
+
+/** Offset in the state of the quadword at an offset in a list of XMM registers. */
+const vectorOffset = (offset: I32): I32 => offset.shrU(4).shl(6).or(offset.and(8));
+
+/** Stores the XMM registers of the mode. */
+export function storeSse(mc: Microcode, f: FunctionBuilder, area: I64): void {
+  eachQuad(f, xmmCount(f).shl(1), (offset) => {
+    const half = f.load64(vectorOffset(offset), S.vectors);
+    f.call(mc.store64, area.add(XsaveArea.XMM).add(offset.extendU()), half);
+  });
+}
+
+/** Loads x87 state. */
+export function loadX87(mc: Microcode, f: FunctionBuilder, area: I64): void {
+  S.fpuControl.set(f, f.call(mc.load16, area).wrap());
+  S.fpuStatus.set(f, f.call(mc.load16, area.add(XsaveArea.FSW)).wrap());
+  const tags = f.call(mc.load8, area.add(XsaveArea.FTW)).wrap();
+  const full = f.variable(I32T, 0);
+  for (let k = 0; k < 8; k++) {
+    const empty = tags.shrU(k).and(1).eqz();
+    full.set(full.get().or(empty.select(i32(3 << (2 * k)), i32(0))));
+  }
+  S.fpuTag.set(f, full.get());
+  S.fpuOpcode.set(f, f.call(mc.load16, area.add(XsaveArea.FOP)).wrap().and(0x7ff));
+  S.fpuInstruction.set(f, f.call(mc.load64, area.add(XsaveArea.FIP)));
+  S.fpuData.set(f, f.call(mc.load64, area.add(XsaveArea.FDP)));
+  eachQuad(f, 16, (offset) => {
+    const quad = f.call(mc.load64, area.add(XsaveArea.ST).add(offset.extendU()));
+    // A register has 80 bits; what stands behind them in the area is reserved.
+    f.store64(offset, offset.and(8).ne(0).select(quad.and(0xffff), quad), S.st);
+  });
+}
+
+/** Loads the XMM registers of the mode. */
+export function loadSse(mc: Microcode, f: FunctionBuilder, area: I64): void {
+  eachQuad(f, xmmCount(f).shl(1), (offset) => {
+    const quad = f.call(mc.load64, area.add(XsaveArea.XMM).add(offset.extendU()));
+    f.store64(vectorOffset(offset), quad, S.vectors);
+  });
 }
 
 /** Gives the functions of extended state their bodies. */
@@ -116,33 +181,6 @@ export function defineExtendedState(mc: Microcode): void {
 
   // Saving. Everything is known to be writable by then.
 
-  const storeX87 = (f: FunctionBuilder, area: I64): void => {
-    f.call(mc.store16, area, S.fpuControl.get(f).extendU());
-    f.call(mc.store16, area.add(XsaveArea.FSW), S.fpuStatus.get(f).extendU());
-    const tags = f.variable(I32T, 0);
-    for (let k = 0; k < 8; k++) {
-      const used = S.fpuTag.get(f).shrU(2 * k).and(3).ne(3);
-      tags.set(tags.get().or(used.shl(k)));
-    }
-    f.call(mc.store16, area.add(XsaveArea.FTW), tags.get().extendU());
-    f.call(mc.store16, area.add(XsaveArea.FOP), S.fpuOpcode.get(f).extendU());
-    f.call(mc.store64, area.add(XsaveArea.FIP), S.fpuInstruction.get(f));
-    f.call(mc.store64, area.add(XsaveArea.FDP), S.fpuData.get(f));
-    eachQuad(f, 16, (offset) => {
-      f.call(mc.store64, area.add(XsaveArea.ST).add(offset.extendU()), f.load64(offset, S.st));
-    });
-  };
-  const storeMxcsr = (f: FunctionBuilder, area: I64): void => {
-    f.call(mc.store32, area.add(XsaveArea.MXCSR), S.mxcsr.get(f).extendU());
-    f.call(mc.store32, area.add(XsaveArea.MXCSR_MASK), MXCSR_BITS);
-  };
-  const vectorAddress = (offset: I32): I32 => offset.shrU(4).shl(6).or(offset.and(8));
-  const storeSse = (f: FunctionBuilder, area: I64): void => {
-    eachQuad(f, xmmCount(f).shl(1), (offset) => {
-      const half = f.load64(vectorAddress(offset), S.vectors);
-      f.call(mc.store64, area.add(XsaveArea.XMM).add(offset.extendU()), half);
-    });
-  };
   const storeApx = (f: FunctionBuilder, area: I64): void => {
     eachQuad(f, APX_BYTES / 8, (offset) => {
       f.call(mc.store64, area.add(offset.extendU()), f.load64(offset, registerAddress(16)));
@@ -172,12 +210,12 @@ export function defineExtendedState(mc: Microcode): void {
     const present = requested.and(inUse.get());
     const optimized = how.and(SaveHow.OPTIMIZED).ne(0);
     const written = optimized.select(present, requested);
-    f.if(has(written, Xcr0.X87), () => storeX87(f, area));
+    f.if(has(written, Xcr0.X87), () => storeX87(mc, f, area));
     // XSAVE and XSAVEOPT write MXCSR whenever SSE is asked for.
     f.if(compacted.select(has(written, Xcr0.SSE), has(requested, Xcr0.SSE)), () => {
-      storeMxcsr(f, area);
+      storeMxcsr(mc, f, area);
     });
-    f.if(has(written, Xcr0.SSE), () => storeSse(f, area));
+    f.if(has(written, Xcr0.SSE), () => storeSse(mc, f, area));
     f.if(has(written, Xcr0.APX), () => storeApx(f, apxAt(area, compacted)));
     const header = area.add(XsaveArea.XSTATE_BV);
     f.if(compacted, () => {
@@ -191,25 +229,6 @@ export function defineExtendedState(mc: Microcode): void {
 
   // Restoring.
 
-  const loadX87 = (f: FunctionBuilder, area: I64): void => {
-    S.fpuControl.set(f, f.call(mc.load16, area).wrap());
-    S.fpuStatus.set(f, f.call(mc.load16, area.add(XsaveArea.FSW)).wrap());
-    const tags = f.call(mc.load8, area.add(XsaveArea.FTW)).wrap();
-    const full = f.variable(I32T, 0);
-    for (let k = 0; k < 8; k++) {
-      const empty = tags.shrU(k).and(1).eqz();
-      full.set(full.get().or(empty.select(i32(3 << (2 * k)), i32(0))));
-    }
-    S.fpuTag.set(f, full.get());
-    S.fpuOpcode.set(f, f.call(mc.load16, area.add(XsaveArea.FOP)).wrap().and(0x7ff));
-    S.fpuInstruction.set(f, f.call(mc.load64, area.add(XsaveArea.FIP)));
-    S.fpuData.set(f, f.call(mc.load64, area.add(XsaveArea.FDP)));
-    eachQuad(f, 16, (offset) => {
-      const quad = f.call(mc.load64, area.add(XsaveArea.ST).add(offset.extendU()));
-      // A register has 80 bits; what stands behind them in the area is reserved.
-      f.store64(offset, offset.and(8).ne(0).select(quad.and(0xffff), quad), S.st);
-    });
-  };
   const initX87 = (f: FunctionBuilder): void => {
     S.fpuControl.set(f, FCW_INITIAL);
     S.fpuStatus.set(f, 0);
@@ -219,14 +238,8 @@ export function defineExtendedState(mc: Microcode): void {
     S.fpuData.set(f, 0);
     f.fill(S.st, 0, 128);
   };
-  const loadSse = (f: FunctionBuilder, area: I64): void => {
-    eachQuad(f, xmmCount(f).shl(1), (offset) => {
-      const quad = f.call(mc.load64, area.add(XsaveArea.XMM).add(offset.extendU()));
-      f.store64(vectorAddress(offset), quad, S.vectors);
-    });
-  };
   const initSse = (f: FunctionBuilder): void => {
-    eachQuad(f, xmmCount(f).shl(1), (offset) => f.store64(vectorAddress(offset), 0, S.vectors));
+    eachQuad(f, xmmCount(f).shl(1), (offset) => f.store64(vectorOffset(offset), 0, S.vectors));
   };
   const loadApx = (f: FunctionBuilder, area: I64): void => {
     eachQuad(f, APX_BYTES / 8, (offset) => {
@@ -274,10 +287,10 @@ export function defineExtendedState(mc: Microcode): void {
     const last = extent(loaded, compacted).sub(1).extendU();
     f.call(mc.load8, area.add(last));
 
-    f.if(has(loaded, Xcr0.X87), () => loadX87(f, area));
+    f.if(has(loaded, Xcr0.X87), () => loadX87(mc, f, area));
     f.if(has(initialised, Xcr0.X87), () => initX87(f));
     f.if(has(requested, Xcr0.SSE), () => S.mxcsr.set(f, mxcsr.get()));
-    f.if(has(loaded, Xcr0.SSE), () => loadSse(f, area));
+    f.if(has(loaded, Xcr0.SSE), () => loadSse(mc, f, area));
     f.if(has(initialised, Xcr0.SSE), () => initSse(f));
     f.if(has(loaded, Xcr0.APX), () => loadApx(f, apxAt(area, compacted)));
     f.if(has(initialised, Xcr0.APX), () => f.fill(registerAddress(16), 0, APX_BYTES));

@@ -1,9 +1,10 @@
 /**
- * XGETBV, XSETBV and the XSAVE family (APM vol. 3, ch. 3–4; SDM vol. 1, ch. 13).
+ * FXSAVE, FXRSTOR, XGETBV, XSETBV and the XSAVE family (APM vol. 3, ch. 3–4; SDM vol. 1, ch. 13).
  *
  * @module
  */
 import { SaveHow, XsaveArea } from "../microcode/extended_state.ts";
+import { FxUnit } from "../microcode/fxsave.ts";
 import { Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4 } from "../microcode/registers.ts";
 import { S } from "../state/cpu_state.ts";
@@ -77,8 +78,22 @@ const restore = (supervisor: number): Semantics =>
     i.f.call(i.mc.restoreExtended, area, pair(i), supervisor);
   });
 
+/** FXSAVE and FXRSTOR: #NM with CR0.EM or TS, #GP unless the area is a multiple of 16. */
+const fx = (unit: typeof FxUnit.save, access: 0 | 1): Semantics => ({
+  operandSize: true,
+  emit: (i) => {
+    i.faultIf(S.cr0.has(i.f, Cr0.EM | Cr0.TS), Vector.NM);
+    const area = i.address(512, access);
+    i.faultIf(area.has(15), Vector.GP, 0);
+    i.spill();
+    i.f.call(unit, area, Number(i.bits === 64));
+  },
+});
+
 /** Instructions on extended state by mnemonic. XSS has no bits, so XSAVES saves what XSAVEC does. */
 export const EXTENDED_STATE: Readonly<Record<string, Semantics>> = {
+  FXSAVE: fx(FxUnit.save, 1),
+  FXRSTOR: fx(FxUnit.restore, 0),
   XGETBV: xgetbv,
   XSETBV: xsetbv,
   XSAVE: save(0),

@@ -94,6 +94,8 @@ export abstract class Instruction {
   protected abstract readRegister(k: number, bits: number, signed: boolean): I64;
   /** The constant of operand `k`, of kind "K". */
   protected abstract smallConstant(k: number): I32;
+  /** Address of vector register operand `k` in the state. */
+  abstract vectorAddress(k: number): I32;
   /** Writes register operand `k`; 32 bits clear the upper half, 8 and 16 keep the rest. */
   protected abstract writeRegister(k: number, bits: number, value: I64): void;
   /** General-purpose register `n`, zero- or sign-extended from `bits`. */

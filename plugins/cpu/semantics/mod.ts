@@ -18,6 +18,7 @@ import { MOVES } from "./move.ts";
 import { PSEUDO } from "./pseudo.ts";
 import { REMOTE } from "./remote.ts";
 import { SHIFTS } from "./shift.ts";
+import { SSE } from "./vector/sse.ts";
 import { STRINGS } from "./string.ts";
 import { SYSTEM } from "./system.ts";
 import { VIRTUALIZATION } from "./virtualization.ts";
@@ -36,6 +37,7 @@ const PLAIN: Readonly<Record<string, Semantics>> = {
   ...PSEUDO,
   ...REMOTE,
   ...SHIFTS,
+  ...SSE,
   ...STRINGS,
   ...SYSTEM,
   ...VIRTUALIZATION,

@@ -547,6 +547,11 @@ export function registerAddress(n: number): number {
   return S.registers + 8 * n;
 }
 
+/** Address of vector register `n` (0–31). */
+export function vectorAddress(n: number): number {
+  return S.vectors + 64 * n;
+}
+
 /** Address of segment register `n` ({@linkcode Seg}). */
 export function segmentAddress(n: number): number {
   return S.segments + SEGMENT_BYTES * n;

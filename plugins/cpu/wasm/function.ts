@@ -10,7 +10,8 @@
 import { lower } from "./lower.ts";
 import type { FunctionRef, ModuleBuilder, Signature, Tag } from "./module.ts";
 import { I32_TYPE, I64_TYPE, Op, V128_TYPE, type ValueType } from "./opcodes.ts";
-import { I32, i32, I64, i64, Node, NodeKind, V128, type Value } from "./value.ts";
+import { I32, i32, I64, i64, Node, NodeKind, type Value } from "./value.ts";
+import { V128 } from "./vector.ts";
 
 /** A value type as a token, so that signatures are typed. */
 export interface TypeToken<T extends I32 | I64 | V128> {
@@ -213,6 +214,11 @@ export class FunctionBuilder {
     return this.#load(V128T, Op.V128_LOAD, address, offset);
   }
 
+  /** `bits` (32, 64, 128) at `address + offset` as the low lane of a vector, the rest of which is 0. */
+  loadVector(bits: number, address: I32 | number, offset = 0): V128 {
+    return this.#load(V128T, LOAD_VECTOR[bits]!, address, offset);
+  }
+
   /** Stores the low 8 bits. */
   store8(address: I32 | number, value: I32 | number, offset = 0): void {
     this.#store(Op.I32_STORE8, address, i32(value), offset);
@@ -250,16 +256,6 @@ export class FunctionBuilder {
   /** memory.fill of `length` bytes. */
   fill(address: I32 | number, value: I32 | number, length: I32 | number): void {
     this.effect(Op.MEMORY_FILL, [i32(address), i32(value), i32(length)]);
-  }
-
-  /** A vector operator by its 0xFDnn opcode, with an immediate lane where it takes one. */
-  simd<T extends I32 | I64 | V128>(
-    token: TypeToken<T>,
-    opcode: number,
-    args: readonly Value[],
-    lane = -1,
-  ): T {
-    return this.record(token.node(this, NodeKind.PURE, opcode, args, lane));
   }
 
   /** Runs `then` if the condition is non-zero, else `otherwise`. */
@@ -448,6 +444,11 @@ const LOAD_ZERO: Readonly<Record<number, number>> = {
   16: Op.I64_LOAD16_U,
   32: Op.I64_LOAD32_U,
   64: Op.I64_LOAD,
+};
+const LOAD_VECTOR: Readonly<Record<number, number>> = {
+  32: Op.V128_LOAD32_ZERO,
+  64: Op.V128_LOAD64_ZERO,
+  128: Op.V128_LOAD,
 };
 const LOAD_SIGN: Readonly<Record<number, number>> = {
   8: Op.I64_LOAD8_S,

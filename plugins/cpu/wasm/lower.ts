@@ -12,6 +12,7 @@ import type { FunctionBuilder } from "./function.ts";
 import type { FunctionRef, Signature, Tag } from "./module.ts";
 import { Op } from "./opcodes.ts";
 import { I32, I64, type Node, NodeKind } from "./value.ts";
+import { V128 } from "./vector.ts";
 
 /** A branch hint: byte offset in the function body and 0 (unlikely) or 1 (likely). */
 export interface BranchHint {
@@ -190,6 +191,19 @@ class Emitter {
     } else if (node instanceof I64) {
       this.#code.u8(Op.I64_CONST);
       this.#code.sleb64(node.constant!);
+    } else if (node instanceof V128) {
+      this.#opcode(Op.V128_CONST);
+      for (let at = 0n; at < 128n; at += 8n) {
+        this.#code.u8(Number((node.constant! >> at) & 0xffn));
+      }
+    }
+  }
+
+  #opcode(opcode: number): void {
+    if (opcode < 0x100) this.#code.u8(opcode);
+    else {
+      this.#code.u8(opcode >> 8);
+      this.#code.uleb(opcode & 0xff);
     }
   }
 
@@ -198,11 +212,7 @@ class Emitter {
     const code = this.#code;
     const { opcode } = node;
     if (opcode === Op.BR_IF) this.#hint(node.imm);
-    if (opcode < 0x100) code.u8(opcode);
-    else {
-      code.u8(opcode >> 8);
-      code.uleb(opcode & 0xff);
-    }
+    this.#opcode(opcode);
     switch (opcode) {
       case Op.LOCAL_GET:
       case Op.LOCAL_SET:
@@ -235,6 +245,9 @@ class Emitter {
         return;
       case Op.MEMORY_FILL:
         code.u8(0);
+        return;
+      case Op.I8X16_SHUFFLE:
+        code.raw(node.ref as readonly number[]);
         return;
     }
     if (

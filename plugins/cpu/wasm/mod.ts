@@ -13,5 +13,7 @@
  */
 export * from "./function.ts";
 export * from "./module.ts";
-export { I32, i32, I64, i64, V128, Value } from "./value.ts";
+export { I32, i32, I64, i64, Value } from "./value.ts";
+export * from "./vector.ts";
+export type { NarrowShape, VectorBinary, VectorShift, VectorUnary } from "./simd_opcodes.ts";
 export { Op } from "./opcodes.ts";

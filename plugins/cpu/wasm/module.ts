@@ -7,7 +7,8 @@ import { ByteSink } from "./bytes.ts";
 import { type AnyToken, FunctionBuilder, type TokenValues } from "./function.ts";
 import type { LoweredFunction } from "./lower.ts";
 import type { TypeToken } from "./function.ts";
-import type { I32, I64, V128 } from "./value.ts";
+import type { I32, I64 } from "./value.ts";
+import type { V128 } from "./vector.ts";
 
 /** A function type. */
 export interface Signature<
@@ -29,6 +30,15 @@ export interface FunctionRef<
   readonly name: string;
   /** Its type. */
   readonly signature: Signature<P, R>;
+}
+
+/** A reference to a function that some module is to {@linkcode ModuleBuilder.adopt} and others import. */
+export function reference<const P extends readonly AnyToken[], R extends AnyToken | undefined>(
+  name: string,
+  params: P,
+  result: R,
+): FunctionRef<P, R> {
+  return { name, signature: { params, result } };
 }
 
 /** An exception tag without payload. */
@@ -111,6 +121,17 @@ export class ModuleBuilder {
     this.#places.set(ref, this.#declared.length);
     this.#declared.push({ ref, exported, body: undefined });
     return ref;
+  }
+
+  /** Declares a function by a reference made beforehand, and exports it. */
+  adopt(ref: FunctionRef): void {
+    this.#places.set(ref, this.#declared.length);
+    this.#declared.push({ ref, exported: true, body: undefined });
+  }
+
+  /** Names of the functions that are imported. */
+  get importedNames(): readonly string[] {
+    return this.#imported.map(({ name }) => name);
   }
 
   /** Gives a declared function its body. The builder gets the parameters as values. */

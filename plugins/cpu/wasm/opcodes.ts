@@ -66,6 +66,11 @@ export const Op = {
   MEMORY_FILL: 0xfc0b,
   V128_LOAD: 0xfd00,
   V128_STORE: 0xfd0b,
+  V128_CONST: 0xfd0c,
+  I8X16_SHUFFLE: 0xfd0d,
+  V128_BITSELECT: 0xfd52,
+  V128_LOAD32_ZERO: 0xfd5c,
+  V128_LOAD64_ZERO: 0xfd5d,
 } as const;
 
 /** Integer operators that exist in both widths: [i32 opcode, i64 opcode]. */

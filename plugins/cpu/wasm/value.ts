@@ -18,7 +18,6 @@ import {
   I64_TYPE,
   INTEGER_OPS,
   type IntegerOp,
-  V128_TYPE,
   type ValueType,
 } from "./opcodes.ts";
 
@@ -106,8 +105,9 @@ export abstract class Value extends Node {
   }
 }
 
-function owner(a: Value, b?: Value): FunctionBuilder {
-  const fn = a.fn ?? b?.fn;
+/** The function that an operator on these values belongs to. */
+export function owner(a: Value, b?: Value, c?: Value): FunctionBuilder {
+  const fn = a.fn ?? b?.fn ?? c?.fn;
   if (fn === undefined) throw new Error("an operator on constants alone was not folded");
   return fn;
 }
@@ -499,21 +499,6 @@ export class I64 extends Value {
       default:
         return this;
     }
-  }
-}
-
-/** A 128-bit vector; operators are given by opcode through {@linkcode FunctionBuilder.simd}. */
-export class V128 extends Value {
-  constructor(
-    fn: FunctionBuilder | undefined,
-    kind: NodeKind,
-    opcode: number,
-    args: readonly Node[] = [],
-    imm = 0,
-    imm2 = 0,
-    ref?: object,
-  ) {
-    super(fn, kind, opcode, args, imm, imm2, V128_TYPE, ref);
   }
 }
 

@@ -56,7 +56,7 @@ export class ApxBench extends Bench {
   /** 64-bit mode with CR4.OSXSAVE, and XCR0 with or without APX. */
   start(apx = true, cpl = 0): void {
     this.long(cpl);
-    this.state.set(S.cr4, this.state.get(S.cr4) | BigInt(Cr4.OSXSAVE));
+    this.state.set(S.cr4, this.state.get(S.cr4) | BigInt(Cr4.OSXSAVE | Cr4.OSFXSR));
     this.state.set(S.xcr0, BigInt(Xcr0.X87 | Xcr0.SSE | (apx ? Xcr0.APX : 0)));
     this.processor.refresh();
   }

@@ -22,11 +22,10 @@ const NOT_REPORTED = new RegExp(
     "incsspq|rdrand|rdseed|clflushopt|ptwrite|kmov[bwdq]|sttilecfg|tileloadd|tilestored|" +
     "v[a-z0-9]+)$",
 );
-/** Mnemonics of units that this processor does not have yet: x87 and SSE. */
-const NO_UNIT = new RegExp(
-  "^(fld|fstp|fild|ldmxcsr|movd|cvtsi2sd|cvttss2si|pinsrw|movups|movaps|addps|" +
-    "movdqu|pxor|sqrtsd|movntdq|fxsave64|fxrstor)$",
-);
+/** Mnemonics of units that this processor does not have yet: x87, and arithmetic of SSE. */
+const NO_UNIT = /^(fld|fstp|fild|cvtsi2sd|cvttss2si|addps|sqrtsd)$/;
+/** Instructions of SSE that have a general-purpose register or a memory operand. */
+const VECTOR = /^(ldmxcsr|movd|pinsrw|movups|movaps|movdqu|pxor|movntdq|fxsave64|fxrstor)$/;
 
 const mnemonic = ({ columns }: Line): string =>
   columns[0]!.replace(/^\{[a-z0-9]+\} /, "").split(" ")[0]!;
@@ -41,6 +40,7 @@ interface SystemCase {
 }
 
 const DATA = Place.DATA;
+const RSP = 4;
 /** SYSENTER_CS. */
 const MSR = 0x174;
 /** The selectors of a call to LAR and LSL, and what their descriptors hold. */
@@ -158,12 +158,13 @@ const SYSTEM: Readonly<Record<string, SystemCase>> = {
 };
 const written: number[] = [];
 
-type Class = "arithmetic" | "not reported" | "no unit" | "system";
+type Class = "arithmetic" | "not reported" | "no unit" | "system" | "vector";
 
 function classOf(line: Line): Class {
   const name = mnemonic(line);
   if (line.columns[0]! in SYSTEM) return "system";
   if (NOT_REPORTED.test(name)) return "not reported";
+  if (VECTOR.test(name)) return "vector";
   return NO_UNIT.test(name) ? "no unit" : "arithmetic";
 }
 
@@ -195,6 +196,26 @@ Deno.test("each encoding of a system instruction does what its row says", () => 
     assertEquals(bench.judge(code), "ok", name);
     assertEquals(bench.state.rip, rip + BigInt(code.length), name);
     after?.();
+  }
+});
+
+Deno.test("vector instructions take R16–R31 as address and as operand", () => {
+  const lines = linesOf("vector");
+  assertEquals(lines.length, 10);
+  for (const { code, columns, name } of lines) {
+    bench.start();
+    bench.fill(DATA, 0x1000, 0);
+    // With any of R0–R15 in its place the address would not be canonical, or the value another.
+    for (let n = 0; n < 16; n++) if (n !== RSP) set(n, 0x5aaa_0000_0000_0000n);
+    for (let n = 16; n < 32; n++) set(n, DATA + 0x100);
+    // R18 is an index, R20 has an odd displacement.
+    set(18, 0x20);
+    assertEquals(bench.judge(code), "ok", name);
+    const [, destination, general] = /^(?:movd|pinsrw) xmm(\d), r(\d+)d/.exec(columns[0]!) ?? [];
+    if (general === undefined) continue;
+    const lane = columns[0]!.startsWith("pinsrw") ? 48n : 0n;
+    const value = bench.state.at(S.vectors + 64 * Number(destination));
+    assertEquals((value >> lane) & 0xffffn, BigInt(DATA + 0x100) & 0xffffn, name);
   }
 });
 

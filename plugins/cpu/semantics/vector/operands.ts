@@ -1,0 +1,96 @@
+/**
+ * Vector operands: whether the unit may be used, loads with their alignment, registers, stores.
+ *
+ * A value of 256 bits is a list of two vectors, its parts, the lower one first; everything else is a
+ * list of one.
+ *
+ * @module
+ */
+import { probe } from "../../memory/access.ts";
+import { Vector } from "../../microcode/raise.ts";
+import { Cr0, Cr4 } from "../../microcode/registers.ts";
+import { S } from "../../state/cpu_state.ts";
+import { type I64, splat64, type V128, V128T } from "../../wasm/mod.ts";
+import type { Instruction, Semantics } from "../instruction.ts";
+import { VectorUnit, ZERO } from "./unit.ts";
+
+/** #UD where CR0.EM is set or CR4.OSFXSR clear, #NM where CR0.TS is set (APM vol. 2, 11.3). */
+export function sseAvailable(i: Instruction): void {
+  const { f } = i;
+  const wrong = S.cr0.low(f).and(Cr0.EM | Cr0.TS)
+    .or(S.cr4.low(f).and(Cr4.OSFXSR).xor(Cr4.OSFXSR));
+  f.if(
+    wrong,
+    () => {
+      i.spill();
+      f.call(VectorUnit.unavailable);
+    },
+    undefined,
+    "unlikely",
+  );
+}
+
+/** How a memory operand of 16 bytes or more may lie. */
+export type Alignment = "aligned" | "any";
+
+/** Loads 32, 64 or 128 bits as the low lane of a vector. */
+export function loadVector(i: Instruction, bits: number, linear: I64): V128 {
+  const { f } = i;
+  if (bits < 32) return splat64(i.load(bits, linear));
+  const { hit, address } = probe(f, linear, bits / 8, false);
+  return f.choose(V128T, hit, () => f.loadVector(bits, address()), () => {
+    i.spill();
+    if (bits === 128) return f.call(VectorUnit.load, linear);
+    return ZERO.withLane64(0, f.call(i.mc.slowLoad, linear, bits, S.mmu.get(f)));
+  }, "likely");
+}
+
+/** Stores 128 bits. */
+export function storeVector(i: Instruction, linear: I64, value: V128): void {
+  const { f } = i;
+  const { hit, address } = probe(f, linear, 16, true);
+  f.if(hit, () => f.store128(address(), value), () => {
+    i.spill();
+    f.call(VectorUnit.store, linear, value);
+  }, "likely");
+}
+
+/** #GP(0) unless `linear` is a multiple of `bytes`. */
+export function checkAlignment(i: Instruction, linear: I64, bytes: number): void {
+  i.faultIf(linear.wrap().and(bytes - 1), Vector.GP, 0);
+}
+
+/** Linear address of the memory operand, whose alignment is checked if its 16 bytes have to have one. */
+export function vectorOperandAddress(
+  i: Instruction,
+  bits: number,
+  access: 0 | 1,
+  alignment: Alignment,
+): I64 {
+  const linear = i.address(bits / 8, access);
+  if (alignment === "aligned" && bits >= 128) checkAlignment(i, linear, bits / 8);
+  return linear;
+}
+
+/** Operand `k`: all of a register, or as much as the operand has of memory with zeros above. */
+export function readVector(i: Instruction, k: number, alignment: Alignment = "aligned"): V128 {
+  const { kind, bits } = i.form.operands[k]!;
+  if (kind === "V") return i.f.load128(i.vectorAddress(k));
+  return loadVector(i, bits, vectorOperandAddress(i, bits, 0, alignment));
+}
+
+/** Writes the lower 128 bits of vector register operand `k` and keeps what is above. */
+export function writeVector(i: Instruction, k: number, value: V128): void {
+  i.f.store128(i.vectorAddress(k), value);
+}
+
+/** An SSE instruction. */
+export function sse(emit: (i: Instruction) => void, needs: Partial<Semantics> = {}): Semantics {
+  return {
+    ...needs,
+    emit: (i) => {
+      sseAvailable(i);
+      emit(i);
+    },
+  };
+}

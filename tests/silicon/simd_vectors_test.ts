@@ -1,0 +1,92 @@
+/**
+ * Vector instructions recorded on a real processor, run on ours: registers, flags, MXCSR, memory, #XM.
+ */
+import { assertEquals } from "@std/assert";
+import { Cr4, S } from "../../plugins/cpu/mod.ts";
+import { readSimd, type SimdResult } from "../vectors/simd/file.ts";
+import { SIMD_FORMS, type SimdForm } from "../vectors/simd/forms.ts";
+import { ARITHMETIC, caseCode, initialState } from "../vectors/simd/inputs.ts";
+import { Bench, Place } from "./bench.ts";
+
+const bench = new Bench({ model: "max" });
+const CR4 = BigInt(Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT);
+
+function hex(bytes: Uint8Array | readonly number[]): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The same bytes as one number, most significant first. */
+const number = (bytes: Uint8Array): string => hex(bytes.slice().reverse());
+
+function setVector(n: number, bytes: Uint8Array): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  for (let k = 0; k < 4; k++) {
+    bench.state.setAt(S.vectors + 64 * n + 8 * k, view.getBigUint64(8 * k, true));
+  }
+}
+
+function vector(n: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(32));
+  for (let k = 0; k < 4; k++) {
+    view.setBigUint64(8 * k, bench.state.at(S.vectors + 64 * n + 8 * k), true);
+  }
+  return new Uint8Array(view.buffer);
+}
+
+/** Runs case `k`; what differs from what was recorded, or "". */
+function difference(form: SimdForm, k: number, recorded: SimdResult): string {
+  const { state } = bench;
+  const before = initialState(form, k);
+  for (let n = 0; n < 3; n++) setVector(n, before.vectors.subarray(32 * n, 32 * n + 32));
+  for (let n = 0; n < 3; n++) state.setRegister(n, before.registers[n]!);
+  state.setRegister(7, BigInt(Place.DATA));
+  state.set32(S.mxcsr, before.mxcsr);
+  bench.flags = before.flags;
+  bench.write(Place.DATA, before.memory);
+  state.set(S.rip, BigInt(Place.CODE));
+  const verdict = bench.judge(caseCode(form, k));
+  const wrong: string[] = [];
+  const compare = (what: string, is: string, expected: string): void => {
+    if (is !== expected) wrong.push(`${what} is ${is}, recorded ${expected}`);
+  };
+  compare("verdict", verdict, recorded.faulted ? "#19" : "ok");
+  for (let n = 0; n < 3; n++) {
+    compare(`ymm${n}`, number(vector(n)), number(recorded.vectors.subarray(32 * n, 32 * n + 32)));
+    compare(`register ${n}`, state.register(n).toString(16), recorded.registers[n]!.toString(16));
+  }
+  compare("flags", (bench.flags & ARITHMETIC).toString(16), recorded.flags.toString(16));
+  compare("MXCSR", state.get32(S.mxcsr).toString(16), recorded.mxcsr.toString(16));
+  compare("memory", hex(bench.read(Place.DATA, 64)), hex(recorded.memory));
+  if (wrong.length === 0) return "";
+  const operands = [0, 1, 2].map((n) => number(before.vectors.subarray(32 * n, 32 * n + 32)));
+  return `${form.name}, case ${k} (${hex(caseCode(form, k))}, MXCSR ${
+    before.mxcsr.toString(16)
+  }):\n  ${wrong.join("\n  ")}\n  operands ${operands.join("\n           ")}\n  memory   ${
+    number(before.memory.subarray(0, 32))
+  }`;
+}
+
+Deno.test("vector instructions do what was recorded on silicon", async () => {
+  const recorded = await readSimd();
+  bench.long(0);
+  bench.state.set(S.cr4, CR4);
+  bench.processor.refresh();
+  const filter = Deno.env.get("SIMD_FORM");
+  const differences: string[] = [];
+  const bad = new Map<string, number>();
+  let count = 0;
+  for (const form of SIMD_FORMS) {
+    if (filter !== undefined && !form.name.includes(filter)) continue;
+    for (const [k, result] of recorded.get(form.name)!.entries()) {
+      count++;
+      const found = difference(form, k, result);
+      if (found === "") continue;
+      const times = (bad.get(form.name) ?? 0) + 1;
+      bad.set(form.name, times);
+      if (times === 1) differences.push(found);
+    }
+  }
+  const summary = Array.from(bad, ([name, times]) => `${name}: ${times}`).join(", ");
+  assertEquals(differences.slice(0, 12).join("\n"), "", summary);
+  if (filter === undefined && count < 1000) throw new Error(`only ${count} cases were run`);
+});

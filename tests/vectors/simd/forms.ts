@@ -1,0 +1,128 @@
+/**
+ * The forms of vector instructions that are recorded: encodings over fixed operands.
+ *
+ * The first vector operand is register 0, a second source of VEX is register 1, and what ModRM.rm names
+ * is register 2 or memory at RDI; where XMM0 is implicit the first operand is register 1. A general
+ * register in ModRM.reg is EAX, in ModRM.rm ECX.
+ *
+ * @module
+ */
+
+/** What operands are filled with: see `inputs.ts`. */
+export type InputClass = "int" | "f32" | "f64" | "count" | "text";
+
+/** One form. */
+export interface SimdForm {
+  /** Mnemonic and operands, unique. */
+  readonly name: string;
+  /** Feature as Linux names it. */
+  readonly feature: string;
+  /** What its operands are filled with. */
+  readonly inputs: InputClass;
+  /** It looks at MXCSR. */
+  readonly rounds: boolean;
+  /** Bytes up to the immediate. */
+  readonly code: readonly number[];
+  /** Immediates to go through; empty if it has none. */
+  readonly constants: readonly number[];
+  /** The result is an approximation of the processor's own: recorded only for what the manuals define. */
+  readonly approximate: boolean;
+}
+
+/**
+ * Rows of: feature, shape, inputs, prefixes and map, then opcode and mnemonic pairs.
+ *
+ * Shapes: `b` two sources, `u` one, `r` register form only, `m` memory form only, `n` general register
+ * in ModRM.reg, `x` first operand register 1, digits the ModRM.reg extension; `i` an immediate; `f`
+ * MXCSR counts; `a` approximate; `W` with REX.W as well.
+ */
+const LEGACY = `
+sse u int 0f: 10 movups 28 movaps
+sse2 u int 66.0f: 10 movupd 28 movapd 6f movdqa
+sse2 u int f3.0f: 6f movdqu 7e movq
+sse u int f3.0f: 10 movss
+sse2 u int f2.0f: 10 movsd
+sse um int 0f: 12 movlps 16 movhps 11 movups_store 29 movaps_store 13 movlps_store 17 movhps_store 2b movntps
+sse ur int 0f: 12 movhlps 16 movlhps 11 movups_rm 29 movaps_rm
+sse2 um int 66.0f: 12 movlpd 16 movhpd 13 movlpd_store 17 movhpd_store 2b movntpd 7f movdqa_store e7 movntdq d6 movq_store
+sse2 ur int 66.0f: d6 movq_rm 7f movdqa_rm
+sse um int f3.0f: 11 movss_store
+sse ur int f3.0f: 11 movss_rm
+sse2 um int f2.0f: 11 movsd_store
+sse2 ur int f2.0f: 11 movsd_rm
+sse2 uW int 66.0f: 6e movd 7e movd_store
+sse b int 0f: 14 unpcklps 15 unpckhps 54 andps 55 andnps 56 orps 57 xorps
+sse2 b int 66.0f: 14 unpcklpd 15 unpckhpd 54 andpd 55 andnpd 56 orpd 57 xorpd
+sse nr int 0f: 50 movmskps
+sse2 nr int 66.0f: 50 movmskpd d7 pmovmskb
+sse2 b int 66.0f: 60 punpcklbw 61 punpcklwd 62 punpckldq 63 packsswb 64 pcmpgtb 65 pcmpgtw 66 pcmpgtd 67 packuswb 68 punpckhbw 69 punpckhwd 6a punpckhdq 6b packssdw 6c punpcklqdq 6d punpckhqdq 74 pcmpeqb 75 pcmpeqw 76 pcmpeqd
+sse2 b int 66.0f: d4 paddq d5 pmullw d8 psubusb d9 psubusw da pminub db pand dc paddusb dd paddusw de pmaxub df pandn e0 pavgb e3 pavgw e4 pmulhuw e5 pmulhw e8 psubsb e9 psubsw ea pminsw eb por ec paddsb ed paddsw ee pmaxsw ef pxor f4 pmuludq f5 pmaddwd f6 psadbw f8 psubb f9 psubw fa psubd fb psubq fc paddb fd paddw fe paddd
+sse2 b count 66.0f: d1 psrlw d2 psrld d3 psrlq e1 psraw e2 psrad f1 psllw f2 pslld f3 psllq
+sse2 r2i int 66.0f: 71 psrlw_i 72 psrld_i 73 psrlq_i
+sse2 r4i int 66.0f: 71 psraw_i 72 psrad_i
+sse2 r6i int 66.0f: 71 psllw_i 72 pslld_i 73 psllq_i
+sse2 r3i int 66.0f: 73 psrldq
+sse2 r7i int 66.0f: 73 pslldq
+sse2 ui int 66.0f: 70 pshufd
+sse2 ui int f3.0f: 70 pshufhw
+sse2 ui int f2.0f: 70 pshuflw
+sse bi int 0f: c6 shufps
+sse2 bi int 66.0f: c6 shufpd c4 pinsrw
+sse2 nri int 66.0f: c5 pextrw
+`;
+
+const MAPS: Readonly<Record<string, readonly number[]>> = {
+  "0f": [0x0f],
+  "0f38": [0x0f, 0x38],
+  "0f3a": [0x0f, 0x3a],
+};
+
+/** Immediates: all two-bit patterns of fields and some beyond what counts. */
+const CONSTANTS: readonly number[] = [
+  ...[0x00, 0x1b, 0xe4, 0x39, 0x93, 0x4e, 0xb1, 0x55, 0xaa, 0xff, 0x72, 0x8d, 0xc6, 0x2f],
+  ...[0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0f, 0x10, 0x11, 0x1f, 0x20, 0x3f],
+  ...[0x40, 0x41, 0x80],
+];
+
+/** ModRM of the register form and of the memory form. */
+function modrms(shape: string): readonly (readonly ["reg" | "mem", number])[] {
+  const digit = /\d/.exec(shape)?.[0];
+  const reg = digit !== undefined ? Number(digit) : shape.includes("x") ? 1 : 0;
+  const register: readonly ["reg", number] = ["reg", 0xc2 | (reg << 3)];
+  const memory: readonly ["mem", number] = ["mem", 0x07 | (reg << 3)];
+  if (shape.includes("r")) return [register];
+  return shape.includes("m") ? [memory] : [register, memory];
+}
+
+function* legacy(): Generator<SimdForm> {
+  for (const line of LEGACY.trim().split("\n")) {
+    const [head, list] = line.split(": ");
+    const [feature, shape, inputs, encoding] = head!.split(" ");
+    const [prefix, map] = encoding!.includes(".") ? encoding!.split(".") : [undefined, encoding];
+    const words = list!.split(" ");
+    for (let k = 0; k < words.length; k += 2) {
+      for (const [kind, modrm] of modrms(shape!)) {
+        for (const wide of shape!.includes("W") ? [false, true] : [false]) {
+          yield {
+            name: `${words[k + 1]} ${kind}${wide ? " w" : ""}`,
+            feature: feature!,
+            inputs: inputs as InputClass,
+            rounds: shape!.includes("f"),
+            code: [
+              ...(prefix === undefined ? [] : [parseInt(prefix, 16)]),
+              ...(wide ? [0x48] : []),
+              ...MAPS[map!]!,
+              parseInt(words[k]!, 16),
+              modrm,
+            ],
+            constants: shape!.includes("i") ? CONSTANTS : [],
+            approximate: shape!.includes("a"),
+          };
+        }
+      }
+    }
+  }
+}
+
+/** All forms. */
+export const SIMD_FORMS: readonly SimdForm[] = [...legacy()];
