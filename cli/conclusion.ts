@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RunEnd, RunResult, Vm } from "../core/mod.ts";
+import { describeRunEnd, type RunEnd, type RunResult, type Vm } from "../core/mod.ts";
 import { examine, formatPostMortem, type PostMortem, retrace } from "../plugins/postmortem/mod.ts";
 import { type ExitProfile, exitProfile, formatProfile } from "../plugins/profile/mod.ts";
 import { fileError } from "./errors.ts";
@@ -15,7 +15,11 @@ import { Status, statusOf } from "./statuses.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** Ends that need no explanation. */
-const GOOD_ENDS: ReadonlySet<RunEnd["reason"]> = new Set(["exit-code", "reset"]);
+const GOOD_ENDS: ReadonlySet<RunEnd["reason"]> = new Set([
+  "exit-code",
+  "reset",
+  "powered-off",
+]);
 
 /**
  * Says how a run ended, and writes the record of it.
@@ -121,9 +125,7 @@ function endText(
   died: PostMortem | undefined,
 ): string {
   if (died === undefined) {
-    return result.reason === "exit-code"
-      ? `trapline: the guest ended with code ${result.code}`
-      : "trapline: the guest asked for a reset";
+    return `trapline: ${describeRunEnd(result)}`;
   }
   if (settings.quiet) return `trapline: ${died.verdict}`;
   // Who stopped the guest knows why it ended, and may want to know where it was.

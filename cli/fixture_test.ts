@@ -10,6 +10,8 @@ import type { CliIo, OutputFile } from "./io.ts";
 export interface FakeOptions {
   /** Files besides the real ones. */
   readonly files?: Readonly<Record<string, Uint8Array | Error>>;
+  /** Modules that can be imported. */
+  readonly modules?: Readonly<Record<string, { readonly default?: unknown }>>;
   /** Standard input. */
   readonly stdin?: ReadableStream<Uint8Array>;
   /** Which of the three are terminals. */
@@ -29,12 +31,14 @@ export class FakeIo implements CliIo {
   /** Everything in order: what went out, and where. */
   readonly log: [where: "out" | "err", text: string][] = [];
   readonly #files: Readonly<Record<string, Uint8Array | Error>>;
+  readonly #modules: Readonly<Record<string, { readonly default?: unknown }>>;
   readonly #handlers: Set<(what: "Ctrl-C" | "SIGTERM") => void> = new Set();
   readonly #decoder: TextDecoder = new TextDecoder();
   #left: number;
 
   constructor(options: FakeOptions = {}) {
     this.#files = options.files ?? {};
+    this.#modules = options.modules ?? {};
     this.stdin = options.stdin;
     this.terminal = { stdin: false, stdout: false, stderr: false, ...options.terminal };
     this.#left = options.stdoutLimit ?? Infinity;
@@ -61,6 +65,13 @@ export class FakeIo implements CliIo {
     const file = this.#files[path];
     if (file instanceof Error) return Promise.reject(file);
     return file === undefined ? Deno.readFile(path) : Promise.resolve(file);
+  }
+
+  importModule(path: string): Promise<{ readonly default?: unknown }> {
+    const module = this.#modules[path];
+    return module === undefined
+      ? Promise.reject(new TypeError(`Module not found "${path}".`))
+      : Promise.resolve(module);
   }
 
   openForWriting(path: string): Promise<OutputFile> {

@@ -18,6 +18,7 @@ export const MAIN_HELP: string = `Trapline runs virtual machines and shows their
   trapline compare IMAGE        run an image under several vendors, print the exits side by side
   trapline patches              list the patches
   trapline plugins              list the plugins
+  trapline machines             list the machines and their parts
   trapline --version            print the version
   trapline run --help           print the options and exit statuses of run
   trapline lab --help           print the options of lab

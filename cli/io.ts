@@ -14,6 +14,8 @@ export interface OutputFile {
 
 /** The world outside. */
 export interface CliIo {
+  /** Loads a module of plain code by its path, and returns what it exports. */
+  importModule(path: string): Promise<{ readonly default?: unknown }>;
   /** Reads a file. Throws what `Deno.readFile` does. */
   readFile(path: string): Promise<Uint8Array>;
   /** Opens a file to be written later, so that it is known now whether it can be. */
@@ -49,6 +51,7 @@ export interface CliIo {
 /** The process's own. */
 export function denoIo(): CliIo {
   return {
+    importModule: (path) => import(moduleUrl(path)),
     readFile: (path) => Deno.readFile(path),
     async openForWriting(path) {
       const file = await Deno.open(path, { write: true, create: true });
@@ -90,6 +93,12 @@ export function denoIo(): CliIo {
     exit: (status) => Deno.exit(status),
     now: () => performance.now(),
   };
+}
+
+/** The URL of a path, which may be relative to where the process is. */
+function moduleUrl(path: string): string {
+  const folder = `file://${Deno.cwd().replaceAll("\\", "/")}/`;
+  return new URL(encodeURI(path.replaceAll("\\", "/")).replaceAll("#", "%23"), folder).href;
 }
 
 function writeAllSync(file: { writeSync(bytes: Uint8Array): number }, bytes: Uint8Array): void {

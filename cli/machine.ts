@@ -5,10 +5,13 @@
  */
 
 import { type Image, type Plugin, roundRobin, type RoundRobinOptions } from "../core/mod.ts";
+import { acpiPm } from "../plugins/acpipm/mod.ts";
 import { cpu, type CpuModel, type Tier } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
+import { hpet } from "../plugins/hpet/mod.ts";
+import { i8042 } from "../plugins/i8042/mod.ts";
 import { iommu } from "../plugins/iommu/mod.ts";
 import { ioapic } from "../plugins/ioapic/mod.ts";
 import { lapic } from "../plugins/lapic/mod.ts";
@@ -20,11 +23,14 @@ import {
   multiboot,
   UnknownFormatError,
 } from "../plugins/multiboot/mod.ts";
+import { pci } from "../plugins/pci/mod.ts";
 import { perfCounters } from "../plugins/perfctr/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
 import { pit } from "../plugins/pit/mod.ts";
+import { port92 } from "../plugins/port92/mod.ts";
 import { postMortem } from "../plugins/postmortem/mod.ts";
 import { profile } from "../plugins/profile/mod.ts";
+import { rtc } from "../plugins/rtc/mod.ts";
 import { serial, type SerialOptions } from "../plugins/serial/mod.ts";
 import { apx } from "../plugins/apx/mod.ts";
 import { avic } from "../plugins/svm/avic/mod.ts";
@@ -34,6 +40,7 @@ import { testDevice } from "../plugins/testdev/mod.ts";
 import { apicv } from "../plugins/vmx/apicv/mod.ts";
 import { ipiv } from "../plugins/vmx/ipiv/mod.ts";
 import { vmx } from "../plugins/vmx/mod.ts";
+import { boardParts, type PartChoice } from "./boards.ts";
 import { CliError, usageError } from "./errors.ts";
 import { Status } from "./statuses.ts";
 
@@ -72,6 +79,12 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["perfctr", perfCounters],
   ["fwcfg", fwCfg],
   ["testdev", testDevice],
+  ["rtc", rtc],
+  ["hpet", hpet],
+  ["acpipm", acpiPm],
+  ["port92", port92],
+  ["i8042", i8042],
+  ["pci", pci],
   ["profile", profile],
   ["postmortem", postMortem],
   ["symbols", () => symbols([])],
@@ -79,6 +92,12 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
 
 /** What a machine is made of. */
 export interface MachineOptions {
+  /** One of {@linkcode BOARDS}; basic if not given. */
+  readonly machine?: string;
+  /** Parts of the board that are left out or have others in their places. */
+  readonly parts?: readonly PartChoice[];
+  /** Plugins besides. */
+  readonly more?: readonly Plugin[];
   /** One of {@linkcode VENDORS}. */
   readonly vendor: string;
   /** Whether interrupts are delivered by the processor, where the vendor is svm. */
@@ -100,7 +119,7 @@ export interface MachineOptions {
 /**
  * The plugins of a machine.
  *
- * @throws {CliError} If there is no such vendor.
+ * @throws {CliError} If there is no such vendor, board or part.
  */
 export function machinePlugins(options: MachineOptions): Plugin[] {
   const vendor = Object.hasOwn(VENDORS, options.vendor) ? VENDORS[options.vendor] : undefined;
@@ -115,19 +134,12 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     }),
     vendor.make(),
     roundRobin(options.scheduler),
-    pic({ wiring: "apic" }),
-    lapic(),
-    ioapic(),
-    pit(),
+    ...boardParts(options.machine ?? "basic", options.serial, options.parts ?? []),
     ...(options.avic ? [avic()] : []),
-    debugExit(),
-    perfCounters(),
-    fwCfg(),
-    testDevice(),
-    serial(options.serial),
     postMortem({ exits: options.lastExits }),
     ...(options.symbols.length > 0 ? [symbols(options.symbols)] : []),
     ...(options.profile ? [profile()] : []),
+    ...(options.more ?? []),
   ];
 }
 

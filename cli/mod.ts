@@ -20,11 +20,13 @@ import { compare } from "./compare.ts";
 import { compareHelp, labHelp, MAIN_HELP, runHelp } from "./help.ts";
 import { type CliIo, denoIo } from "./io.ts";
 import { lab, listPatches } from "./lab.ts";
+import { describeBoards } from "./boards.ts";
 import { PLUGINS } from "./machine.ts";
 import { run } from "./run.ts";
 import { Status } from "./statuses.ts";
 import { VERSION } from "./version.ts";
 
+export { type Board, boardParts, BOARDS, type PartChoice } from "./boards.ts";
 export { type CliIo, denoIo, type OutputFile } from "./io.ts";
 export { RECORD_VERSION, type RunRecord } from "./record.ts";
 export { Status } from "./statuses.ts";
@@ -48,7 +50,7 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
   }
 }
 
-const COMMANDS = "run, lab, compare, patches and plugins";
+const COMMANDS = "run, lab, compare, patches, plugins and machines";
 
 async function command(args: readonly string[], io: CliIo): Promise<number> {
   const print = (text: string): number => {
@@ -80,6 +82,9 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
     case "plugins":
       if (rest.length > 0) throw usageError(`plugins: "${rest[0]}" is one word too many`);
       return print(listPlugins());
+    case "machines":
+      if (rest.length > 0) throw usageError(`machines: "${rest[0]}" is one word too many`);
+      return print(describeBoards());
     case "--version":
       return print(`trapline ${VERSION}\n`);
     case "--help":

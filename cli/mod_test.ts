@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import type { Plugin } from "../core/mod.ts";
 import { FakeIo, type FakeOptions, guest } from "./fixture_test.ts";
-import { main, type RunRecord, VERSION } from "./mod.ts";
+import { main, type RunRecord, Status, VERSION } from "./mod.ts";
 
 async function cli(args: readonly string[], options: FakeOptions = {}) {
   const io = new FakeIo(options);
@@ -231,7 +232,7 @@ Deno.test("a reader of stdout that is gone ends the run", async () => {
   const { status, err } = await cli(["run", guest("tour")], { stdoutLimit: 100 });
   assertEquals(status, 74);
   assertStringIncludes(err, "nobody reads standard output any more");
-  for (const command of [["--help"], ["run", "--help"], ["plugins"], ["--version"]]) {
+  for (const command of [["--help"], ["run", "--help"], ["plugins"], ["machines"], ["--version"]]) {
     const { status, err } = await cli(command, { stdoutLimit: 5 });
     assertEquals([status, err], [74, "trapline: nobody reads standard output any more\n"]);
   }
@@ -319,6 +320,7 @@ const WRONG: [what: string, args: string[], status: number, message: string][] =
   ["flat arguments", ["run", "TOUR", "--format=flat", "--append=x"], 64, "takes no arguments"],
   ["flat modules", ["run", "TOUR", "--format=flat", "--module=text"], 64, "takes no modules"],
   ["words behind plugins", ["plugins", "x"], 64, '"x" is one word too many'],
+  ["words behind machines", ["machines", "x"], 64, '"x" is one word too many'],
 ];
 
 for (const [what, args, expected, message] of WRONG) {
@@ -372,3 +374,59 @@ async function until(condition: () => boolean): Promise<void> {
   for (let i = 0; i < 1000 && !condition(); i++) await new Promise((r) => setTimeout(r, 5));
   assert(condition());
 }
+
+/** `out 604h, 2000h` and a halt, in real mode: switches a PC off. */
+const SWITCH_OFF = new Uint8Array([0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4]);
+
+Deno.test("--machine pc has what switches a PC off; the basic machine has not", async () => {
+  const files = { "off.bin": SWITCH_OFF };
+  const run = async (...options: string[]) => {
+    const io = new FakeIo({ files });
+    const status = await main(["run", "off.bin", "--format=flat", "--quiet", ...options], io);
+    return { status, err: io.err };
+  };
+  assertEquals((await run("--machine=pc")).status, 0);
+  assertEquals((await run()).status, Status.HALTED);
+  assertEquals((await run("--machine=pc", "--part=acpipm=none")).status, Status.HALTED);
+  const { status, err } = await run("--machine=xt");
+  assertEquals([status, err.includes("there is no such machine; there are basic, pc")], [64, true]);
+  const part = await run("--part", "hpet=none");
+  assertEquals([part.status, part.err.includes("basic has no such part; it has pic")], [64, true]);
+  assertEquals((await run("--part", "hpet")).status, 64);
+});
+
+Deno.test("--part and --plugin take plugins from modules", async () => {
+  const writes: [string, number][] = [];
+  const device = (name: string, base: number) => (): Plugin => ({
+    name,
+    version: "1.0.0",
+    setup(ctx) {
+      ctx.registerPio({
+        name,
+        base,
+        length: 2,
+        write: (_offset, _size, value) => void writes.push([name, value]),
+      });
+    },
+  });
+  const modules = {
+    "./mine.ts": { default: device("mine", 0x604) },
+    "./more.ts": { default: device("more", 0x700)() },
+    "./none.ts": { default: 5 },
+  };
+  const run = async (...options: string[]) => {
+    const io = new FakeIo({ files: { "off.bin": SWITCH_OFF }, modules });
+    const status = await main(["run", "off.bin", "--format=flat", "--quiet", ...options], io);
+    return { status, err: io.err };
+  };
+  const { status } = await run(
+    "--machine=pc",
+    "--part=acpipm=./mine.ts",
+    "--plugin=./more.ts",
+  );
+  assertEquals([status, writes], [Status.HALTED, [["mine", 0x2000]]]);
+  for (const path of ["./none.ts", "./missing.ts"]) {
+    const { status, err } = await run(`--plugin=${path}`);
+    assertEquals([status, err.includes(path)], [Status.INPUT, true]);
+  }
+});

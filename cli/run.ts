@@ -4,15 +4,17 @@
  * @module
  */
 
-import { createVm, type RunResult, type Vm } from "../core/mod.ts";
+import { createVm, type Plugin, type RunResult, type Vm } from "../core/mod.ts";
 import { SerialInput, type SerialOptions } from "../plugins/serial/mod.ts";
 import { parseArguments } from "./arguments.ts";
+import type { PartChoice } from "./boards.ts";
 import { conclude } from "./conclusion.ts";
 import { CliError, fileError, toCliError } from "./errors.ts";
 import { type Input, readInput } from "./input.ts";
 import type { CliIo, OutputFile } from "./io.ts";
 import { machinePlugins } from "./machine.ts";
 import { readSettings, RUN_OPTIONS, type Settings } from "./settings.ts";
+import { loadPlugin } from "./plugin_file.ts";
 import { Status } from "./statuses.ts";
 import { Terminal } from "./terminal.ts";
 
@@ -20,12 +22,30 @@ import { Terminal } from "./terminal.ts";
 export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const settings = readSettings(parseArguments(args, RUN_OPTIONS));
   const input = await readInput(settings, io);
+  const added = await readPlugins(settings, io);
   const json = settings.json === undefined ? undefined : await openJson(settings.json, io);
   try {
-    return await runImage(settings, input, json, io);
+    return await runImage(settings, input, added, json, io);
   } finally {
     json?.close();
   }
+}
+
+/** Plugins from files. */
+interface Added {
+  readonly parts: readonly PartChoice[];
+  readonly more: readonly Plugin[];
+}
+
+async function readPlugins({ parts, plugins }: Settings, io: CliIo): Promise<Added> {
+  const choices: PartChoice[] = [];
+  for (const [part, path] of parts) {
+    const plugin = path === "none" ? undefined : await loadPlugin("--part", path, io);
+    choices.push({ part, plugin });
+  }
+  const more: Plugin[] = [];
+  for (const path of plugins) more.push(await loadPlugin("--plugin", path, io));
+  return { parts: choices, more };
 }
 
 function openJson(path: string, io: CliIo): Promise<OutputFile> {
@@ -37,6 +57,7 @@ function openJson(path: string, io: CliIo): Promise<OutputFile> {
 async function runImage(
   settings: Settings,
   input: Input,
+  added: Added,
   json: OutputFile | undefined,
   io: CliIo,
 ): Promise<number> {
@@ -57,7 +78,7 @@ async function runImage(
   });
   try {
     const typed = settings.stdin && io.stdin !== undefined ? new SerialInput(io.stdin) : undefined;
-    using vm = await makeVm(settings, input, settings.profile, {
+    using vm = await makeVm(settings, input, added, settings.profile, {
       output: (bytes) => terminal.console(bytes),
       ...(typed === undefined ? {} : { input: typed }),
     });
@@ -78,7 +99,7 @@ async function runImage(
       if (raw) io.setRaw(false);
     }
     const wallMs = io.now() - start;
-    const again = typed?.received ? undefined : () => makeVm(settings, input, false, {});
+    const again = typed?.received ? undefined : () => makeVm(settings, input, added, false, {});
     return await conclude(settings, vm, result, wallMs, terminal, json, again);
   } finally {
     release();
@@ -88,11 +109,14 @@ async function runImage(
 async function makeVm(
   settings: Settings,
   { image, symbols }: Input,
+  added: Added,
   profile: boolean,
   serial: SerialOptions,
 ): Promise<Vm> {
   const { vendor, avic, memory, cpus, processors, scheduler, lastExits, tier } = settings;
   const plugins = machinePlugins({
+    ...added,
+    machine: settings.machine,
     vendor,
     avic,
     lastExits,

@@ -23,6 +23,24 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     help:
       "under svm: whether interrupts are delivered by the processor, as far\nas it can; on if not given",
   },
+  {
+    name: "machine",
+    value: "NAME",
+    help: 'the devices: basic (default) or pc; "trapline machines" lists their parts',
+  },
+  {
+    name: "part",
+    value: "NAME=FILE",
+    repeat: true,
+    help:
+      "put the plugin that a module exports by default in the place of a part\nof the machine, or nothing, with NAME=none; may be given again",
+  },
+  {
+    name: "plugin",
+    value: "FILE",
+    repeat: true,
+    help: "add the plugin that a module exports by default; may be given again",
+  },
   { name: "memory", value: "SIZE", help: "RAM, like 64M or 1G; 128M if not given" },
   { name: "cpus", value: "N", help: "number of vCPUs; 1 if not given" },
   { name: "pcpus", value: "M", help: "number of processors for them; as many if not given" },
@@ -81,6 +99,11 @@ export interface Settings {
   readonly vendor: string;
   /** Whether interrupts are delivered by the processor; only under svm. */
   readonly avic: boolean;
+  readonly machine: string;
+  /** Parts of the machine to replace: name, and path of a module or "none". */
+  readonly parts: readonly (readonly [part: string, module: string])[];
+  /** Paths of modules with further plugins. */
+  readonly plugins: readonly string[];
   readonly memory: number;
   readonly cpus: number;
   readonly processors: number | undefined;
@@ -129,6 +152,9 @@ export function readSettings(args: ParsedArguments): Settings {
     image,
     vendor,
     avic: readAvic(args.value("avic"), vendor),
+    machine: args.value("machine") ?? "basic",
+    parts: args.values("part").map(readPart),
+    plugins: args.values("plugin"),
     memory: parseMemory("--memory", args.value("memory") ?? "128M"),
     cpus: number("cpus", 1, 4096) ?? 1,
     processors: number("pcpus", 1, 4096),
@@ -153,6 +179,14 @@ export function readSettings(args: ParsedArguments): Settings {
     stdin: !args.has("no-stdin"),
     quiet: args.has("quiet"),
   };
+}
+
+function readPart(text: string): [part: string, module: string] {
+  const at = text.indexOf("=");
+  if (at < 1 || at === text.length - 1) {
+    throw usageError(`--part ${text}: it is NAME=FILE or NAME=none`);
+  }
+  return [text.slice(0, at), text.slice(at + 1)];
 }
 
 /** AVIC is the hypervisor's business: without one there is nothing to switch. */

@@ -8,7 +8,7 @@ import type { RunEnd } from "../core/mod.ts";
 
 /** Exit statuses that are not a guest's code. */
 export const Status = {
-  /** The guest ended as it was expected to, or asked for a reset. */
+  /** The guest ended as it was expected to, asked for a reset or switched the machine off. */
   OK: 0,
   /** The lab found that a patch changed what the guest sees, though it must not. */
   DIFFERENT: 2,
@@ -32,7 +32,10 @@ export const Status = {
 
 /** What each status means, for the help. */
 export const STATUS_MEANINGS: readonly (readonly [status: number, meaning: string])[] = [
-  [Status.OK, "the guest ended with the code given by --success, or asked for a reset"],
+  [
+    Status.OK,
+    "the guest ended with the code given by --success, asked for a reset or\n         switched off",
+  ],
   [Status.DIFFERENT, "lab and compare: the guest saw a difference that it must not see"],
   [Status.USAGE, "the command line is wrong, or asks for what cannot be"],
   [Status.INPUT, "a file cannot be read, or is not an image that can be loaded"],
@@ -60,6 +63,7 @@ export function statusOf(end: RunEnd, success: number | undefined): number {
     case "shutdown":
       return Status.TRIPLE_FAULT;
     case "reset":
+    case "powered-off":
       return Status.OK;
     case "limit":
       return Status.LIMIT;

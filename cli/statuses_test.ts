@@ -16,6 +16,7 @@ Deno.test("each end has its status", () => {
   assertEquals(statusOf({ reason: "exit-code", code: 0x1ff }, 0xff), 0xff);
   assertEquals(statusOf({ reason: "exit-code", code: 0x1ff }, 0x1ff), 0);
   assertEquals(statusOf({ reason: "reset" }, 1), 0);
+  assertEquals(statusOf({ reason: "powered-off" }, 1), 0);
   assertEquals(statusOf({ reason: "halted", interruptsEnabled: true }, 1), 132);
   assertEquals(statusOf({ reason: "shutdown", vcpuId: 0 }, 1), 134);
   assertEquals(statusOf({ reason: "limit" }, 1), 124);

@@ -106,6 +106,7 @@ Deno.test("every end of a run can be said in a line", () => {
     [{ reason: "halted", interruptsEnabled: false }, "the guest halted for good, interrupts off"],
     [{ reason: "shutdown", vcpuId: 2 }, "triple fault on vCPU 2"],
     [{ reason: "reset" }, "the guest asked for a reset"],
+    [{ reason: "powered-off" }, "the guest switched the machine off"],
     [{ reason: "limit" }, "the limit was reached"],
     [{ reason: "stopped", detail: "Ctrl-C" }, "stopped: Ctrl-C"],
     [{ reason: "waiting", sources: ["time", "stdin"] }, "the guest waits for time, stdin"],

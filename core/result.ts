@@ -19,6 +19,8 @@ export type RunEnd =
   | { readonly reason: "shutdown"; readonly vcpuId: number }
   /** The guest asked for a reset; `vm.reset()` carries it out. */
   | { readonly reason: "reset" }
+  /** The guest switched its machine off. */
+  | { readonly reason: "powered-off" }
   /** The limit given to the run is reached. */
   | { readonly reason: "limit" }
   /** Somebody called `vm.stop()`, closed the VM, or aborted the run's signal. */
@@ -67,6 +69,8 @@ export function describeRunEnd(end: RunEnd): string {
       return `triple fault on vCPU ${end.vcpuId}`;
     case "reset":
       return "the guest asked for a reset";
+    case "powered-off":
+      return "the guest switched the machine off";
     case "limit":
       return "the limit was reached";
     case "stopped":
