@@ -6,6 +6,7 @@
 
 import { describeOptions } from "./arguments.ts";
 import { COMPARE_OPTIONS } from "./compare.ts";
+import { KUT_OPTIONS } from "./kut.ts";
 import { LAB_OPTIONS } from "./lab.ts";
 import { RUN_OPTIONS } from "./settings.ts";
 import { Status, STATUS_MEANINGS } from "./statuses.ts";
@@ -16,6 +17,7 @@ export const MAIN_HELP: string = `Trapline runs virtual machines and shows their
   trapline run IMAGE [OPTIONS]  run an image, then print the profile of its exits
   trapline lab [PATCH…]         run guests with and without patches, print the difference
   trapline compare IMAGE        run an image under several vendors, print the exits side by side
+  trapline kut DIR              run a kvm-unit-tests tree, print a score board
   trapline patches              list the patches
   trapline plugins              list the plugins
   trapline machines             list the machines and their parts
@@ -23,6 +25,7 @@ export const MAIN_HELP: string = `Trapline runs virtual machines and shows their
   trapline run --help           print the options and exit statuses of run
   trapline lab --help           print the options of lab
   trapline compare --help       print the options of compare
+  trapline kut --help           print the options of kut
 `;
 
 /** For `trapline lab --help`. */
@@ -56,6 +59,24 @@ ${describeOptions(COMPARE_OPTIONS)}
 Exit status:
   ${Status.OK}  the guest saw no difference
   ${Status.DIFFERENT}  it did
+Others are those of run.
+`;
+}
+
+/** For `trapline kut --help`. */
+export function kutHelp(): string {
+  return `trapline kut DIR [OPTIONS]
+
+Runs the tests of a kvm-unit-tests tree, built for x86_64 or i386 (./configure --arch=…; make), by its list
+x86/unittests.cfg: on the machine pc, with as many vCPUs, as much memory and such a processor as each
+test asks for. Prints each test as it ends, then a score board: subtests by test, and the sums.
+
+Options:
+${describeOptions(KUT_OPTIONS)}
+
+Exit status:
+  ${Status.OK}  no test failed; with --baseline, nothing is worse than it was
+  ${Status.DIFFERENT}  some test failed; with --baseline, something is worse
 Others are those of run.
 `;
 }

@@ -17,8 +17,9 @@
 
 import { outputError, toCliError, usageError } from "./errors.ts";
 import { compare } from "./compare.ts";
-import { compareHelp, labHelp, MAIN_HELP, runHelp } from "./help.ts";
+import { compareHelp, kutHelp, labHelp, MAIN_HELP, runHelp } from "./help.ts";
 import { type CliIo, denoIo } from "./io.ts";
+import { kut } from "./kut.ts";
 import { lab, listPatches } from "./lab.ts";
 import { describeBoards } from "./boards.ts";
 import { PLUGINS } from "./machine.ts";
@@ -28,6 +29,7 @@ import { VERSION } from "./version.ts";
 
 export { type Board, boardParts, BOARDS, type PartChoice } from "./boards.ts";
 export { type CliIo, denoIo, type OutputFile } from "./io.ts";
+export type { KutOutcome, KutRecord, KutResult } from "./kut_score.ts";
 export { RECORD_VERSION, type RunRecord } from "./record.ts";
 export { Status } from "./statuses.ts";
 export { VERSION } from "./version.ts";
@@ -43,14 +45,16 @@ export async function main(args: readonly string[], io: CliIo): Promise<number> 
     return await command(args, io);
   } catch (error) {
     const { status, message } = toCliError(error);
-    const about = args[0] === "lab" || args[0] === "compare" ? args[0] : "run";
+    const about = args.slice(0, 1).find((name) => WITH_HELP.includes(name)) ?? "run";
     const hint = status === Status.USAGE ? ` (trapline ${about} --help)` : "";
     io.stderr(`trapline: ${message}${hint}\n`);
     return status;
   }
 }
 
-const COMMANDS = "run, lab, compare, patches, plugins and machines";
+/** Commands with a help of their own. */
+const WITH_HELP: readonly string[] = ["lab", "compare", "kut"];
+const COMMANDS = "run, lab, compare, kut, patches, plugins and machines";
 
 async function command(args: readonly string[], io: CliIo): Promise<number> {
   const print = (text: string): number => {
@@ -76,6 +80,10 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
       return rest.slice(0, endOfOptions(rest)).includes("--help")
         ? print(compareHelp())
         : await compare(rest, io);
+    case "kut":
+      return rest.slice(0, endOfOptions(rest)).includes("--help")
+        ? print(kutHelp())
+        : await kut(rest, io);
     case "patches":
       if (rest.length > 0) throw usageError(`patches: "${rest[0]}" is one word too many`);
       return print(listPatches());

@@ -10,7 +10,10 @@ import type { RunEnd } from "../core/mod.ts";
 export const Status = {
   /** The guest ended as it was expected to, asked for a reset or switched the machine off. */
   OK: 0,
-  /** The lab found that a patch changed what the guest sees, though it must not. */
+  /**
+   * The lab found that a patch changed what the guest sees, though it must not; compare, that the guest
+   * saw a difference; kut, that a test failed, or got worse.
+   */
   DIFFERENT: 2,
   /** The command line is wrong, or asks for what cannot be. */
   USAGE: 64,
@@ -36,7 +39,10 @@ export const STATUS_MEANINGS: readonly (readonly [status: number, meaning: strin
     Status.OK,
     "the guest ended with the code given by --success, asked for a reset or\n         switched off",
   ],
-  [Status.DIFFERENT, "lab and compare: the guest saw a difference that it must not see"],
+  [
+    Status.DIFFERENT,
+    "lab and compare: the guest saw a difference that it must not see;\n         kut: a test failed or got worse",
+  ],
   [Status.USAGE, "the command line is wrong, or asks for what cannot be"],
   [Status.INPUT, "a file cannot be read, or is not an image that can be loaded"],
   [Status.ERROR, "the framework failed, or met something that it does not implement"],

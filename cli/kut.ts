@@ -1,0 +1,336 @@
+/**
+ * `trapline kut`: runs a kvm-unit-tests tree that was built elsewhere.
+ *
+ * @module
+ */
+
+import { createVm, type Plugin, roundRobin, type RunResult } from "../core/mod.ts";
+import { cpu, type FeatureChoice } from "../plugins/cpu/mod.ts";
+import { fwCfg } from "../plugins/fwcfg/mod.ts";
+import { lapic } from "../plugins/lapic/mod.ts";
+import { type ImageModule, loadImage } from "../plugins/multiboot/mod.ts";
+import { avic } from "../plugins/svm/avic/mod.ts";
+import { type OptionSpec, parseArguments, type ParsedArguments } from "./arguments.ts";
+import { boardParts } from "./boards.ts";
+import { CliError, fileError, outputError, toCliError, usageError } from "./errors.ts";
+import type { CliIo } from "./io.ts";
+import { type KutMachine, type KutTest, machineOf, matches, parseUnittests } from "./kut_config.ts";
+import {
+  countSubtests,
+  judge,
+  KUT_RECORD_VERSION,
+  type KutRecord,
+  type KutResult,
+  regressions,
+  scoreBoard,
+} from "./kut_score.ts";
+import { VENDORS } from "./machine.ts";
+import { parseCount } from "./numbers.ts";
+import { Status } from "./statuses.ts";
+
+/** The options of `trapline kut`. */
+export const KUT_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "filter",
+    value: "NAMES",
+    help:
+      "only tests whose name or group is among these, with commas\nbetween; * stands for any text",
+  },
+  { name: "vendor", value: "NAME", help: "metal (default), svm or vmx" },
+  { name: "avic", value: "on|off", help: "under svm: as for run; on if not given" },
+  { name: "timeout", value: "SECONDS", help: "for each test, in place of the list's; 90 without" },
+  { name: "max-instructions", value: "N", help: "end a test after so many instructions, like 1e9" },
+  { name: "json", value: "FILE", help: "write the results to a file" },
+  { name: "baseline", value: "FILE", help: "say what got worse since such a file was written" },
+  { name: "verbose", help: "print what the tests print" },
+  { name: "help", help: "print this" },
+];
+
+/** The command line in the form in which it is used. */
+interface KutSettings {
+  readonly directory: string;
+  readonly patterns: readonly string[];
+  readonly vendor: string;
+  readonly avic: boolean;
+  readonly timeout: number | undefined;
+  readonly instructions: number | undefined;
+  readonly verbose: boolean;
+}
+
+const DEFAULT_TIMEOUT = 90;
+/** Tests that are hypervisors themselves. */
+const NESTING: ReadonlySet<string> = new Set(["svm", "vmx"]);
+/** Tests that the suite does not run unless asked for. */
+const ONLY_WHEN_ASKED = "nodefault";
+
+/** Carries out `trapline kut`. Returns the exit status. */
+export async function kut(words: readonly string[], io: CliIo): Promise<number> {
+  const args = parseArguments(words, KUT_OPTIONS);
+  const settings = readSettings(args);
+  const { tests, arch } = await readTree(settings, io);
+  const baselinePath = args.value("baseline");
+  const baseline = baselinePath === undefined ? undefined : await readBaseline(baselinePath, io);
+  const jsonPath = args.value("json");
+  const json = jsonPath === undefined
+    ? undefined
+    : await io.openForWriting(jsonPath).catch((error) => {
+      throw fileError(Status.OUTPUT, "--json", jsonPath, error);
+    });
+  const stop = new AbortController();
+  const release = io.onInterrupt(() => {
+    if (stop.signal.aborted) io.exit(Status.INTERRUPTED);
+    stop.abort();
+  });
+  const results: KutResult[] = [];
+  try {
+    for (const test of tests) {
+      if (stop.signal.aborted) break;
+      const result = await runTest(test, settings, stop.signal, io);
+      if (stop.signal.aborted) break;
+      results.push(result);
+      io.stderr(progress(result, results.length, tests.length));
+    }
+    const worse = baseline === undefined ? [] : regressions(baseline, results);
+    print(io, scoreBoard(results));
+    for (const line of worse) print(io, `worse: ${line}\n`);
+    if (baseline !== undefined && worse.length === 0) print(io, "nothing is worse\n");
+    const { vendor } = settings;
+    const record: KutRecord = {
+      schema: "trapline-kut",
+      version: KUT_RECORD_VERSION,
+      vendor,
+      arch,
+      tests: results,
+    };
+    await json?.write(`${JSON.stringify(record, null, 2)}\n`);
+    if (stop.signal.aborted) return Status.INTERRUPTED;
+    const bad = baseline === undefined
+      ? results.some((result) => result.outcome === "fail")
+      : worse.length > 0;
+    return bad ? Status.DIFFERENT : Status.OK;
+  } finally {
+    json?.close();
+    release();
+  }
+}
+
+function print(io: CliIo, text: string): void {
+  try {
+    io.stdout(new TextEncoder().encode(text));
+  } catch (error) {
+    throw outputError(error);
+  }
+}
+
+function progress(result: KutResult, done: number, all: number): string {
+  const { name, outcome, passed, failed, skipped, wallMs, reason } = result;
+  const counts = `${passed} passed, ${failed} failed, ${skipped} skipped`;
+  const why = reason === "" ? "" : `: ${reason}`;
+  const time = (wallMs / 1000).toFixed(1);
+  return `${done}/${all} ${outcome.toUpperCase()} ${name} (${counts}, ${time} s)${why}\n`;
+}
+
+function readSettings(args: ParsedArguments): KutSettings {
+  const [directory, extra] = args.operands;
+  if (directory === undefined) throw usageError("kut: no folder given: trapline kut DIR");
+  if (extra !== undefined) throw usageError(`kut: "${extra}" is one word too many`);
+  const vendor = args.value("vendor") ?? "metal";
+  if (!Object.hasOwn(VENDORS, vendor)) {
+    const names = Object.keys(VENDORS).join(", ");
+    throw usageError(`--vendor ${vendor}: there is no such vendor; there are ${names}`);
+  }
+  const choice = args.value("avic");
+  if (choice !== undefined && vendor !== "svm") throw usageError("--avic is for --vendor svm");
+  if (choice !== undefined && choice !== "on" && choice !== "off") {
+    throw usageError(`--avic ${choice}: it is on or off`);
+  }
+  const number = (name: string): number | undefined => {
+    const text = args.value(name);
+    return text === undefined
+      ? undefined
+      : parseCount(`--${name}`, text, 1, Number.MAX_SAFE_INTEGER);
+  };
+  return {
+    directory,
+    patterns: (args.value("filter") ?? "").split(",").map((name) => name.trim())
+      .filter((name) => name !== ""),
+    vendor,
+    avic: vendor === "svm" && choice !== "off",
+    timeout: number("timeout"),
+    instructions: number("max-instructions"),
+    verbose: args.has("verbose"),
+  };
+}
+
+/** The tests to run, and the architecture that the tree was built for. */
+async function readTree(
+  { directory, patterns }: KutSettings,
+  io: CliIo,
+): Promise<{ tests: KutTest[]; arch: string }> {
+  const text = async (path: string): Promise<string> =>
+    new TextDecoder().decode(
+      await io.readFile(`${directory}/${path}`).catch((error) => {
+        throw fileError(Status.INPUT, "kut", `${directory}/${path}`, error);
+      }),
+    );
+  const list = parseUnittests(await text("x86/unittests.cfg"));
+  // What configure writes.
+  const [, arch = "x86_64"] = /^ARCH=(\S+)$/m.exec(await text("config.mak")) ?? [];
+  const tests = list.filter((test) => {
+    if (test.arch !== undefined && test.arch !== arch) return false;
+    return patterns.length > 0 ? matches(test, patterns) : !test.groups.includes(ONLY_WHEN_ASKED);
+  });
+  if (tests.length === 0) {
+    throw usageError(`kut: no test of ${directory} for ${arch} is among ${patterns.join(", ")}`);
+  }
+  return { tests, arch };
+}
+
+async function readBaseline(path: string, io: CliIo): Promise<KutRecord> {
+  const bytes = await io.readFile(path).catch((error) => {
+    throw fileError(Status.INPUT, "--baseline", path, error);
+  });
+  try {
+    const record = JSON.parse(new TextDecoder().decode(bytes)) as KutRecord;
+    if (record.schema === "trapline-kut" && record.version === KUT_RECORD_VERSION) return record;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw new CliError(
+    Status.INPUT,
+    `--baseline "${path}": it is not what --json writes, version ${KUT_RECORD_VERSION}`,
+  );
+}
+
+/**
+ * The suite's environment for a processor without a hypervisor: tests then make no hypercalls, which
+ * would be undefined there.
+ */
+const WITHOUT_HYPERVISOR: ImageModule = {
+  bytes: new TextEncoder().encode("TEST_DEVICE=0\n"),
+  text: "environment",
+};
+
+async function runTest(
+  test: KutTest,
+  settings: KutSettings,
+  stop: AbortSignal,
+  io: CliIo,
+): Promise<KutResult> {
+  const machine = machineOf(test);
+  const start = io.now();
+  let output = "";
+  const decoder = new TextDecoder();
+  const listen = (bytes: Uint8Array): void => {
+    output += decoder.decode(bytes, { stream: true });
+    if (settings.verbose) print(io, new TextDecoder().decode(bytes));
+  };
+  const finish = (outcome: KutResult["outcome"], reason: string, instructions = 0): KutResult => {
+    const { passed, failures, skipped } = countSubtests(output);
+    return {
+      name: test.name,
+      groups: test.groups,
+      outcome,
+      passed,
+      failed: failures.length,
+      skipped,
+      failures,
+      reason,
+      instructions,
+      wallMs: Math.round(io.now() - start),
+    };
+  };
+  if (machine.unmet.length > 0) {
+    return finish("skip", `asks for what the board has not: ${machine.unmet.join(", ")}`);
+  }
+  if (settings.vendor !== "metal" && test.groups.some((group) => NESTING.has(group))) {
+    return finish("skip", "it is a hypervisor, and runs under --vendor metal");
+  }
+  const bytes = await io.readFile(`${settings.directory}/x86/${test.file}`).catch((error) => {
+    throw fileError(Status.INPUT, "kut", `${settings.directory}/x86/${test.file}`, error);
+  });
+  const seconds = settings.timeout ?? test.timeout ?? DEFAULT_TIMEOUT;
+  try {
+    const image = loadImage(bytes, {
+      name: `x86/${test.file}`,
+      commandLine: test.args,
+      modules: settings.vendor === "metal" ? [WITHOUT_HYPERVISOR] : [],
+    });
+    using vm = await createVm({
+      memory: machine.memory,
+      cpus: test.smp,
+      plugins: testPlugins(machine, settings, listen),
+      images: [image],
+    });
+    const { result, timedOut } = await runFor(seconds, stop, (signal) =>
+      vm.run({
+        signal,
+        ...(settings.instructions === undefined ? {} : { instructions: settings.instructions }),
+      }));
+    const { outcome, reason } = judge(result, output, timedOut ? seconds : undefined);
+    return finish(outcome, reason, result.instructions);
+  } catch (error) {
+    return finish("fail", toCliError(error).message);
+  }
+}
+
+/** Runs something for so many seconds at most. */
+async function runFor(
+  seconds: number,
+  stop: AbortSignal,
+  run: (signal: AbortSignal) => Promise<RunResult>,
+): Promise<{ result: RunResult; timedOut: boolean }> {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), seconds * 1000);
+  try {
+    const result = await run(AbortSignal.any([late.signal, stop]));
+    return { result, timedOut: late.signal.aborted && result.reason === "stopped" };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Features that can be switched off, by QEMU's names. */
+const FEATURES: { readonly [name: string]: keyof FeatureChoice } = {
+  xsave: "xsave",
+  bmi1: "bmi1",
+  bmi2: "bmi2",
+  avic: "avic",
+  vgif: "vgif",
+  vnmi: "vnmi",
+};
+
+/** The item of the firmware configuration that tests take for the end of RAM: with QEMU, a kernel's magic. */
+const KERNEL_DATA = 0x11;
+const KERNEL_MAGIC = new Uint8Array([0x02, 0xb0, 0xad, 0x1b, 0, 0, 0, 0]);
+
+function testPlugins(
+  machine: KutMachine,
+  { vendor, avic: accelerated }: KutSettings,
+  output: (bytes: Uint8Array) => void,
+): Plugin[] {
+  const choice = VENDORS[vendor];
+  if (choice === undefined) throw usageError(`--vendor ${vendor}: there is no such vendor`);
+  const model = choice.model ?? (machine.intel && vendor === "metal" ? "sapphire-rapids" : "max");
+  const features: { [name: string]: boolean } = {};
+  for (const [name, on] of machine.features) {
+    const ours = Object.hasOwn(FEATURES, name) ? FEATURES[name] : undefined;
+    if (ours !== undefined && !on) features[ours] = false;
+  }
+  const apic = lapic({
+    vendor: model === "sapphire-rapids" ? "intel" : "amd",
+    x2apic: machine.features.get("x2apic") !== false,
+    tscDeadline: machine.features.get("tsc-deadline") === true,
+  });
+  const parts = boardParts("pc", { output }, [
+    { part: "lapic", plugin: apic },
+    { part: "fwcfg", plugin: fwCfg({ items: new Map([[KERNEL_DATA, KERNEL_MAGIC]]) }) },
+  ]);
+  return [
+    cpu({ model, features }),
+    choice.make(),
+    roundRobin({}),
+    ...parts,
+    ...(accelerated ? [avic()] : []),
+  ];
+}

@@ -1,0 +1,147 @@
+/**
+ * `trapline kut` on a tree of images made here: 32-bit code that prints a text and ends with a code, in
+ * the form that the suite's have.
+ */
+
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { FakeIo } from "./fixture_test.ts";
+import { type KutRecord, main, Status } from "./mod.ts";
+
+const LOAD = 0x10_0000;
+
+/** A multiboot image with address fields: header, code, text. */
+function image(text: string, status: number, spin = false): Uint8Array {
+  const code = [
+    ...[0xbe, 0, 0, 0, 0], // mov esi, text
+    ...[0x66, 0xba, 0xf8, 0x03], // mov dx, 3f8h
+    ...[0xac, 0x84, 0xc0], // lodsb; test al, al
+    ...[0x74, 0x03, 0xee, 0xeb, 0xf8], // jz +3; out dx, al; jmp lodsb
+    ...[0xb0, status], // mov al, status
+    ...spin ? [0xeb, 0xfe] : [0xe6, 0xf4], // jmp $ or out f4h, al
+    0xf4,
+  ];
+  const bytes = new Uint8Array(32 + code.length + text.length + 1);
+  const view = new DataView(bytes.buffer);
+  const fields = [
+    0x1bad_b002,
+    0x1_0000,
+    -(0x1bad_b002 + 0x1_0000) >>> 0,
+    LOAD,
+    LOAD,
+    0,
+    0,
+    LOAD + 32,
+  ];
+  fields.forEach((field, i) => view.setUint32(4 * i, field, true));
+  bytes.set(code, 32);
+  view.setUint32(33, LOAD + 32 + code.length, true);
+  bytes.set(new TextEncoder().encode(text), 32 + code.length);
+  return bytes;
+}
+
+const LIST = `
+[good]
+file = good.flat
+groups = first
+[bad]
+file = bad.flat
+[none]
+file = none.flat
+arch = i386
+[extra]
+file = good.flat
+groups = nodefault
+[hangs]
+file = hangs.flat
+groups = slow nodefault
+[asks]
+file = good.flat
+qemu_params = -device edu
+[hypervisor]
+file = good.flat
+groups = svm nodefault
+`;
+
+const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+const FILES: Readonly<Record<string, Uint8Array>> = {
+  "kut/config.mak": encode("SRCDIR=x\nARCH=x86_64\n"),
+  "kut/x86/unittests.cfg": encode(LIST),
+  "kut/x86/good.flat": image("PASS: a\nPASS: b\nSKIP: c\nSUMMARY: 3 tests, 1 skipped\n", 0),
+  "kut/x86/bad.flat": image("PASS: a\nFAIL: b\n", 1),
+  "kut/x86/hangs.flat": image("PASS: a\n", 0, true),
+};
+
+async function kut(...args: string[]) {
+  const io = new FakeIo({ files: FILES });
+  const status = await main(["kut", ...args], io);
+  assertEquals(io.listeners, 0);
+  const json = io.written["out.json"];
+  return { status, out: io.out, err: io.err, record: JSON.parse(json ?? "{}") as KutRecord };
+}
+
+Deno.test("the tests of the architecture run, and the score board says how they came out", async () => {
+  const { status, out, err, record } = await kut("kut", "--json", "out.json");
+  assertEquals(status, Status.DIFFERENT);
+  assertStringIncludes(err, "1/3 PASS good (2 passed, 0 failed, 1 skipped, ");
+  assertStringIncludes(err, "2/3 FAIL bad (1 passed, 1 failed, 0 skipped, ");
+  assertStringIncludes(out, "3 tests: 1 passed, 1 failed, 1 skipped; subtests: 3 passed, 1 failed");
+  assertEquals([record.schema, record.vendor, record.arch], ["trapline-kut", "metal", "x86_64"]);
+  assertEquals(record.tests.map(({ name, outcome, reason }) => [name, outcome, reason]), [
+    ["good", "pass", ""],
+    ["bad", "fail", "b"],
+    ["asks", "skip", "asks for what the board has not: -device edu"],
+  ]);
+});
+
+Deno.test("--filter takes names and groups; --vendor a hypervisor, which runs no other", async () => {
+  assertEquals((await kut("kut", "--filter=first")).status, Status.OK);
+  assertStringIncludes((await kut("kut", "--filter=extra,g*")).err, "2/2 PASS extra");
+  for (const vendor of ["svm", "vmx"]) {
+    const { status, err } = await kut("kut", "--filter=good,hypervisor", `--vendor=${vendor}`);
+    assertEquals(status, Status.OK);
+    assertStringIncludes(err, "1/2 PASS good");
+    assertStringIncludes(err, "2/2 SKIP hypervisor");
+  }
+});
+
+Deno.test("a test that does not end is ended", async () => {
+  const { status, err } = await kut("kut", "--filter=hangs", "--timeout=1");
+  assertEquals(status, Status.DIFFERENT);
+  assertStringIncludes(err, "timed out after 1 s");
+  const limited = await kut("kut", "--filter=hangs", "--max-instructions=1e5");
+  assertStringIncludes(limited.err, "the limit was reached");
+});
+
+Deno.test("--baseline makes the status one of regressions", async () => {
+  const { record } = await kut("kut", "--json=out.json");
+  const files = { ...FILES, "base.json": encode(JSON.stringify(record)) };
+  const against = async (more: Readonly<Record<string, Uint8Array>>) => {
+    const io = new FakeIo({ files: { ...files, ...more } });
+    return [await main(["kut", "kut", "--baseline=base.json"], io), io.out] as const;
+  };
+  const [same, out] = await against({});
+  assertEquals(same, Status.OK);
+  assertStringIncludes(out, "nothing is worse");
+  const [worse, text] = await against({ "kut/x86/good.flat": image("PASS: a\n", 0) });
+  assertEquals(worse, Status.DIFFERENT);
+  assertStringIncludes(text, "worse: good: 2 subtests passed, now 1\n");
+  const [broken] = await against({ "base.json": encode("{}") });
+  assertEquals(broken, Status.INPUT);
+});
+
+Deno.test("wrong command lines and trees are refused in a line", async () => {
+  const cases: [args: string[], status: number, message: string][] = [
+    [[], 64, "kut: no folder given"],
+    [["a", "b"], 64, '"b" is one word too many'],
+    [["kut", "--vendor=xen"], 64, "there is no such vendor"],
+    [["kut", "--avic=on"], 64, "--avic is for --vendor svm"],
+    [["kut", "--filter=zzz"], 64, "no test of kut for x86_64 is among zzz"],
+    [["nowhere"], 66, 'kut "nowhere/x86/unittests.cfg": no such file'],
+  ];
+  for (const [args, status, message] of cases) {
+    const result = await kut(...args);
+    assertEquals(result.status, status, message);
+    assertStringIncludes(result.err, message);
+  }
+});
