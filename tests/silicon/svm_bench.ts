@@ -54,6 +54,20 @@ const TABLE_BITS = 0x27n;
 /** The same and dirty. */
 const PAGE_BITS = 0x67n;
 
+/** Identity mapping at `root`: 4 KiB pages below 2 MiB, large ones up to 8 MiB. */
+function tablesAt(root: number): BigUint64Array {
+  const entries = new BigUint64Array(0x4000 / 8);
+  for (let level = 0; level < 3; level++) {
+    entries[512 * level] = BigInt(root + 0x1000 * (level + 1)) | TABLE_BITS;
+  }
+  for (let page = 0; page < 512; page++) entries[3 * 512 + page] = BigInt(page << 12) | PAGE_BITS;
+  for (let k = 1; k < 4; k++) {
+    entries[2 * 512 + k] = BigInt(k * 0x20_0000) | PAGE_BITS | 0x80n;
+  }
+  return entries;
+}
+const TABLES = [SvmPlace.GUEST_TABLES, SvmPlace.NPT].map((root) => [root, tablesAt(root)] as const);
+
 const VMRUN_HLT = hex("0f 01 d8 f4");
 
 /** Attributes of code segments by mode, for CPL 0. */
@@ -189,18 +203,7 @@ export class SvmBench extends Bench {
 
   /** Page tables for the guest and nested ones: both map everything to itself, for everyone. */
   #tables(): void {
-    for (const root of [SvmPlace.GUEST_TABLES, SvmPlace.NPT]) {
-      this.fill(root, 0x4000, 0);
-      for (let level = 0; level < 3; level++) {
-        this.set64(root + 0x1000 * level, BigInt(root + 0x1000 * (level + 1)) | TABLE_BITS);
-      }
-      for (let page = 0; page < 512; page++) {
-        this.set64(root + 0x3000 + 8 * page, BigInt(page << 12) | PAGE_BITS);
-      }
-      for (let k = 1; k < 4; k++) {
-        this.set64(root + 0x2000 + 8 * k, BigInt(k * 0x20_0000) | PAGE_BITS | 0x80n);
-      }
-    }
+    for (const [root, entries] of TABLES) this.write(root, new Uint8Array(entries.buffer));
   }
 
   /** Address of the last entry for `address` (below 2 MiB) in the tables at `root`. */

@@ -1,0 +1,262 @@
+/**
+ * VMCBs near valid ones, run: what the list of checks refuses is refused and nothing else is, and the host
+ * comes back as it was.
+ *
+ * @module
+ */
+import { UnimplementedError } from "../../core/mod.ts";
+import {
+  Control,
+  Cr0,
+  Cr4,
+  IntControl,
+  InterceptWord,
+  Misc1,
+  S,
+  Save,
+  Seg,
+  Stop,
+} from "../../plugins/cpu/mod.ts";
+import { Place } from "../silicon/bench.ts";
+import { refuseOutside } from "../silicon/lab.ts";
+import { type GuestMode, SvmBench, SvmPlace } from "../silicon/svm_bench.ts";
+import { Prng } from "../vectors/prng.ts";
+import { Finding, type Tally } from "./campaign.ts";
+import { VMCB_CHECKS, VmcbView } from "./vmcb_checks.ts";
+
+/** Nothing outside answers, and nothing minds. */
+const SILENT = {
+  ...refuseOutside(),
+  deviceRead: () => {},
+  deviceWrite: () => {},
+  portRead: () => 0,
+  portWrite: () => {},
+  cpuid: () => {},
+};
+
+/** Pages of AVIC, and PAE entries. */
+const BACKING = 0x16_0000;
+const LOGICAL = 0x16_1000;
+const PHYSICAL = 0x16_2000;
+const PDPTES = 0x16_3000;
+const MEMORY = 0x80_0000n;
+
+/** CR4's bits: those of the APM up to SMAP, but for VME and PVI, and OSXSAVE, which it has not. */
+const CR4_BITS = BigInt(
+  Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE | Cr4.PGE | Cr4.PCE | Cr4.OSFXSR |
+    Cr4.OSXMMEXCPT | Cr4.UMIP | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP,
+);
+
+/** What a VMCB is made of besides its mode. */
+type Part = (bench: SvmBench) => void;
+const PARTS: readonly (readonly [name: string, part: Part])[] = [
+  ["plain", () => {}],
+  ["nested paging", (bench) => bench.nested()],
+  ["AVIC", (bench) => avic(bench, IntControl.AVIC)],
+  ["x2AVIC", (bench) => avic(bench, IntControl.AVIC | IntControl.X2AVIC)],
+  ["virtual NMIs", (bench) => {
+    bench.orControl32(InterceptWord.MISC1, Misc1.NMI);
+    bench.orControl32(Control.INT_CONTROL, IntControl.V_NMI_ENABLE);
+  }],
+  ["a virtual interrupt", (bench) => bench.setControl64(Control.INT_CONTROL, 0x30_000f_0100n)],
+  ["an exception to be injected", (bench) => bench.inject(0x8000_0b0d, 0)],
+  ["an NMI to be injected", (bench) => bench.inject(0x8000_0202)],
+  ["an INT n to be injected", (bench) => bench.inject(0x8000_0480)],
+];
+
+function avic(bench: SvmBench, bits: number): void {
+  bench.nested();
+  bench.orControl32(Control.INT_CONTROL, bits);
+  bench.setControl64(Control.AVIC_APIC_BAR, 0xfee0_0000n);
+  bench.setControl64(Control.AVIC_BACKING_PAGE, BACKING);
+  bench.setControl64(Control.AVIC_LOGICAL_TABLE, LOGICAL);
+  bench.setControl64(Control.AVIC_PHYSICAL_TABLE, PHYSICAL | 3);
+}
+
+const MODES: readonly (GuestMode | "pae")[] = ["long", "compat", "protected", "pae", "real", "v86"];
+
+/** Fields to change, and how many bytes they have. */
+const FIELDS: readonly (readonly [offset: number, bytes: number])[] = [
+  [InterceptWord.CR, 4],
+  [InterceptWord.DR, 4],
+  [InterceptWord.EXCEPTIONS, 4],
+  [InterceptWord.MISC1, 4],
+  [InterceptWord.MISC2, 4],
+  [InterceptWord.MISC3, 4],
+  [Control.PAUSE_COUNT, 2],
+  [Control.PAUSE_THRESHOLD, 2],
+  [Control.IOPM_BASE_PA, 8],
+  [Control.MSRPM_BASE_PA, 8],
+  [Control.TSC_OFFSET, 8],
+  [Control.ASID, 4],
+  [Control.TLB_CONTROL, 1],
+  [Control.INT_CONTROL, 5],
+  [Control.INT_STATE, 1],
+  [Control.EVENTINJ, 8],
+  [Control.NESTED_CONTROL, 1],
+  [Control.N_CR3, 8],
+  [Control.AVIC_APIC_BAR, 8],
+  [Control.AVIC_BACKING_PAGE, 8],
+  [Control.AVIC_LOGICAL_TABLE, 8],
+  [Control.AVIC_PHYSICAL_TABLE, 8],
+  [Control.VIRT_EXT, 1],
+  [Control.BUS_LOCK_COUNT, 2],
+  [Control.NRIP, 8],
+  ...[Save.ES, Save.CS, Save.SS, Save.DS].flatMap((offset) => [
+    [offset, 2] as const,
+    [offset + 2, 2] as const,
+    [offset + 4, 4] as const,
+    [offset + 8, 8] as const,
+  ]),
+  [Save.GDTR + 4, 4],
+  [Save.IDTR + 4, 4],
+  [Save.CPL, 1],
+  ...[
+    Save.EFER,
+    Save.CR4,
+    Save.CR3,
+    Save.CR0,
+    Save.DR7,
+    Save.DR6,
+    Save.RFLAGS,
+    Save.RIP,
+    Save.RSP,
+    Save.RAX,
+    Save.CR2,
+    Save.G_PAT,
+    Save.DBGCTL,
+  ].map((offset) => [offset, 8] as const),
+];
+/** Those that checks are about, drawn more often. */
+const CHECKED: ReadonlySet<number> = new Set([
+  InterceptWord.MISC1,
+  InterceptWord.MISC2,
+  Control.IOPM_BASE_PA,
+  Control.MSRPM_BASE_PA,
+  Control.ASID,
+  Control.INT_CONTROL,
+  Control.EVENTINJ,
+  Control.N_CR3,
+  Control.AVIC_APIC_BAR,
+  Control.AVIC_BACKING_PAGE,
+  Control.AVIC_LOGICAL_TABLE,
+  Control.AVIC_PHYSICAL_TABLE,
+  Save.CS + 2,
+  Save.EFER,
+  Save.CR4,
+  Save.CR3,
+  Save.CR0,
+  Save.DR7,
+  Save.DR6,
+  Save.G_PAT,
+]);
+const CHECKED_FIELDS = FIELDS.filter(([offset]) => CHECKED.has(offset));
+
+/** Flips one to three bits of a field, or puts a small number there. */
+function mutate(random: Prng, bench: SvmBench): string {
+  const [offset, bytes] = random.pick(random.chance(1, 2) ? CHECKED_FIELDS : FIELDS);
+  const at = bench.vmcb + offset;
+  const field = bench.read(at, bytes);
+  if (offset === Control.NESTED_CONTROL) {
+    // The other bits are of encrypted guests and shadow stacks, which there are not.
+    field[0]! ^= 1;
+  } else if (random.chance(1, 8)) {
+    field.fill(0);
+    field[0] = random.below(20);
+  } else {
+    for (let n = 1 + random.below(3); n > 0; n--) {
+      const bit = random.below(8 * bytes);
+      field[bit >> 3]! ^= 1 << (bit & 7);
+    }
+  }
+  bench.write(at, field);
+  const text = Array.from(field, (byte) => byte.toString(16).padStart(2, "0")).reverse().join("");
+  return `${offset.toString(16)}h = ${text}`;
+}
+
+/** What of a host VMRUN and #VMEXIT have to give back, as text. */
+function hostState(bench: SvmBench): string {
+  const { state } = bench;
+  const wide = [S.cr0, S.cr3, S.cr4, S.efer, S.gdtBase, S.idtBase, S.pat, S.dr7]
+    .map((field) => state.get(field).toString(16));
+  const narrow = [S.gdtLimit, S.idtLimit, S.cpl, S.nestedPaging, S.asid, S.busLocks, S.avicPage]
+    .map((field) => state.get32(field).toString(16));
+  const segments = [Seg.ES, Seg.CS, Seg.SS, Seg.DS].map((n) => {
+    const { selector, attributes, limit, base } = state.segment(n);
+    return [selector, attributes, limit, base].map((x) => x.toString(16)).join(":");
+  });
+  const flags = (bench.flags & ~0x8d5).toString(16);
+  return [state.register(0), state.register(4), ...wide, ...narrow, ...segments, flags].join(" ");
+}
+
+/**
+ * Runs `cases` VMCBs.
+ *
+ * @throws {Finding} At the first one that the processor and the list judge differently.
+ */
+export function fuzzVmcbs(cases: number, seed: number, tally: Tally): void {
+  const random = new Prng(seed, 1);
+  const bench = new SvmBench({ model: "zen5", outside: SILENT });
+  const { state, processor } = bench;
+  for (let k = 0; k < cases; k++) {
+    const mode = random.pick(MODES);
+    const [name, part] = random.pick(PARTS);
+    bench.guest(mode === "pae" ? "protected" : mode, random.chance(1, 4) ? 3 : 0);
+    bench.write(SvmPlace.GUEST_CODE, Array.from({ length: 16 }, () => random.below(256)));
+    if (mode === "pae") {
+      bench.set64(PDPTES, BigInt(SvmPlace.GUEST_TABLES + 0x2000) | 1n);
+      bench.fill(PDPTES + 8, 24, 0);
+      bench.setControl64(Save.CR3, PDPTES);
+      bench.setControl64(Save.CR4, Cr4.PAE);
+      bench.orControl64(Save.CR0, BigInt(Cr0.PG));
+    }
+    part(bench);
+    const changes: string[] = [];
+    for (let n = random.below(4); n >= 0; n--) changes.push(mutate(random, bench));
+    const where = (): string => `seed ${seed}, case ${k}: ${mode}, ${name}, ${changes.join(", ")}`;
+    const block = bench.block;
+    const data = new DataView(block.buffer, block.byteOffset);
+    const view = new VmcbView((offset) => data.getBigUint64(offset, true), {
+      physicalBits: state.get32(S.physicalBits),
+      memory: (address) =>
+        address >= 0n && address <= MEMORY - 8n ? bench.get64(Number(address)) : undefined,
+      cr4: CR4_BITS,
+    });
+    const rows = VMCB_CHECKS.filter((row) => row.fails(view));
+    processor.writeMsr(0x277, 0x0007_0406_0007_0406n);
+    state.set(S.dr7, 0x400n);
+    state.setRegister(0, BigInt(bench.vmcb));
+    const host = hostState(bench);
+    bench.write(Place.CODE, [0x0f, 0x01, 0xd8, 0xf4]);
+    processor.wake();
+    let kind: string;
+    try {
+      const { stop } = bench.run(300);
+      const running = state.get32(S.guestMode) === 1 || stop === Stop.SHUTDOWN;
+      kind = running
+        ? "running"
+        : bench.control64(Control.EXITCODE) === 0xffff_ffff_ffff_ffffn
+        ? "invalid"
+        : "exit";
+    } catch (error) {
+      if (!(error instanceof UnimplementedError)) throw new Finding(where(), { cause: error });
+      kind = "not implemented";
+    }
+    if ((kind === "invalid") !== rows.length > 0) {
+      const list = rows.map(({ rule }) => rule).join("; ") || "nothing";
+      throw new Finding(`${where()}\n  the processor: ${kind}\n  the list: ${list}`);
+    }
+    tally.count(kind);
+    if (rows.length === 1) tally.row(VMCB_CHECKS.indexOf(rows[0]!));
+    if (kind === "invalid" || kind === "exit") {
+      if (state.get(S.rip) !== BigInt(Place.CODE + 4)) {
+        throw new Finding(`${where()}: the host is elsewhere`);
+      }
+      if (hostState(bench) !== host) {
+        throw new Finding(`${where()}: the host\n  ${host}\n  ${hostState(bench)}`);
+      }
+      if (state.get32(S.gif) !== 0) throw new Finding(`${where()}: GIF is set`);
+    } else processor.reset();
+    bench.standardTables();
+  }
+}
