@@ -33,6 +33,20 @@ function vector(n: number): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
+/** Relative error that the manuals allow RCPPS and RSQRTPS, twice: silicon has one of its own. */
+const ERROR = 2 * 1.5 * 2 ** -12;
+
+/** Puts what was recorded in place of each single of `is` that is near enough to it. */
+function approximate(is: Uint8Array, recorded: Uint8Array): void {
+  const ours = new DataView(is.buffer);
+  const theirs = new DataView(recorded.buffer, recorded.byteOffset);
+  for (let at = 0; at < 16; at += 4) {
+    const value = theirs.getFloat32(at, true);
+    const error = Math.abs(ours.getFloat32(at, true) - value);
+    if (error <= ERROR * Math.abs(value)) ours.setUint32(at, theirs.getUint32(at, true), true);
+  }
+}
+
 /** Runs case `k`; what differs from what was recorded, or "". */
 function difference(form: SimdForm, k: number, recorded: SimdResult): string {
   const { state } = bench;
@@ -50,8 +64,10 @@ function difference(form: SimdForm, k: number, recorded: SimdResult): string {
     if (is !== expected) wrong.push(`${what} is ${is}, recorded ${expected}`);
   };
   compare("verdict", verdict, recorded.faulted ? "#19" : "ok");
+  const vectors = [0, 1, 2].map(vector);
+  if (form.approximate) approximate(vectors[0]!, recorded.vectors);
   for (let n = 0; n < 3; n++) {
-    compare(`ymm${n}`, number(vector(n)), number(recorded.vectors.subarray(32 * n, 32 * n + 32)));
+    compare(`ymm${n}`, number(vectors[n]!), number(recorded.vectors.subarray(32 * n, 32 * n + 32)));
     compare(`register ${n}`, state.register(n).toString(16), recorded.registers[n]!.toString(16));
   }
   compare("flags", (bench.flags & ARITHMETIC).toString(16), recorded.flags.toString(16));

@@ -112,6 +112,31 @@ Deno.test("LDMXCSR refuses reserved bits, STMXCSR stores it", () => {
   }
 });
 
+Deno.test("an unmasked exception is #XM with CR4.OSXMMEXCPT and #UD without, and MXCSR tells it", () => {
+  for (const [cr4, expected] of [[Cr4.OSXMMEXCPT, "#19"], [0, UD]] as const) {
+    start();
+    const { state } = bench;
+    state.set(S.cr4, state.get(S.cr4) | BigInt(cr4));
+    // DIVSD of 1 by 0 with ZM clear.
+    state.set32(S.mxcsr, 0x1d80);
+    state.setAt(at(0, 0), 0x3ff0_0000_0000_0000n);
+    state.setAt(at(1, 0), 0n);
+    assertEquals(bench.judge(hex("f2 0f 5e c1")), expected);
+    assertEquals(state.get32(S.mxcsr), 0x1d84);
+    assertEquals(state.at(at(0, 0)), 0x3ff0_0000_0000_0000n);
+    assertEquals(state.get(S.rip), BigInt(Place.CODE));
+  }
+});
+
+Deno.test("a page fault of the operand comes before any exception of the arithmetic", () => {
+  start();
+  bench.state.set32(S.mxcsr, 0);
+  bench.state.setAt(at(0, 0), 0x7ff0_0000_0000_0001n);
+  bench.state.setRegister(RDI, 0x80_0000n);
+  assertEquals(bench.judge(hex("f2 0f 58 07")), "#14(0)");
+  assertEquals(bench.state.get32(S.mxcsr), 0);
+});
+
 Deno.test("MASKMOVDQU stores where the mask says, and touches nothing if it says nowhere", () => {
   start();
   bench.state.setAt(at(0, 0), 0x0102_0304_0506_0708n);

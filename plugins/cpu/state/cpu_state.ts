@@ -523,6 +523,8 @@ export class CpuState {
   readonly fpuData: Field64 = at.i64();
   /** MXCSR */
   readonly mxcsr: Field32 = at.i32();
+  /** Exceptions that the lanes of the vector instruction at hand have met so far, as in MXCSR 5:0. */
+  readonly laneExceptions: Field32 = at.i32();
   /** x87 registers, 16 bytes each. */
   readonly st: number = at.bytes(8 * 16, 16);
   /** 32 vector registers, 64 bytes each. */

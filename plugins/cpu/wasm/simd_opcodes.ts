@@ -100,6 +100,14 @@ export const VECTOR_UNARY = {
   "f32x4.demote_f64x2_zero": 0xfd5e,
   "f64x2.promote_low_f32x4": 0xfd5f,
   "i8x16.abs": 0xfd60,
+  "f32x4.ceil": 0xfd67,
+  "f32x4.floor": 0xfd68,
+  "f32x4.trunc": 0xfd69,
+  "f32x4.nearest": 0xfd6a,
+  "f64x2.ceil": 0xfd74,
+  "f64x2.floor": 0xfd75,
+  "f64x2.trunc": 0xfd7a,
+  "f64x2.nearest": 0xfd94,
   "i16x8.extadd_pairwise_i8x16_s": 0xfd7c,
   "i16x8.extadd_pairwise_i8x16_u": 0xfd7d,
   "i16x8.abs": 0xfd80,
@@ -120,8 +128,11 @@ export const VECTOR_UNARY = {
   "f32x4.sqrt": 0xfde3,
   "f64x2.abs": 0xfdec,
   "f64x2.sqrt": 0xfdef,
+  "i32x4.trunc_sat_f32x4_s": 0xfdf8,
   "f32x4.convert_i32x4_s": 0xfdfa,
+  "i32x4.trunc_sat_f64x2_s_zero": 0xfdfc,
   "f64x2.convert_low_i32x4_s": 0xfdfe,
+  "f64x2.convert_low_i32x4_u": 0xfdff,
 } as const;
 /** Name of an operator of one vector. */
 export type VectorUnary = keyof typeof VECTOR_UNARY;

@@ -34,10 +34,41 @@ export interface SimdForm {
  *
  * Shapes: `b` two sources, `u` one, `r` register form only, `m` memory form only, `n` general register
  * in ModRM.reg, `x` first operand register 1, digits the ModRM.reg extension; `i` an immediate; `f`
- * MXCSR counts; `a` approximate; `W` with REX.W as well.
+ * MXCSR counts; `p` a predicate; `a` approximate; `W` with REX.W as well.
  */
 const LEGACY = `
 sse u int 0f: 10 movups 28 movaps
+sse bf f32 0f: 58 addps 5c subps 59 mulps 5e divps
+sse2 bf f64 66.0f: 58 addpd 5c subpd 59 mulpd 5e divpd
+sse bf f32 f3.0f: 58 addss 5c subss 59 mulss 5e divss
+sse2 bf f64 f2.0f: 58 addsd 5c subsd 59 mulsd 5e divsd
+sse uf f32 0f: 51 sqrtps
+sse2 uf f64 66.0f: 51 sqrtpd
+sse uf f32 f3.0f: 51 sqrtss
+sse2 uf f64 f2.0f: 51 sqrtsd
+sse bf f32 0f: 5d minps 5f maxps
+sse2 bf f64 66.0f: 5d minpd 5f maxpd
+sse bf f32 f3.0f: 5d minss 5f maxss
+sse2 bf f64 f2.0f: 5d minsd 5f maxsd
+sse bfp f32 0f: c2 cmpps
+sse2 bfp f64 66.0f: c2 cmppd
+sse bfp f32 f3.0f: c2 cmpss
+sse2 bfp f64 f2.0f: c2 cmpsd
+sse sf f32 0f: 2e ucomiss 2f comiss
+sse2 sf f64 66.0f: 2e ucomisd 2f comisd
+sse uaf f32 0f: 52 rsqrtps 53 rcpps
+sse uaf f32 f3.0f: 52 rsqrtss 53 rcpss
+sse2 uf f32 0f: 5a cvtps2pd
+sse2 uf f64 66.0f: 5a cvtpd2ps e6 cvttpd2dq
+sse2 uf f64 f2.0f: 5a cvtsd2ss e6 cvtpd2dq
+sse2 uf f32 f3.0f: 5a cvtss2sd 5b cvttps2dq
+sse2 uf f32 66.0f: 5b cvtps2dq
+sse2 uf int 0f: 5b cvtdq2ps
+sse2 uf int f3.0f: e6 cvtdq2pd
+sse ufW int f3.0f: 2a cvtsi2ss
+sse2 ufW int f2.0f: 2a cvtsi2sd
+sse nfW f32 f3.0f: 2c cvttss2si 2d cvtss2si
+sse2 nfW f64 f2.0f: 2c cvttsd2si 2d cvtsd2si
 sse2 u int 66.0f: 10 movupd 28 movapd 6f movdqa
 sse2 u int f3.0f: 6f movdqu 7e movq
 sse u int f3.0f: 10 movss
@@ -84,6 +115,9 @@ const CONSTANTS: readonly number[] = [
   ...[0x40, 0x41, 0x80],
 ];
 
+/** Predicates of comparisons that SSE knows. */
+const PREDICATES: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7];
+
 /** ModRM of the register form and of the memory form. */
 function modrms(shape: string): readonly (readonly ["reg" | "mem", number])[] {
   const digit = /\d/.exec(shape)?.[0];
@@ -115,7 +149,7 @@ function* legacy(): Generator<SimdForm> {
               parseInt(words[k]!, 16),
               modrm,
             ],
-            constants: shape!.includes("i") ? CONSTANTS : [],
+            constants: shape!.includes("i") ? CONSTANTS : shape!.includes("p") ? PREDICATES : [],
             approximate: shape!.includes("a"),
           };
         }

@@ -9,6 +9,7 @@ import { Rflags } from "../../microcode/registers.ts";
 import { S } from "../../state/cpu_state.ts";
 import { i32 } from "../../wasm/mod.ts";
 import type { Semantics } from "../instruction.ts";
+import { SSE_FLOAT } from "./float.ts";
 import {
   type Binary,
   EXTENSIONS,
@@ -86,6 +87,7 @@ const stmxcsr: Semantics = sse((i) => i.write(0, S.mxcsr.get(i.f).extendU()));
 /** Instructions by mnemonic. */
 export const SSE: Readonly<Record<string, Semantics>> = {
   ...MOVES,
+  ...SSE_FLOAT,
   ...all(LANEWISE, binary),
   ...all(LANE_MOVING, binary),
   ...all(FLOAT_LOGIC, binary),

@@ -1,0 +1,52 @@
+/**
+ * References to the functions of the float unit.
+ *
+ * @module
+ */
+import { I32T, reference, type TypeToken, type V128, V128T } from "../../wasm/mod.ts";
+import type { I32 } from "../../wasm/mod.ts";
+import type { Fn } from "../unit.ts";
+import { type Arithmetic, declareArithmetic } from "./arithmetic.ts";
+import { type Comparisons, declareComparisons } from "./compare.ts";
+import { type Conversions, declareConversions } from "./convert.ts";
+import type { Format } from "./format.ts";
+
+type I = TypeToken<I32>;
+type V = TypeToken<V128>;
+
+/** Arithmetic of two vectors; of a square root the first one only gives what is above its lanes. */
+export const OPERATIONS = ["add", "sub", "mul", "div", "sqrt", "addsub"] as const;
+/** Its name. */
+export type Operation = typeof OPERATIONS[number];
+
+/** Functions on single values and vectors of one format. */
+export interface Floats extends Arithmetic, Conversions, Comparisons {
+  /** `(a, b, part)`: a with the lowest lanes computed. */
+  readonly vector: Readonly<Record<Operation, Fn<[V, V, I], V>>>;
+}
+
+function declare(name: string): Floats {
+  const operation = (of: Operation): Fn<[V, V, I], V> =>
+    reference(`float.vector.${of}.${name}`, [V128T, V128T, I32T], V128T);
+  return {
+    ...declareArithmetic(name),
+    ...declareConversions(name),
+    ...declareComparisons(name),
+    vector: {
+      add: operation("add"),
+      sub: operation("sub"),
+      mul: operation("mul"),
+      div: operation("div"),
+      sqrt: operation("sqrt"),
+      addsub: operation("addsub"),
+    },
+  };
+}
+
+/** Functions on single precision. */
+export const Singles: Floats = declare("single");
+/** Functions on double precision. */
+export const Doubles: Floats = declare("double");
+
+/** The functions of a format. */
+export const floats = (format: Format): Floats => format.bits === 32 ? Singles : Doubles;
