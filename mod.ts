@@ -52,11 +52,14 @@ export { testDevice } from "./plugins/testdev/mod.ts";
 export { rtc, type RtcOptions } from "./plugins/rtc/mod.ts";
 export { hpet, type HpetOptions } from "./plugins/hpet/mod.ts";
 export { acpiPm, type AcpiPmOptions } from "./plugins/acpipm/mod.ts";
+export { acpi } from "./plugins/acpi/mod.ts";
 export { port92 } from "./plugins/port92/mod.ts";
 export { i8042 } from "./plugins/i8042/mod.ts";
 export { addPciFunction, pci, type PciFunctionOptions } from "./plugins/pci/mod.ts";
 export { flat, type FlatEntry, type FlatOptions } from "./plugins/flat/mod.ts";
 export {
+  bzImage,
+  type BzImageOptions,
   elf,
   type ElfSymbol,
   elfSymbols,

@@ -5,6 +5,7 @@
  */
 
 import type { Plugin } from "../core/mod.ts";
+import { acpi } from "../plugins/acpi/mod.ts";
 import { acpiPm } from "../plugins/acpipm/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
@@ -61,6 +62,7 @@ export const BOARDS: { readonly [name: string]: Board } = {
       port92(),
       i8042(),
       pci(),
+      acpi(),
     ],
   },
 };

@@ -88,9 +88,9 @@ export function runHelp(): string {
   );
   return `trapline run IMAGE [OPTIONS]
 
-Runs a multiboot 1 image, an ELF executable, a boot sector or a flat binary. The guest's console
-(COM1) is on standard output and input, the profile of its exits comes on standard error at the end.
-Ctrl-C and SIGTERM end the run with the profile so far; twice, at once.
+Runs a multiboot 1 image, an ELF executable, a Linux kernel, a boot sector or a flat binary. The
+guest's console (COM1) is on standard output and input, the profile of its exits comes on standard
+error at the end. Ctrl-C and SIGTERM end the run with the profile so far; twice, at once.
 
 Options:
 ${describeOptions(RUN_OPTIONS)}

@@ -35,6 +35,10 @@ export async function readInput(settings: Settings, io: CliIo): Promise<Input> {
   for (const path of settings.modules) {
     modules.push({ bytes: await read("module", path), text: path });
   }
+  if (settings.initrd !== undefined) {
+    const text = settings.initrd;
+    modules.push({ bytes: await read("--initrd", text), text });
+  }
   const { format, entry, loadAddress } = settings;
   const image = makeImage(bytes, { format, entry, address: loadAddress }, {
     name: settings.image,

@@ -324,6 +324,7 @@ function testPlugins(
   });
   const parts = boardParts("pc", { output }, [
     { part: "lapic", plugin: apic },
+    ...machine.without.map((part) => ({ part, plugin: undefined })),
     { part: "fwcfg", plugin: fwCfg({ items: new Map([[KERNEL_DATA, KERNEL_MAGIC]]) }) },
   ]);
   return [

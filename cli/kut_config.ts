@@ -32,6 +32,8 @@ export interface KutMachine {
   readonly intel: boolean;
   /** Features of the processor to switch on or off, by QEMU's names. */
   readonly features: ReadonlyMap<string, boolean>;
+  /** Parts of the board that it wants gone. */
+  readonly without: readonly string[];
   /** Options that ask for what there is not; empty if the test can run. */
   readonly unmet: readonly string[];
 }
@@ -94,6 +96,7 @@ export function machineOf(test: KutTest): KutMachine {
   let memory = DEFAULT_MEMORY;
   let intel = test.groups.includes("vmx");
   const features = new Map<string, boolean>();
+  const without: string[] = [];
   const unmet: string[] = [];
   const { params } = test;
   for (let i = 0; i < params.length; i++) {
@@ -119,12 +122,19 @@ export function machineOf(test: KutTest): KutMachine {
       }
       case "-overcommit":
         break;
+      case "-machine":
+      case "-M":
+        for (const choice of value.split(",")) {
+          if (choice === "pit=off") without.push("pit");
+          else unmet.push(`${option} ${choice}`);
+        }
+        break;
       default:
         // A machine option or a device that the board has not.
         unmet.push(`${option} ${value}`.trim());
     }
   }
-  return { memory, intel, features, unmet };
+  return { memory, intel, features, without, unmet };
 }
 
 /** Whether a name or one of a test's groups matches one of the patterns, in which `*` stands for any text. */

@@ -22,6 +22,10 @@ check = /sys/x=1
 file = old.flat
 extra_params = -cpu IvyBridge,phys-bits=36 -m 2g -append 'one "two"'
 
+[pit]
+file = pit.flat
+qemu_params = -machine pit=off
+
 [long]
 file = long.flat
 qemu_params = """-m 512
@@ -32,7 +36,13 @@ const byName = (name: string): KutTest =>
   parseUnittests(LIST).find((test) => test.name === name) as KutTest;
 
 Deno.test("the list is read", () => {
-  assertEquals(parseUnittests(LIST).map(({ name }) => name), ["apic", "vmexit_ipi", "old", "long"]);
+  assertEquals(parseUnittests(LIST).map(({ name }) => name), [
+    "apic",
+    "vmexit_ipi",
+    "old",
+    "pit",
+    "long",
+  ]);
   assertEquals(byName("apic"), {
     name: "apic",
     file: "apic.flat",
@@ -56,6 +66,8 @@ Deno.test("what a test asks for", () => {
   assertEquals([old.memory, old.intel, old.unmet], [2 ** 31, true, []]);
   const long = machineOf(byName("long"));
   assertEquals([long.memory, long.unmet], [2 ** 29, ["-device edu"]]);
+  const pit = machineOf(byName("pit"));
+  assertEquals([pit.without, pit.unmet], [["pit"], []]);
   assertEquals(machineOf({ ...byName("apic"), groups: ["vmx"] }).intel, true);
   assertEquals(machineOf({ ...byName("apic"), params: ["-cpu", "max,+vmx"] }).intel, true);
 });

@@ -5,6 +5,7 @@
  */
 
 import { type Image, type Plugin, roundRobin, type RoundRobinOptions } from "../core/mod.ts";
+import { acpi } from "../plugins/acpi/mod.ts";
 import { acpiPm } from "../plugins/acpipm/mod.ts";
 import { cpu, type CpuModel, type Tier } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
@@ -17,6 +18,7 @@ import { ioapic } from "../plugins/ioapic/mod.ts";
 import { lapic } from "../plugins/lapic/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
 import {
+  bzImage,
   elf,
   type ImageOptions,
   loadImage,
@@ -85,6 +87,7 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["port92", port92],
   ["i8042", i8042],
   ["pci", pci],
+  ["acpi", acpi],
   ["profile", profile],
   ["postmortem", postMortem],
   ["symbols", () => symbols([])],
@@ -144,13 +147,17 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
 }
 
 /** Formats that `--format` takes. */
-const FORMATS = ["auto", "multiboot", "elf", "flat"] as const;
+const FORMATS = ["auto", "bzimage", "multiboot", "elf", "flat"] as const;
+/** The loaders of formats that are not to be found out. */
+const BY_FORMAT: ReadonlyMap<string, (bytes: Uint8Array, options: ImageOptions) => Image> = new Map(
+  [["bzimage", bzImage], ["multiboot", multiboot], ["elf", elf]],
+);
 /** Modes that `--entry` takes. */
 const ENTRIES = ["real", "protected32", "long64"] as const;
 
 /** How an image is to be understood. */
 export interface ImageChoice {
-  /** One of auto, multiboot, elf and flat. */
+  /** One of auto, bzimage, multiboot, elf and flat. */
   readonly format: string;
   /** For flat images: one of real, protected32 and long64. */
   readonly entry: string | undefined;
@@ -174,10 +181,8 @@ export function makeImage(bytes: Uint8Array, choice: ImageChoice, options: Image
       if (value !== undefined) throw usageError(`${name} is for --format flat`);
     }
     try {
-      return (format === "multiboot" ? multiboot : format === "elf" ? elf : loadImage)(
-        bytes,
-        options,
-      );
+      const load = BY_FORMAT.get(format) ?? loadImage;
+      return load(bytes, options);
     } catch (error) {
       if (!(error instanceof UnknownFormatError)) throw error;
       throw new CliError(Status.INPUT, `${error.message}; --format flat takes any bytes`);

@@ -53,10 +53,12 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
   { name: "seed", value: "N", help: "vary the lengths of turns in a pattern of this number" },
   { name: "append", value: "TEXT", help: "arguments for the guest" },
   { name: "module", value: "FILE", repeat: true, help: "a multiboot module; may be given again" },
+  { name: "initrd", value: "FILE", help: "the initial RAM disk of a Linux kernel" },
   {
     name: "format",
     value: "NAME",
-    help: "auto (default), multiboot, elf, or flat, which has nothing to be\nrecognized by",
+    help:
+      "auto (default), bzimage, multiboot, elf, or flat, which has nothing to be\nrecognized by",
   },
   { name: "load-address", value: "ADDRESS", help: "where a flat image goes; 0x7c00 if not given" },
   {
@@ -111,6 +113,8 @@ export interface Settings {
   readonly append: string | undefined;
   readonly symbols: readonly string[];
   readonly modules: readonly string[];
+  /** Path of the initial RAM disk. */
+  readonly initrd: string | undefined;
   readonly format: string;
   readonly loadAddress: number | undefined;
   readonly entry: string | undefined;
@@ -164,6 +168,7 @@ export function readSettings(args: ParsedArguments): Settings {
     },
     append: args.value("append"),
     modules: args.values("module"),
+    initrd: args.value("initrd"),
     symbols: args.values("symbols"),
     format: args.value("format") ?? "auto",
     loadAddress: address === undefined ? undefined : parseSize("--load-address", address),

@@ -28,4 +28,5 @@ export * from "./entry.ts";
 export * from "./error.ts";
 export * from "./flat.ts";
 export * from "./loader.ts";
+export * from "./memory_map.ts";
 export * from "./plan.ts";

@@ -6,6 +6,7 @@
 
 import type { Image } from "../../core/mod.ts";
 import { bootSectorLoader, ImageError, type ImageLoader, type ImageOptions } from "../flat/mod.ts";
+import { bzImageLoader } from "./bzimage.ts";
 import { isElf } from "./elf.ts";
 import { findHeader } from "./header.ts";
 import { elf, multiboot } from "./multiboot.ts";
@@ -33,7 +34,12 @@ export const elfLoader: ImageLoader = {
 };
 
 /** The formats that {@linkcode loadImage} knows by itself, in the order in which they are tried. */
-export const LOADERS: readonly ImageLoader[] = [multibootLoader, elfLoader, bootSectorLoader];
+export const LOADERS: readonly ImageLoader[] = [
+  bzImageLoader,
+  multibootLoader,
+  elfLoader,
+  bootSectorLoader,
+];
 
 /** Options of {@linkcode loadImage}. */
 export interface LoadImageOptions extends ImageOptions {

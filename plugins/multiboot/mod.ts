@@ -1,10 +1,10 @@
 /**
- * Loads bare-metal kernels and tests: multiboot 1 images, plain ELF executables and, by their magic,
- * whatever {@linkcode loadImage} is given formats for.
+ * Loads bare-metal kernels and tests, and Linux: multiboot 1 images, plain ELF executables, bzImages
+ * and, by their magic, whatever {@linkcode loadImage} is given formats for.
  *
  * {@linkcode multiboot} takes what GRUB and `qemu -kernel` take, and hands over in the state that QEMU
  * does. {@linkcode elf} takes executables without a multiboot header. {@linkcode loadImage} finds out
- * what a file is. All of them check everything before they write anything, and say what is wrong with a
+ * what a file is. {@linkcode bzImage} takes Linux kernels and enters them without firmware. All of them check everything before they write anything, and say what is wrong with a
  * file by field and offset.
  *
  * {@linkcode elfSymbols} reads an executable's symbol table, for those who want to name addresses.
@@ -29,6 +29,7 @@
  */
 
 export { ImageError, type ImageLoader, type ImageModule, type ImageOptions } from "../flat/mod.ts";
+export { bzImage, bzImageLoader, type BzImageOptions } from "./bzimage.ts";
 export {
   elfLoader,
   LOADERS,
