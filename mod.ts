@@ -47,6 +47,7 @@ export { pit, type PitOptions } from "./plugins/pit/mod.ts";
 export { COM, serial, SerialInput, type SerialOptions } from "./plugins/serial/mod.ts";
 export { debugExit, type DebugExitOptions } from "./plugins/debugexit/mod.ts";
 export { perfCounters } from "./plugins/perfctr/mod.ts";
+export { pvIpi } from "./plugins/pvipi/mod.ts";
 export { fwCfg, type FwCfgOptions } from "./plugins/fwcfg/mod.ts";
 export { testDevice } from "./plugins/testdev/mod.ts";
 export { rtc, type RtcOptions } from "./plugins/rtc/mod.ts";

@@ -24,7 +24,7 @@ import {
   regressions,
   scoreBoard,
 } from "./kut_score.ts";
-import { VENDORS } from "./machine.ts";
+import { paravirtual, VENDORS } from "./machine.ts";
 import { parseCount } from "./numbers.ts";
 import { Status } from "./statuses.ts";
 
@@ -332,6 +332,7 @@ function testPlugins(
     choice.make(),
     roundRobin({}),
     ...parts,
+    ...paravirtual(vendor, parts),
     ...(accelerated ? [avic()] : []),
   ];
 }

@@ -26,6 +26,7 @@ import {
   UnknownFormatError,
 } from "../plugins/multiboot/mod.ts";
 import { pci } from "../plugins/pci/mod.ts";
+import { pvIpi } from "../plugins/pvipi/mod.ts";
 import { perfCounters } from "../plugins/perfctr/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
 import { pit } from "../plugins/pit/mod.ts";
@@ -79,6 +80,7 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["serial", serial],
   ["debugexit", debugExit],
   ["perfctr", perfCounters],
+  ["pvipi", pvIpi],
   ["fwcfg", fwCfg],
   ["testdev", testDevice],
   ["rtc", rtc],
@@ -130,6 +132,7 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     const names = Object.keys(VENDORS).join(", ");
     throw usageError(`--vendor ${options.vendor}: there is no such vendor; there are ${names}`);
   }
+  const parts = boardParts(options.machine ?? "basic", options.serial, options.parts ?? []);
   return [
     cpu({
       ...(vendor.model === undefined ? {} : { model: vendor.model }),
@@ -137,13 +140,19 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     }),
     vendor.make(),
     roundRobin(options.scheduler),
-    ...boardParts(options.machine ?? "basic", options.serial, options.parts ?? []),
+    ...parts,
+    ...paravirtual(options.vendor, parts),
     ...(options.avic ? [avic()] : []),
     postMortem({ exits: options.lastExits }),
     ...(options.symbols.length > 0 ? [symbols(options.symbols)] : []),
     ...(options.profile ? [profile()] : []),
     ...(options.more ?? []),
   ];
+}
+
+/** What a hypervisor offers guests that know of it; on the bare processor there is none to ask. */
+export function paravirtual(vendor: string, parts: readonly Plugin[]): Plugin[] {
+  return vendor !== "metal" && parts.some(({ name }) => name === "lapic") ? [pvIpi()] : [];
 }
 
 /** Formats that `--format` takes. */

@@ -34,6 +34,9 @@ const SHUTDOWN_EVENTS = (type: number, vector: number): boolean =>
   type === 2 || (type === 3 && vector === 18);
 
 const BTF = 2;
+/** DEBUGCTL: LBR and BTF; CPUID has neither debug store nor RTM. */
+const DEBUGCTL_BITS = 3n;
+const ALL_ONES = 0xffff_ffff_ffff_ffffn;
 const BS = 0x4000;
 
 /** Whether the four PAE entries are bad. */
@@ -61,7 +64,8 @@ export const GUEST_CHECKS: readonly EntryCheck[] = [
   guest("CR4's fixed bits", (v) => badFixed(v, Vmcs.GUEST_CR4, 8)),
   guest(
     "DEBUGCTL's reserved bits",
-    (v) => v.entry(EntryControl.LOAD_DEBUG) && v.has(Vmcs.GUEST_DEBUGCTL, 0xffff_ffff_ffff_203cn),
+    (v) =>
+      v.entry(EntryControl.LOAD_DEBUG) && v.has(Vmcs.GUEST_DEBUGCTL, ~DEBUGCTL_BITS & ALL_ONES),
   ),
   guest(
     "IA-32e mode needs paging and PAE",
