@@ -5,6 +5,7 @@
  */
 import { ArgumentError } from "../../core/mod.ts";
 import { CR4_IMPLEMENTED } from "./microcode/control.ts";
+import { chooseIsa, type IsaFeatureChoice, type IsaFeatureName } from "./isa_features.ts";
 import { Cr4 } from "./microcode/registers.ts";
 import {
   VMX_FEATURES,
@@ -14,7 +15,7 @@ import {
 } from "./vmx/capabilities.ts";
 
 /** An Intel processor by its microarchitecture. */
-export type IntelModel = "haswell" | "skylake-sp" | "sapphire-rapids";
+export type IntelModel = "haswell" | "skylake-sp" | "sapphire-rapids" | "diamond-rapids";
 
 const NAMES: readonly VmxFeatureName[] = Object.keys(VMX_FEATURES) as VmxFeatureName[];
 
@@ -44,12 +45,33 @@ const SAPPHIRE_RAPIDS: readonly VmxFeatureName[] = [
   "bus_lock_detection",
   "notify_vm_exiting",
 ];
+const DIAMOND_RAPIDS: readonly VmxFeatureName[] = [...SAPPHIRE_RAPIDS, "xsaves"];
 
-/** Signatures are those of the server parts. */
-const MODELS: Readonly<Record<IntelModel, readonly [number, readonly VmxFeatureName[]]>> = {
-  "haswell": [0x0003_06f2, HASWELL],
-  "skylake-sp": [0x0005_0654, SKYLAKE],
-  "sapphire-rapids": [0x0008_06f8, SAPPHIRE_RAPIDS],
+const BMI: readonly IsaFeatureName[] = ["fxsr", "sse", "sse2", "bmi1", "bmi2"];
+const APX: readonly IsaFeatureName[] = [
+  ...BMI,
+  "xsave",
+  "apx",
+  "wrmsrns",
+  "msr_imm",
+  "movdiri",
+  "movdir64b",
+  "movrs",
+  "cmpccxadd",
+];
+
+/**
+ * Signatures are those of the server parts; Diamond Rapids, the first with APX, is family 19 (13h), model
+ * 1 in Linux's list. Only models with APX have XSAVE unless they are asked for it, until there are vector
+ * registers for it to save.
+ */
+const MODELS: Readonly<
+  Record<IntelModel, readonly [number, readonly VmxFeatureName[], readonly IsaFeatureName[]]>
+> = {
+  "haswell": [0x0003_06f2, HASWELL, BMI],
+  "skylake-sp": [0x0005_0654, SKYLAKE, BMI],
+  "sapphire-rapids": [0x0008_06f8, SAPPHIRE_RAPIDS, BMI],
+  "diamond-rapids": [0x0040_0f10, DIAMOND_RAPIDS, APX],
 };
 
 /** Names of the Intel models. */
@@ -60,26 +82,39 @@ export function isIntelModel(model: string): model is IntelModel {
   return model in MODELS;
 }
 
-/** Signature and capability MSRs of a model with features switched on or off. */
+/** What there is to say about an Intel processor. */
+interface IntelProcessor {
+  /** CPUID 1 EAX. */
+  readonly signature: number;
+  /** Capability MSRs from 480h on. */
+  readonly vmxMsrs: readonly bigint[];
+  /** Optional parts of the instruction set. */
+  readonly isa: ReadonlySet<IsaFeatureName>;
+}
+
+/** A model with features of VMX and of the instruction set switched on or off. */
 export function intelModel(
   model: IntelModel,
   choice: VmxFeatureChoice,
-): { readonly signature: number; readonly vmxMsrs: readonly bigint[] } {
+  isaChoice: IsaFeatureChoice,
+): IntelProcessor {
   const unknown = Object.keys(choice).find((name) => !(name in VMX_FEATURES));
   if (unknown !== undefined) {
     throw new ArgumentError(`cpu: no feature ${unknown}; there are ${NAMES.join(", ")}`);
   }
-  const [signature, own] = MODELS[model];
+  const [signature, own, ownIsa] = MODELS[model];
+  const isa = chooseIsa(ownIsa, isaChoice);
   const on = new Set<VmxFeatureName>();
   for (const name of NAMES) {
     const wanted = choice[name];
     // A feature stands behind the one it extends in the table.
-    const base = VMX_FEATURES[name].extends;
-    const based = base === undefined || on.has(base);
+    const { extends: base, needs } = VMX_FEATURES[name];
+    const based = (base === undefined || on.has(base)) && (needs === undefined || isa.has(needs));
     if (wanted === true && !based) {
-      throw new ArgumentError(`cpu: ${name} cannot be without ${base}`);
+      throw new ArgumentError(`cpu: ${name} cannot be without ${base ?? needs}`);
     }
     if ((wanted ?? own.includes(name)) && based) on.add(name);
   }
-  return { signature, vmxMsrs: vmxCapabilities(on, CR4_IMPLEMENTED | Cr4.VMXE) };
+  const cr4 = CR4_IMPLEMENTED | Cr4.VMXE | (isa.has("xsave") ? Cr4.OSXSAVE : 0);
+  return { signature, vmxMsrs: vmxCapabilities(on, cr4), isa };
 }

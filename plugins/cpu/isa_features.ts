@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ArgumentError, UnimplementedError } from "../../core/mod.ts";
+import { ArgumentError } from "../../core/mod.ts";
 import { Xcr0 } from "./microcode/registers.ts";
 
 /** An optional part of the instruction set, by the name that Linux has for it. */
@@ -62,9 +62,6 @@ export function isIsaFeature(name: string): name is IsaFeatureName {
   return name in ISA_FEATURES;
 }
 
-/** Features whose VM exits (XSAVES, 84, 85, extended instruction information) VMX does not have yet. */
-const NOT_WITH_VMX: ReadonlySet<IsaFeatureName> = new Set(["xsave", "apx", "msr_imm"]);
-
 /** Takes the parts of the instruction set out of a choice, so that the rest is the vendor's. */
 export function vendorChoice<T extends object>(choice: T & IsaFeatureChoice): T {
   const rest = Object.entries(choice).filter(([name]) => !isIsaFeature(name));
@@ -75,14 +72,10 @@ export function vendorChoice<T extends object>(choice: T & IsaFeatureChoice): T 
 export function chooseIsa(
   own: readonly IsaFeatureName[],
   choice: IsaFeatureChoice,
-  vendor: "amd" | "intel",
 ): ReadonlySet<IsaFeatureName> {
   const on = new Set<IsaFeatureName>();
   for (const name of ISA_NAMES) {
     const wanted = choice[name];
-    if (wanted === true && vendor === "intel" && NOT_WITH_VMX.has(name)) {
-      throw new UnimplementedError(`the processor does not implement ${name} together with VMX`);
-    }
     const base = ISA_FEATURES[name].extends;
     const based = base === undefined || on.has(base);
     if (wanted === true && !based) {

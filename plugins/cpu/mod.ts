@@ -8,8 +8,8 @@
  *
  * `cpu({ model, features })` chooses the processor. AMD's, Zen 2 to Zen 5, differ in the optional parts of
  * SVM: AVIC and x2AVIC, virtual GIF, NMIs, VMLOAD and VMSAVE, the filter of PAUSE, idle HLT, last-branch
- * records, the bus-lock threshold. Intel's (`"haswell"`, `"skylake-sp"`, `"sapphire-rapids"`) have VMX, and
- * differ in its optional parts, from EPT to IPI virtualization; the capability MSRs say what there is. Each
+ * records, the bus-lock threshold. Intel's (`"haswell"`, `"skylake-sp"`, `"sapphire-rapids"`, `"diamond-rapids"`)
+ * have VMX, and differ in its optional parts, from EPT to IPI virtualization; the capability MSRs say what there is. Each
  * part can be switched off, or on where the model does not have it.
  *
  * Inside, the meaning of each instruction is written once, as TypeScript that emits WebAssembly
@@ -17,7 +17,8 @@
  * the same way; `engine/` makes an interpreter of it and keeps decoded blocks.
  *
  * The features `xsave`, `apx`, `msr_imm` and others ({@linkcode IsaFeatureName}) add the XSAVE family,
- * Intel APX with R16–R31, RDMSR and WRMSRNS with immediates; models `"apx"` and `"max"` have them.
+ * Intel APX with R16–R31, RDMSR and WRMSRNS with immediates; models `"apx"`, `"max"` and
+ * `"diamond-rapids"` have them.
  *
  * Limits: no MMX or SSE, and of x87 only its control instructions (meeting another stops the machine with
  * an error that names it), no caches, no 5-level paging. At most 64 GiB of physical address space and

@@ -133,8 +133,12 @@ export function processorModel(
 ): ProcessorModel {
   const choice = vendorChoice<SvmFeatureChoice & VmxFeatureChoice>(features);
   if (isIntelModel(model)) {
-    const isa = chooseIsa(BMI, features, "intel");
-    return { vendor: "intel", svmFeatures: 0, svmFeatures2: 0, isa, ...intelModel(model, choice) };
+    return {
+      vendor: "intel",
+      svmFeatures: 0,
+      svmFeatures2: 0,
+      ...intelModel(model, choice, features),
+    };
   }
   const row = MODELS[model];
   if (row === undefined) {
@@ -172,6 +176,6 @@ export function processorModel(
     svmFeatures,
     svmFeatures2,
     vmxMsrs: [],
-    isa: chooseIsa(ownIsa, features, "amd"),
+    isa: chooseIsa(ownIsa, features),
   };
 }

@@ -96,3 +96,18 @@ Deno.test("a part can be switched off and on; what extends it goes with it", () 
     "x2avic cannot be without avic",
   );
 });
+
+Deno.test("Diamond Rapids has APX, and with it XSAVES of VMX", () => {
+  const { signature, isa, vmxMsrs } = processorModel("diamond-rapids");
+  assertEquals(signature, 0x40_0f10);
+  assertEquals([isa.has("apx"), isa.has("msr_imm"), isa.has("wrmsrns")], [true, true, true]);
+  // Secondary controls (MSR 48Bh) allow bit 20, and CR4 (489h) may have OSXSAVE.
+  const may = (msrs: readonly bigint[], msr: number, bit: bigint): bigint =>
+    (msrs[msr - 0x480]! >> bit) & 1n;
+  assertEquals([may(vmxMsrs, 0x48b, 52n), may(vmxMsrs, 0x489, 18n)], [1n, 1n]);
+  const plain = processorModel("sapphire-rapids");
+  assertEquals([may(plain.vmxMsrs, 0x48b, 52n), may(plain.vmxMsrs, 0x489, 18n)], [0n, 0n]);
+  assertThrows(() => processorModel("sapphire-rapids", { xsaves: true }), ArgumentError, "xsave");
+  const { isa: more } = processorModel("sapphire-rapids", { xsave: true, apx: true });
+  assertEquals([more.has("apx"), more.has("msr_imm")], [true, false]);
+});

@@ -29,9 +29,11 @@ import {
   type Processors,
   readProcessorState,
   S,
+  setExtendedRegisters,
   Stop,
   Vector,
   walkPages,
+  withExtendedRegisters,
   writeProcessorState,
 } from "../cpu/mod.ts";
 
@@ -292,12 +294,14 @@ export class MetalVendor implements Vendor {
   readonly name = "metal";
   readonly #vm: Vm;
   readonly #processors: Processors;
+  readonly #apx: boolean;
   readonly #vcpus: (MetalVcpu | undefined)[] = [];
   #mapped = false;
 
   constructor(vm: Vm, processors: Processors) {
     this.#vm = vm;
     this.#processors = processors;
+    this.#apx = processors.isa.has("apx");
   }
 
   #of(vcpu: Vcpu): MetalVcpu {
@@ -522,12 +526,15 @@ export class MetalVendor implements Vendor {
 
   /** See `Vendor.getXsave`. */
   getXsave(vcpu: Vcpu): Uint8Array {
-    return this.#load(vcpu).xsave;
+    const { xsave, registerStorage } = this.#load(vcpu);
+    return this.#apx ? withExtendedRegisters(xsave, registerStorage) : xsave;
   }
 
   /** See `Vendor.setXsave`. */
   setXsave(vcpu: Vcpu, area: Uint8Array): void {
-    this.#load(vcpu).xsave = area;
+    const processor = this.#load(vcpu);
+    processor.xsave = area;
+    if (this.#apx) setExtendedRegisters(processor.registerStorage, area);
   }
 
   /** Everything is in registers and system state. */

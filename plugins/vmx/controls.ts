@@ -41,6 +41,8 @@ const EXIT = ExitControl.HOST_64BIT | ExitControl.SAVE_DEBUG | ExitControl.SAVE_
 const ENTRY = EntryControl.LOAD_DEBUG | EntryControl.LOAD_PAT | EntryControl.LOAD_EFER;
 /** Of the exit controls, what is used where there is one: external interrupts come with their vector. */
 const EXIT_IF_ALLOWED = ExitControl.ACKNOWLEDGE_INTERRUPT;
+/** Of the secondary ones: without it a guest cannot execute XSAVES and XRSTORS. */
+const SECONDARY_IF_ALLOWED = Secondary.XSAVES;
 /** With the TPR shadow MOV to and from CR8 need no exits. */
 const CR8_EXITS = Primary.CR8_LOAD | Primary.CR8_STORE;
 /** CR3 exits are on by default; under EPT the guest's CR3 is its own. */
@@ -92,7 +94,7 @@ export function fitControls(host: HostCpu): Controls {
   return {
     pin: fit("pin-based", VmxMsr.TRUE_PIN, PIN),
     primary: fit("primary", VmxMsr.TRUE_PRIMARY, PRIMARY, NOT_WANTED),
-    secondary: fit("secondary", VmxMsr.SECONDARY, SECONDARY),
+    secondary: fit("secondary", VmxMsr.SECONDARY, SECONDARY, 0, SECONDARY_IF_ALLOWED),
     exit: fit("exit", VmxMsr.TRUE_EXIT, EXIT, 0, EXIT_IF_ALLOWED),
     entry: fit("entry", VmxMsr.TRUE_ENTRY, ENTRY),
     capabilities: {

@@ -33,8 +33,8 @@ import { readSystemState, writeSystemState } from "./system_state.ts";
 
 /** The physical address space the spare processor is attached to: the guest's. */
 const GUEST_SPACE = 1;
-/** General registers, RIP and RFLAGS stand where the spare processor has them, R16–R31 between. */
-const GENERAL_WORDS = 2 * 16;
+/** General registers, R16–R31 among them, RIP and RFLAGS stand where the spare processor has them. */
+const GENERAL_WORDS = 2 * 32;
 /** DR6.B0 to B3 and BS: what a debug exception reports. */
 const DR6_CAUSES = 0x400f;
 

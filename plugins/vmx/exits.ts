@@ -8,8 +8,16 @@ import { Vmcs, VmxExit } from "../cpu/mod.ts";
 import { ApicvReason, VmxReason } from "./exit_reasons.ts";
 import type { LoadedVmcs } from "./loaded_vmcs.ts";
 
-/** Fills in what goes with one exit reason; `info1` holds the exit qualification already. */
-type Translator = (exit: VmExit, vmcs: LoadedVmcs, registers: Registers) => void;
+/**
+ * Fills in what goes with one exit reason; `info1` holds the exit qualification already. `extended` says
+ * that the processor has the extended instruction information, which it has with APX.
+ */
+type Translator = (
+  exit: VmExit,
+  vmcs: LoadedVmcs,
+  registers: Registers,
+  extended: boolean,
+) => void;
 
 const plain = (reason: number): Translator => (exit) => {
   exit.reason = reason;
@@ -64,12 +72,29 @@ const msr = (write: boolean): Translator => (exit, _vmcs, registers) => {
   exit.hi = registers.lo(Gpr.RDX);
 };
 
+/**
+ * RDMSR and WRMSRNS with an immediate: the qualification is the MSR, the first register of the instruction
+ * information the operand: bits 20:16 of the extended field, or 6:3 of the other.
+ */
+const immediateMsr = (write: boolean): Translator => (exit, vmcs, registers, extended) => {
+  exit.reason = write ? ExitReason.WRMSR : ExitReason.RDMSR;
+  exit.write = write;
+  exit.msr = exit.info1Lo;
+  exit.gpr = extended
+    ? (vmcs.get32(Vmcs.EXTENDED_INSTRUCTION_INFO) >>> 16) & 31
+    : (vmcs.get32(Vmcs.EXIT_INSTRUCTION_INFO) >>> 3) & 15;
+  exit.lo = registers.lo(exit.gpr);
+  exit.hi = registers.hi(exit.gpr);
+};
+
 const cpuid: Translator = (exit, _vmcs, registers) => {
   exit.reason = ExitReason.CPUID;
   exit.leaf = registers.lo(Gpr.RAX);
   exit.subleaf = registers.lo(Gpr.RCX);
 };
 
+/** The general register in 12:8 of the qualification; without APX bit 12 is reserved and 0. */
+const GPR = 31;
 /** Access types of control registers: qualification 5:4 (table 28-3). */
 const MOV_FROM = 1;
 const LMSW = 3;
@@ -79,14 +104,14 @@ const controlRegister: Translator = (exit) => {
   exit.reason = ExitReason.CR_ACCESS;
   exit.register = type > MOV_FROM && type <= LMSW ? 0 : exit.info1Lo & 15;
   exit.write = type !== MOV_FROM;
-  exit.gpr = (exit.info1Lo >>> 8) & 15;
+  exit.gpr = (exit.info1Lo >>> 8) & GPR;
 };
 
 const debugRegister: Translator = (exit) => {
   exit.reason = ExitReason.DR_ACCESS;
   exit.register = exit.info1Lo & 7;
   exit.write = (exit.info1Lo & 0x10) === 0;
-  exit.gpr = (exit.info1Lo >>> 8) & 15;
+  exit.gpr = (exit.info1Lo >>> 8) & GPR;
 };
 
 /** Exit qualification of an EPT violation (table 28-7), and the error code it would be under SVM. */
@@ -116,9 +141,6 @@ const xsetbv: Translator = (exit, _vmcs, registers) => {
   exit.lo = registers.lo(Gpr.RAX);
   exit.hi = registers.lo(Gpr.RDX);
 };
-
-/** XSETBV's exit reason. */
-const XSETBV = 55;
 
 const BY_REASON: readonly (readonly [number, Translator])[] = [
   [VmxExit.EXCEPTION_OR_NMI, exceptionOrNmi],
@@ -169,16 +191,26 @@ const BY_REASON: readonly (readonly [number, Translator])[] = [
   [VmxExit.RDTSCP, plain(ExitReason.RDTSCP)],
   [VmxExit.INVVPID, plain(VmxReason.INVVPID)],
   [VmxExit.WBINVD, plain(ExitReason.WBINVD)],
-  [XSETBV, xsetbv],
+  [VmxExit.XSETBV, xsetbv],
   [VmxExit.VMFUNC, plain(VmxReason.VMFUNC)],
+  [VmxExit.RDMSR_IMMEDIATE, immediateMsr(false)],
+  [VmxExit.WRMSRNS_IMMEDIATE, immediateMsr(true)],
 ];
 
 const MOST_REASONS = 128;
 const TRANSLATORS: (Translator | undefined)[] = new Array(MOST_REASONS).fill(undefined);
 for (const [reason, translator] of BY_REASON) TRANSLATORS[reason] = translator;
 
-/** Fills `exit` from the VMCS's exit information and the guest's registers. */
-export function translateExit(exit: VmExit, vmcs: LoadedVmcs, registers: Registers): void {
+/**
+ * Fills `exit` from the VMCS's exit information and the guest's registers; `extended` if the processor has
+ * the extended instruction information.
+ */
+export function translateExit(
+  exit: VmExit,
+  vmcs: LoadedVmcs,
+  registers: Registers,
+  extended: boolean,
+): void {
   const reason = vmcs.get32(Vmcs.EXIT_REASON);
   exit.vendorCodeLo = reason;
   exit.vendorCodeHi = 0;
@@ -190,5 +222,5 @@ export function translateExit(exit: VmExit, vmcs: LoadedVmcs, registers: Registe
   exit.instructionLength = vmcs.get32(Vmcs.EXIT_INSTRUCTION_LENGTH) & 15;
   const translator = TRANSLATORS[reason & 0xffff];
   if (translator === undefined) exit.reason = ExitReason.OTHER;
-  else translator(exit, vmcs, registers);
+  else translator(exit, vmcs, registers, extended);
 }

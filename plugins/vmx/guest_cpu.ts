@@ -68,6 +68,8 @@ export class GuestCpu implements ControlState, VmxGuest {
   xsave: Uint8Array = new Uint8Array(XSAVE_BYTES);
   /** The processor that holds those three. */
   adopter: HostCpu | undefined = undefined;
+  /** XCR0, bits 31:0; the guest cannot change it without an exit. */
+  xcr0Low = 1;
   /** TSC_AUX, 32 bits; loaded at every entry. */
   tscAux = 0;
   /** CR8, bits 3:0. */
@@ -201,6 +203,15 @@ export class GuestCpu implements ControlState, VmxGuest {
     const low = Number(value & 0xffff_ffffn);
     this.vmcs.set32(Vmcs.GUEST_CR4, (low | CR4_FIXED) >>> 0);
     this.vmcs.set32(Vmcs.CR4_SHADOW, low);
+  }
+
+  /** XCR0, of which no bit of the upper half exists. */
+  get xcr0(): bigint {
+    return BigInt(this.xcr0Low);
+  }
+
+  set xcr0(value: bigint) {
+    this.xcr0Low = Number(value);
   }
 
   /** EFER. */

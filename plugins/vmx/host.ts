@@ -12,6 +12,7 @@ import {
   Efer,
   type Field64,
   type Processor,
+  ProcessorExtendedState,
   S,
   Seg,
   Vmcs,
@@ -36,7 +37,6 @@ const HOST_TR = 0x18;
 export const UNSWITCHED: readonly Field64[] = [
   S.cr2,
   S.dr6,
-  S.xcr0,
   S.star,
   S.lstar,
   S.cstar,
@@ -52,6 +52,8 @@ export class HostCpu {
   readonly apic: HostApic;
   /** VMCS revision identifier (SDM vol. 3, A.1). */
   readonly revision: number;
+  /** XCR0 and R16–R31, which software switches. */
+  readonly extended: ProcessorExtendedState;
   /** The guest CPU whose registers of {@linkcode UNSWITCHED} and extended state are loaded. */
   owner: GuestCpu | undefined = undefined;
   /** The current VMCS. */
@@ -65,6 +67,7 @@ export class HostCpu {
     this.apic = new HostApic(processor, board);
     processor.attach(this.apic, 0);
     startHost(processor);
+    this.extended = new ProcessorExtendedState(processor);
     this.revision = Number(readMsr(processor, VmxMsr.BASIC) & 0x7fff_ffffn);
     this.#vmxon = memory.alloc(VMCS_BYTES);
     memory.writeU32(this.#vmxon, this.revision);

@@ -26,7 +26,7 @@ import {
   vcpuPutHook,
   vendorSlot,
 } from "../../core/mod.ts";
-import { processorsSlot } from "../cpu/mod.ts";
+import { extendedStateSlot, processorsSlot } from "../cpu/mod.ts";
 import { lapicChangedHook, lapicSlot } from "../lapic/mod.ts";
 import { ApicvReason, VmxReason } from "./exit_reasons.ts";
 import { VmxVendor } from "./vendor.ts";
@@ -61,7 +61,7 @@ export function vmx(): Plugin {
     setup(ctx) {
       const processors = ctx.use(processorsSlot).current;
       const memory = ctx.use(hostMemorySlot).current;
-      const vendor = new VmxVendor(ctx.vm, processors, memory);
+      const vendor = new VmxVendor(ctx.vm, processors, memory, ctx.use(extendedStateSlot));
       ctx.provide(vendorSlot, vendor);
       ctx.provide(vmxSlot, vendor);
       const bus = ctx.useOptional(lapicSlot, (changed) => vendor.setLapics(changed));

@@ -40,7 +40,6 @@ const FIELDS = {
 const UNSWITCHED = {
   cr2: S.cr2,
   dr6: S.dr6,
-  xcr0: S.xcr0,
   star: S.star,
   lstar: S.lstar,
   cstar: S.cstar,
@@ -104,6 +103,7 @@ export function readSystemState(guest: GuestCpu): SystemState {
     cr0: guest.cr0,
     cr4: guest.cr4,
     efer: guest.efer,
+    xcr0: guest.xcr0,
     cr8: guest.cr8,
     apicBase: guest.apicBase,
     dr0,
@@ -132,6 +132,7 @@ export function writeSystemState(vm: Vm, guest: GuestCpu, state: SystemState): v
   guest.cr0 = state.cr0;
   guest.cr4 = state.cr4;
   guest.efer = state.efer;
+  guest.xcr0 = state.xcr0;
   guest.cr8 = state.cr8;
   guest.apicBase = state.apicBase;
   guest.debugAddresses.splice(0, 4, state.dr0, state.dr1, state.dr2, state.dr3);

@@ -15,12 +15,23 @@ import {
   type PointOf,
   resetSystemState,
   type Saved,
+  type SlotRef,
   type SystemState,
   type Vcpu,
   type Vendor,
   type Vm,
 } from "../../core/mod.ts";
-import { type Processors, Rflags, Vector, Vmcs, walkPages } from "../cpu/mod.ts";
+import {
+  type ExtendedStateSwitch,
+  type Processors,
+  Rflags,
+  setExtendedRegisters,
+  Vector,
+  Vmcs,
+  VmxExit,
+  walkPages,
+  withExtendedRegisters,
+} from "../cpu/mod.ts";
 import type { ApicBus } from "../lapic/mod.ts";
 import { type Controls, fitControls } from "./controls.ts";
 import { Emulator } from "./emulator.ts";
@@ -64,13 +75,22 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   readonly #processors: Processors;
   readonly #memory: HostMemory;
   readonly #hooks: VmxHooks;
+  readonly #extended: SlotRef<ExtendedStateSwitch>;
+  /** The processors have XSAVE, so that there is extended state to switch. */
+  readonly #switches: boolean;
+  readonly #apx: boolean;
   readonly #guests: (GuestCpu | undefined)[] = [];
   readonly #hosts: (HostCpu | undefined)[] = [];
   #shared: Shared | undefined;
   #emulator: Emulator | undefined;
   #bus: ApicBus | undefined;
 
-  constructor(vm: Vm, processors: Processors, memory: HostMemory) {
+  constructor(
+    vm: Vm,
+    processors: Processors,
+    memory: HostMemory,
+    extended: SlotRef<ExtendedStateSwitch>,
+  ) {
     this.#vm = vm;
     this.#hooks = {
       privatePage: vm.hooks.point(privatePageHook),
@@ -78,6 +98,9 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     };
     this.#processors = processors;
     this.#memory = memory;
+    this.#extended = extended;
+    this.#switches = processors.isa.has("xsave");
+    this.#apx = processors.isa.has("apx");
   }
 
   // For plugins that build upon it
@@ -256,6 +279,8 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     guest.storeRegisters();
     guest.taskPriority.enter(vcpu.accelerated);
     guest.recalculate();
+    const switches = this.#switches;
+    if (switches) this.#extended.current.enter(host.extended, guest);
     host.apic.enter();
     let error = -1;
     try {
@@ -264,6 +289,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
       vcpu.instructions += processor.retired;
       if (error !== 0) host.apic.exit(-1);
     }
+    if (switches) this.#extended.current.exit(host.extended, guest);
     if (error !== 0) {
       this.#refused(vcpu, error);
       return;
@@ -287,7 +313,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     const { exit } = vcpu;
     // Hardware has cleared the valid bit of what was injected.
     guest.injecting = false;
-    translateExit(exit, vmcs, vcpu.regs);
+    translateExit(exit, vmcs, vcpu.regs, this.#apx);
     returnInterrupted(guest);
     let vector = -1;
     switch (exit.reason) {
@@ -331,6 +357,13 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
         regs.setU32(Gpr.RDX, exit.hi);
         break;
       case ExitReason.RDMSR:
+        if ((exit.vendorCodeLo & 0xffff) === VmxExit.RDMSR_IMMEDIATE) {
+          regs.setPair(exit.gpr, exit.lo, exit.hi);
+          break;
+        }
+        regs.setU32(Gpr.RAX, exit.lo);
+        regs.setU32(Gpr.RDX, exit.hi);
+        break;
       case ExitReason.RDTSC:
       case ExitReason.RDPMC:
         regs.setU32(Gpr.RAX, exit.lo);
@@ -469,12 +502,15 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
 
   /** See `Vendor.getXsave`. */
   getXsave(vcpu: Vcpu): Uint8Array {
-    return this.#released(vcpu).xsave.slice();
+    const { xsave, registers } = this.#released(vcpu);
+    return this.#apx ? withExtendedRegisters(xsave, registers) : xsave.slice();
   }
 
   /** See `Vendor.setXsave`. */
   setXsave(vcpu: Vcpu, area: Uint8Array): void {
-    this.#released(vcpu).xsave = area.slice();
+    const guest = this.#released(vcpu);
+    guest.xsave = area.slice(0, guest.xsave.length);
+    if (this.#apx) setExtendedRegisters(guest.registers, area);
   }
 
   /** Everything is in registers and system state. */

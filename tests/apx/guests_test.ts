@@ -11,6 +11,7 @@ import { loadImage } from "../../plugins/multiboot/mod.ts";
 import { pic } from "../../plugins/pic/mod.ts";
 import { serial } from "../../plugins/serial/mod.ts";
 import { svm } from "../../plugins/svm/mod.ts";
+import { vmx } from "../../plugins/vmx/mod.ts";
 
 /** What a guest printed, how it ended, and after how many instructions. */
 interface Ended {
@@ -23,6 +24,7 @@ interface Ended {
 const HOSTS: Readonly<Record<string, readonly [CpuModel, () => Plugin[]]>> = {
   metal: ["apx", () => [metal()]],
   svm: ["apx", () => [svm(), apx()]],
+  vmx: ["diamond-rapids", () => [vmx(), apx()]],
 };
 
 async function runGuest(host: string, name: string, commandLine: string): Promise<Ended> {

@@ -14,8 +14,18 @@ import {
   type Vcpu,
   type Vm,
 } from "../../core/mod.ts";
-import { cpu, Cr0, Cr4, Efer, Xcr0 } from "../../plugins/cpu/mod.ts";
+import {
+  cpu,
+  type CpuModel,
+  Cr0,
+  Cr4,
+  Efer,
+  type FeatureChoice,
+  Xcr0,
+} from "../../plugins/cpu/mod.ts";
+import { metal } from "../../plugins/metal/mod.ts";
 import { svm } from "../../plugins/svm/mod.ts";
+import { vmx } from "../../plugins/vmx/mod.ts";
 
 /** Where things stand in the guest's memory. */
 export const CODE = 0x1_0000;
@@ -29,8 +39,26 @@ const MAPPED = 8;
 /** Chooses the pattern in which vCPUs change places. */
 const SEED = 19;
 
+/** Processors with APX and what runs on them; on the bare one there is no hypervisor. */
+export type HostName = "metal" | "svm" | "vmx";
+
+const HOSTS: Readonly<Record<HostName, readonly [CpuModel, () => Plugin]>> = {
+  metal: ["apx", metal],
+  svm: ["apx", svm],
+  vmx: ["diamond-rapids", vmx],
+};
+
+/** The hypervisors. */
+export const HYPERVISORS: readonly HostName[] = ["svm", "vmx"];
+/** All of {@linkcode HostName}. */
+export const ALL_HOSTS: readonly HostName[] = ["metal", ...HYPERVISORS];
+
 /** Options of {@linkcode longGuest}. */
 export interface GuestOptions {
+  /** `"svm"` if not given. */
+  readonly host?: HostName;
+  /** Features beyond those of the model. */
+  readonly features?: FeatureChoice;
   readonly cpus?: number;
   readonly processors?: number;
   /** Ticks of a processor's turn; vCPUs change places after twice as many. */
@@ -52,12 +80,13 @@ function longMode(apx: boolean): SystemState {
   const data = segment(0x10, 0xc93);
   return {
     ...reset,
-    cs: segment(8, 0x29b),
+    cs: segment(8, 0xa9b),
     ds: data,
     es: data,
     ss: data,
     fs: data,
     gs: data,
+    tr: { ...segment(0x18, 0x8b), limit: 0x67 },
     cr0: 0x8000_0000n | BigInt(Cr0.PE | Cr0.NE | Cr0.ET | Cr0.WP),
     cr3: BigInt(TABLES),
     cr4: BigInt(Cr4.PAE | Cr4.OSXSAVE),
@@ -69,6 +98,8 @@ function longMode(apx: boolean): SystemState {
 /** A VM whose vCPUs are about to execute `code` at CPL 0 with RSI = 1_0000h × (index + 1). */
 export function longGuest(code: readonly number[], options: GuestOptions = {}): Vm {
   const { cpus = 1, processors = cpus, timeslice, plugins = [], apx = true } = options;
+  const [model, vendor] = HOSTS[options.host ?? "svm"];
+  const { features = {} } = options;
   // Lengths vary, so that turns of processors and slices of vCPUs do not fall into step.
   const schedule = timeslice === undefined
     ? []
@@ -77,7 +108,7 @@ export function longGuest(code: readonly number[], options: GuestOptions = {}): 
     memory: MEMORY,
     cpus,
     processors,
-    plugins: [cpu({ model: "apx" }), svm(), ...schedule, ...plugins],
+    plugins: [cpu({ model, features }), vendor(), ...schedule, ...plugins],
   });
   const { memory } = vm;
   memory.writeU64(TABLES, BigInt(TABLES + 0x1000) | 7n);

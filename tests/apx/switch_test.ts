@@ -5,6 +5,7 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import {
   createVmSync,
+  describeRunEnd,
   ExitAction,
   ExitReason,
   fastpathHook,
@@ -16,7 +17,7 @@ import { cpu } from "../../plugins/cpu/mod.ts";
 import { svm } from "../../plugins/svm/mod.ts";
 import { evex, rex2, rex2Short } from "../silicon/apx/encode.ts";
 import { code, dword } from "../silicon/code.ts";
-import { DATA, longGuest } from "./long_guest.ts";
+import { ALL_HOSTS, DATA, type HostName, HYPERVISORS, longGuest } from "./long_guest.ts";
 
 const RAX = 0, RCX = 1, RDX = 2, RSI = 6, RDI = 7;
 const EGPRS = Array.from({ length: 16 }, (_, k) => 16 + k);
@@ -50,35 +51,40 @@ function watcher(rounds: number): number[] {
 /** Runs a guest until all its vCPUs have halted. */
 function runToHalt(vm: Vm): void {
   const result = vm.runSync({ instructions: 1e9 });
-  assertEquals(result.reason, "halted");
+  assertEquals(describeRunEnd(result), "the guest halted for good, interrupts off");
 }
 
 const differences = (vm: Vm): bigint[] => vm.vcpus.map(({ regs }) => regs.rdx);
 
 /** Four vCPUs on two processors with a pattern each, changing places all the time. */
-function fourOnTwo(plugins: readonly Plugin[], rounds = 2000): Vm {
-  const vm = longGuest(watcher(rounds), { cpus: 4, processors: 2, timeslice: 40, plugins });
+function fourOnTwo(host: HostName, plugins: readonly Plugin[], rounds = 2000): Vm {
+  const vm = longGuest(watcher(rounds), { host, cpus: 4, processors: 2, timeslice: 40, plugins });
   runToHalt(vm);
   return vm;
 }
 
-Deno.test("with nobody to switch them, one vCPU finds another's R16–R31", () => {
+/** A test under each hypervisor. */
+function each(name: string, run: (host: HostName) => void): void {
+  for (const host of HYPERVISORS) Deno.test(`${host}: ${name}`, () => run(host));
+}
+
+each("with nobody to switch them, one vCPU finds another's R16–R31", (host) => {
   for (const plugins of [[], [apx({ variant: "none" })]]) {
-    using vm = fourOnTwo(plugins, 200);
+    using vm = fourOnTwo(host, plugins, 200);
     assert(differences(vm).some((difference) => difference !== 0n));
   }
 });
 
-Deno.test("switched as posted or as reviewed, nothing leaks", () => {
+each("switched as posted or as reviewed, nothing leaks", (host) => {
   for (const variant of ["posted", "reviewed"] as const) {
-    using vm = fourOnTwo([apx({ variant })]);
+    using vm = fourOnTwo(host, [apx({ variant })]);
     assertEquals(differences(vm), [0n, 0n, 0n, 0n], variant);
     for (const { regs } of vm.vcpus) assertEquals(regs.get(20), regs.rsi + 20n);
   }
 });
 
-Deno.test("a vCPU with its own processor needs no switch, until the host uses R16–R31", () => {
-  using vm = longGuest(watcher(100), { plugins: [apx({ variant: "none" })] });
+each("a vCPU with its own processor needs no switch, until the host uses R16–R31", (host) => {
+  using vm = longGuest(watcher(100), { host, plugins: [apx({ variant: "none" })] });
   runToHalt(vm);
   assertEquals(differences(vm), [0n]);
 });
@@ -86,7 +92,7 @@ Deno.test("a vCPU with its own processor needs no switch, until the host uses R1
 const MSR = 0x1234;
 
 /** WRMSRNS of MSR from R20, RDMSR of it to R21; what the fastpath sees of the former. */
-function msrGuest(variant: ApxSwitchName): { seen: (number | bigint)[]; vm: Vm } {
+function msrGuest(host: HostName, variant: ApxSwitchName): { seen: (number | bigint)[]; vm: Vm } {
   const seen: (number | bigint)[] = [];
   const watch: Plugin = {
     name: "msr",
@@ -120,7 +126,7 @@ function msrGuest(variant: ApxSwitchName): { seen: (number | bigint)[]; vm: Vm }
     immediate(3, 21),
     HLT,
   );
-  const vm = longGuest(guest, { plugins: [watch, apx({ variant })] });
+  const vm = longGuest(guest, { host, plugins: [watch, apx({ variant })] });
   runToHalt(vm);
   return { seen, vm };
 }
@@ -129,17 +135,17 @@ function msrGuest(variant: ApxSwitchName): { seen: (number | bigint)[]; vm: Vm }
 const evexMsr = (pp: number, register: number): number[] =>
   evex({ map: 7, pp, wide: 0, low: 8, defaults: -1 }, 0xf6, 0, register, 0);
 
-Deno.test("the fastpath of WRMSRNS with an immediate reads the guest's R20", () => {
+each("the fastpath of WRMSRNS with an immediate reads the guest's R20", (host) => {
   for (const variant of ["posted", "reviewed"] as const) {
-    const { seen, vm } = msrGuest(variant);
+    const { seen, vm } = msrGuest(host, variant);
     assertEquals(seen, [0x9abc_def0, 0x1357_2468, 0x1357_2468_9abc_def0n], variant);
     assertEquals(vm.vcpus[0]!.regs.get(21), 0x1234_0000_5678n);
     vm.close();
   }
 });
 
-Deno.test("without a switch the fastpath reads something else", () => {
-  const { seen, vm } = msrGuest("none");
+each("without a switch the fastpath reads something else", (host) => {
+  const { seen, vm } = msrGuest(host, "none");
   assertNotEquals(seen[2], 0x1357_2468_9abc_def0n);
   vm.close();
 });
@@ -147,7 +153,7 @@ Deno.test("without a switch the fastpath reads something else", () => {
 /** A device of eight bytes at 6 MiB, which is not memory. */
 const DEVICE = 6 * 2 ** 20;
 
-Deno.test("emulated accesses with REX2 and EVEX use the guest's R16–R31", () => {
+each("emulated accesses with REX2 and EVEX use the guest's R16–R31", (host) => {
   const written: number[] = [];
   const device: Plugin = {
     name: "device",
@@ -174,7 +180,7 @@ Deno.test("emulated accesses with REX2 and EVEX use the guest's R16–R31", () =
     HLT,
   );
   for (const variant of ["posted", "reviewed"] as const) {
-    using vm = longGuest(guest, { plugins: [device, apx({ variant })] });
+    using vm = longGuest(guest, { host, plugins: [device, apx({ variant })] });
     runToHalt(vm);
     assertEquals(written.splice(0), [77]);
     assertEquals(vm.vcpus[0]!.regs.get(19), 0x1000n);
@@ -182,10 +188,16 @@ Deno.test("emulated accesses with REX2 and EVEX use the guest's R16–R31", () =
   }
 });
 
-Deno.test("an XSAVE area has R16–R31 as component 19, and takes them back", () => {
+for (const host of ALL_HOSTS) {
+  Deno.test(`${host}: an XSAVE area has R16–R31 as component 19, and takes them back`, () => {
+    areas(host);
+  });
+}
+
+function areas(host: HostName): void {
   using vm = longGuest(
     code(EGPRS.flatMap((n) => leaRsi(n, n)), HLT, rex2(0, 0x89, 1, 31, atRdi(0)), HLT),
-    { plugins: [apx()] },
+    { host, plugins: host === "metal" ? [] : [apx()] },
   );
   runToHalt(vm);
   const { current: vendor } = vm.vendor;
@@ -205,21 +217,21 @@ Deno.test("an XSAVE area has R16–R31 as component 19, and takes them back", ()
   // An area without the component makes them zero.
   vendor.setXsave(vcpu!, area.slice(0, 576));
   assertEquals(vcpu!.regs.get(31), 0n);
-});
+}
 
-Deno.test("values stay while XCR0 has APX switched off", () => {
+each("values stay while XCR0 has APX switched off", (host) => {
   const xsetbv = (xcr0: number) => code("31 c9 31 d2 b8", dword(xcr0), "0f 01 d1");
   using vm = longGuest(
     code(leaRsi(25, 9), xsetbv(3), xsetbv(0x8_0003), rex2(0, 0x89, 1, 25, atRdi(8)), HLT),
-    { plugins: [apx()] },
+    { host, plugins: [apx()] },
   );
   runToHalt(vm);
   assertEquals(vm.memory.readU64(DATA + 8), 0x1_0009n);
 });
 
-Deno.test("the bit of CPUID that stands for APX, and a guest without it", () => {
+each("the bit of CPUID that stands for APX, and a guest without it", (host) => {
   const features = (plugin: Plugin): readonly number[] => {
-    using vm = longGuest(HLT, { plugins: [plugin] });
+    using vm = longGuest(HLT, { host, plugins: [plugin] });
     const [vcpu] = vm.vcpus;
     const { edx } = vm.cpuid(7, 1, vcpu!);
     const { eax } = vm.cpuid(0xd, 0, vcpu!);
@@ -232,10 +244,11 @@ Deno.test("the bit of CPUID that stands for APX, and a guest without it", () => 
 });
 
 /** How a guest ends that watches its registers, and leaves by CPUID now and then. */
-function ending(options: Parameters<typeof apx>[0], guestApx = true): string {
+function ending(name: HostName, options: Parameters<typeof apx>[0], guestApx = true): string {
   const exits = code("31 c0 0f a2 31 d2"); // xor eax, eax; cpuid; xor edx, edx
   const guest = guestApx ? code(exits, watcher(300)) : code(exits, exits, "31 d2", HLT);
   using vm = longGuest(guest, {
+    host: name,
     cpus: 2,
     processors: 1,
     timeslice: 50,
@@ -250,7 +263,7 @@ function ending(options: Parameters<typeof apx>[0], guestApx = true): string {
   return differences(vm).every((difference) => difference === 0n) ? "whole" : "leak";
 }
 
-Deno.test("when the host may use R16–R31 itself", () => {
+each("when the host may use R16–R31 itself", (host) => {
   // Who switches, whether guests have APX, and what becomes of it if the host uses APX.
   const rows: readonly (readonly [ApxSwitchName, boolean, string])[] = [
     // The host's code has early_xcr0 around it, which lacks APX where the guest's CPUID does: #UD.
@@ -265,12 +278,12 @@ Deno.test("when the host may use R16–R31 itself", () => {
   for (const [variant, guestApx, expected] of rows) {
     const name = `${variant}, guests ${guestApx ? "with" : "without"} APX`;
     assertEquals(
-      ending({ variant, expose: guestApx, host: "kernel" }, guestApx),
+      ending(host, { variant, expose: guestApx, host: "kernel" }, guestApx),
       expected,
       name,
     );
     if (variant !== "none") {
-      assertEquals(ending({ variant, expose: guestApx }, guestApx), "whole", name);
+      assertEquals(ending(host, { variant, expose: guestApx }, guestApx), "whole", name);
     }
   }
 });
@@ -283,8 +296,8 @@ Deno.test("the plugin refuses processors without APX", () => {
   );
 });
 
-Deno.test("RCX counts down to zero in every guest", () => {
-  using vm = longGuest(watcher(10), { plugins: [apx()] });
+each("RCX counts down to zero in every guest", (host) => {
+  using vm = longGuest(watcher(10), { host, plugins: [apx()] });
   runToHalt(vm);
   assertEquals(vm.vcpus[0]!.regs.get(RCX), 0n);
 });

@@ -21,7 +21,15 @@ import {
   Vmcs,
 } from "../../plugins/cpu/mod.ts";
 import { Place } from "../silicon/bench.ts";
-import { At, exitText, type Fields, standardFields, UNPAGED, VmxLab } from "../silicon/vmx_lab.ts";
+import {
+  At,
+  exitText,
+  type Fields,
+  standardFields,
+  UNPAGED,
+  VMCS_FIELDS,
+  VmxLab,
+} from "../silicon/vmx_lab.ts";
 import { Prng } from "../vectors/prng.ts";
 import { Finding, type Tally } from "./campaign.ts";
 import { ENTRY_CHECKS, expected } from "./vmcs_checks.ts";
@@ -195,7 +203,7 @@ const BASES: readonly (readonly [name: string, fields: Fields])[] = [
 ];
 
 /** Groups of fields, from which a mutation chooses with equal weight: there are few controls that matter. */
-const FIELDS: readonly number[] = Object.values(Vmcs);
+const FIELDS: readonly number[] = VMCS_FIELDS.map(([, encoding]) => encoding);
 const inGroup = (type: number): readonly number[] =>
   FIELDS.filter((code) => ((code >> 10) & 3) === type);
 const CHOICES: readonly (readonly number[])[] = [

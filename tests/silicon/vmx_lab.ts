@@ -57,6 +57,10 @@ const PRIMARY = 0x0400_6172;
 const EXIT = 0x0003_6dfb;
 const ENTRY = 0x0000_11fb;
 
+/** Names and encodings of the fields that every model has: all but one, which comes with APX. */
+export const VMCS_FIELDS: readonly (readonly [string, number])[] = Object.entries(Vmcs)
+  .filter(([, encoding]) => encoding !== Vmcs.EXTENDED_INSTRUCTION_INFO);
+
 /** Fields by encoding. */
 export type Fields = Readonly<Record<number, bigint | number>>;
 
@@ -75,7 +79,7 @@ function segment(place: number, selector: number, rights: number, limit = 0xffff
 /** A long-mode guest and host that VMLAUNCH accepts; only HLT and CPUID make the guest exit. */
 export function standardFields(): Record<number, bigint | number> {
   const fields: Record<number, bigint | number> = {};
-  for (const encoding of Object.values(Vmcs)) fields[encoding] = 0;
+  for (const [, encoding] of VMCS_FIELDS) fields[encoding] = 0;
   return {
     ...fields,
     [Vmcs.PIN_CONTROLS]: PIN,

@@ -16,7 +16,7 @@ import {
 } from "../../plugins/cpu/mod.ts";
 import { Bench, Place } from "./bench.ts";
 import { hex } from "./code.ts";
-import { At, standardFields, VmxLab } from "./vmx_lab.ts";
+import { At, standardFields, VMCS_FIELDS, VmxLab } from "./vmx_lab.ts";
 
 const lab = new VmxLab();
 const { bench } = lab;
@@ -189,7 +189,7 @@ Deno.test("every field keeps what is written, cut to its width; halves are field
   lab.start();
   lab.vmptrld(At.VMCS);
   const pattern = 0x8765_4321_0fed_cba9n;
-  for (const [name, encoding] of Object.entries(Vmcs)) {
+  for (const [name, encoding] of VMCS_FIELDS) {
     assertEquals(lab.vmwrite(encoding, pattern), "VMsucceed", name);
     const width = (encoding >> 13) & 3;
     const expected = width === 0
@@ -204,7 +204,7 @@ Deno.test("every field keeps what is written, cut to its width; halves are field
     assertEquals(lab.read(encoding), 0x1234_5678_0fed_cba9n, name);
   }
   // Each has a place of its own.
-  const values = Object.values(Vmcs);
+  const values = VMCS_FIELDS.map(([, encoding]) => encoding);
   for (const [k, encoding] of values.entries()) lab.vmwrite(encoding, k);
   for (const [k, encoding] of values.entries()) assertEquals(lab.read(encoding), BigInt(k));
 });
@@ -212,7 +212,7 @@ Deno.test("every field keeps what is written, cut to its width; halves are field
 Deno.test("an encoding that is no field is VMfail 12", () => {
   lab.start();
   lab.vmptrld(At.VMCS);
-  const fields = new Set<number>(Object.values(Vmcs));
+  const fields = new Set<number>(VMCS_FIELDS.map(([, encoding]) => encoding));
   const wrong: (number | bigint)[] = [
     0x7fff,
     0x8000,

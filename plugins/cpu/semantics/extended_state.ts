@@ -10,6 +10,7 @@ import { Cr0, Cr4 } from "../microcode/registers.ts";
 import { S } from "../state/cpu_state.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { InterceptWord, Misc2 } from "../svm/intercepts.ts";
+import { Secondary } from "../vmx/controls.ts";
 import type { I64 } from "../wasm/mod.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { intercept } from "./intercept.ts";
@@ -56,12 +57,22 @@ function areaOperand(i: Instruction, access: 0 | 1): I64 {
   return area;
 }
 
+/**
+ * XSAVES and XRSTORS: for CPL 0, and in VMX non-root operation only where a control enables them. They
+ * exit for components that are set in XSS and in the XSS-exiting bitmap (SDM vol. 3, 26.1.3): for none,
+ * because XSS has no bits.
+ */
+function supervisorOnly(i: Instruction): void {
+  const { f } = i;
+  enabled(i);
+  const off = S.secondaryControls.has(f, Secondary.XSAVES).eqz();
+  i.faultIf(S.nonRoot.get(f).and(off), Vector.UD);
+  privileged(i);
+}
+
 const save = (how: number, supervisor = false): Semantics =>
   ended((i) => {
-    if (supervisor) {
-      enabled(i);
-      privileged(i);
-    }
+    if (supervisor) supervisorOnly(i);
     const area = areaOperand(i, 1);
     i.spill();
     i.f.call(i.mc.saveExtended, area, pair(i), how);
@@ -69,10 +80,7 @@ const save = (how: number, supervisor = false): Semantics =>
 
 const restore = (supervisor: number): Semantics =>
   ended((i) => {
-    if (supervisor !== 0) {
-      enabled(i);
-      privileged(i);
-    }
+    if (supervisor !== 0) supervisorOnly(i);
     const area = areaOperand(i, 0);
     i.spill();
     i.f.call(i.mc.restoreExtended, area, pair(i), supervisor);

@@ -27,7 +27,7 @@ import { DESCRIPTOR_TABLES } from "./descriptor_tables.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { exitGuest, exitTrap, intercept } from "./intercept.ts";
 import { ended, privileged } from "./privilege.ts";
-import { exitInvlpg, exitMsr, exitPause } from "./vmx_intercept.ts";
+import { exitImmediateMsr, exitInvlpg, exitMsr, exitPause } from "./vmx_intercept.ts";
 
 // MSRs, time, identification.
 
@@ -67,14 +67,21 @@ const immediateMsr = (write: boolean): Semantics =>
     privileged(i);
     const index = i.immediate().wrap();
     const operand = i.registerNumber(0).extendU().shl(32).or(index.extendU());
-    interceptMsr(i, index, Number(write), 2, operand);
+    guardMsr(i, index, Number(write), 2, operand);
+    exitImmediateMsr(i, index, Number(write));
     i.spill();
     if (write) f.store64(0, i.unsigned(0), S.exchange);
     i.faultIf(f.call(write ? mc.writeMsr : mc.readMsr, index).eqz(), Vector.GP, 0);
     if (!write) i.write(0, f.load64(0, S.exchange));
   });
 
-function interceptMsr(
+function interceptMsr(i: Instruction, index: I32, write: number): void {
+  guardMsr(i, index, write);
+  exitMsr(i, index, write);
+}
+
+/** The #VMEXIT under SVM, by the permission map. */
+function guardMsr(
   i: Instruction,
   index: I32,
   write: number,
@@ -94,7 +101,6 @@ function interceptMsr(
     undefined,
     "unlikely",
   );
-  exitMsr(i, index, write);
 }
 
 /** CR4.TSD keeps RDTSC from anyone but CPL 0. */

@@ -57,7 +57,7 @@ const pointer = (
   instruction((i) => {
     checkVmx(i);
     checkMode(i);
-    exitIfGuest(i, reason, () => reportOperand(i, 0, i32(0)));
+    exitIfGuest(i, reason, () => reportOperand(i, 0));
     privileged(i);
     i.spill();
     emit(i);
@@ -69,7 +69,7 @@ const vmxon = instruction((i) => {
   const { f, mc } = i;
   i.faultIf(S.cr4.has(f, Cr4.VMXE).eqz(), Vector.UD);
   checkMode(i);
-  exitIfGuest(i, VmxExit.VMXON, () => reportOperand(i, 0, i32(0)));
+  exitIfGuest(i, VmxExit.VMXON, () => reportOperand(i, 0));
   privileged(i);
   i.spill();
   const flags = f.choose(
@@ -124,9 +124,6 @@ const vmfunc = instruction((i) => {
   i.leave();
 });
 
-/** Place of a VMREAD's or VMWRITE's second register in the instruction information. */
-const REG2_SHIFT = 28;
-
 /**
  * VMREAD and VMWRITE: in a guest they exit unless the field's bit in the shadow-VMCS bitmap is 0; then the
  * VMCS of the link pointer is meant.
@@ -151,8 +148,7 @@ const access = (
           shadowed.set(f.call(mc.vmcsFieldIntercepted, encoding, write).eqz());
         });
         f.if(shadowed.get().eqz(), () => {
-          const second = i.registerNumber(field).and(15).shl(REG2_SHIFT);
-          exitVmx(i, reason, reportOperand(i, operand, second));
+          exitVmx(i, reason, reportOperand(i, operand, { second: field }));
         });
         const link = readField(f, Vmcs.LINK_POINTER);
         region.set(link.eq(-1).select(i32(0), f.call(mc.physical, link)));
@@ -185,10 +181,7 @@ const invalidate = (
     const { f, mc } = i;
     checkVmx(i);
     checkMode(i);
-    exitIfGuest(i, reason, () => {
-      const type = i.registerNumber(0).and(15).shl(REG2_SHIFT);
-      return reportOperand(i, 1, type);
-    });
+    exitIfGuest(i, reason, () => reportOperand(i, 1, { second: 0 }));
     privileged(i);
     const low = i.load(64, i.addressAt(i64(0), 8, 0));
     const high = i.load(64, i.addressAt(i64(8), 8, 0));

@@ -35,6 +35,7 @@ const ROWS: Readonly<Record<number, Row>> = {
   [SvmExit.HLT]: { reason: VmxExit.HLT, primary: Primary.HLT },
   [SvmExit.INVD]: { reason: VmxExit.INVD },
   [SvmExit.WBINVD]: { reason: VmxExit.WBINVD, secondary: Secondary.WBINVD },
+  [SvmExit.XSETBV]: { reason: VmxExit.XSETBV },
   [SvmExit.RDTSC]: { reason: VmxExit.RDTSC, primary: Primary.RDTSC },
   [SvmExit.RDTSCP]: {
     reason: VmxExit.RDTSCP,
@@ -73,7 +74,7 @@ export function interceptVmx(i: Instruction, code: number): void {
       f.if(wanted, () => {
         const qualification = identity === undefined
           ? i64(0)
-          : reportOperand(i, 0, i32((identity << 28) | operandSize(i, reason)));
+          : reportOperand(i, 0, { identity, size: operandSize(i, reason) });
         exitVmx(i, reason, qualification);
       });
     },
@@ -93,31 +94,83 @@ export function exitVmx(
   i.f.return();
 }
 
-/** The operand in memory of a register operand: bit 10 of the instruction information. */
-const REGISTER_OPERAND = 0x400;
-/** Operand size of 32 bits, which exits for GDTR and IDTR tell outside of 64-bit mode: bit 11. */
-const OPERAND_32 = 0x800;
+/** Places in the instruction information: a register operand, operand size, second register, identity. */
+const Info = { REGISTER: 0x400, REG1: 3, SIZE: 11, REG2: 28, IDENTITY: 28 } as const;
+/** The same in the extended one, which has no place for the identity of an instruction. */
+const Extended = { REGISTER: 0x10n, REG1: 16, SIZE: 5, REG2: 40 } as const;
 
+/** Exits for GDTR and IDTR tell an operand size of 32 bits (1) outside of 64-bit mode. */
 function operandSize(i: Instruction, reason: number): number {
-  const wide = i.code !== 64 && i.form.bits !== 16;
-  return reason === VmxExit.GDTR_IDTR && wide ? OPERAND_32 : 0;
+  return Number(reason === VmxExit.GDTR_IDTR && i.code !== 64 && i.form.bits !== 16);
+}
+
+/** What the instruction information has besides the operand. */
+interface OperandReport {
+  /** Which instruction of its exit reason. */
+  readonly identity?: number;
+  /** Operand size: 0 for 16 bits, 1 for 32. */
+  readonly size?: number;
+  /** Which operand is the second register. */
+  readonly second?: number;
 }
 
 /**
- * Sets the instruction information for operand `k` with `more` bits in it, and yields the displacement,
- * which is what the exit qualification has.
+ * Sets both fields of instruction information for operand `k`, and yields the displacement, which is what
+ * the exit qualification has. A processor without APX does not let anyone read the extended one.
  */
-export function reportOperand(i: Instruction, k: number, more: I32): I64 {
+export function reportOperand(
+  i: Instruction,
+  k: number,
+  { identity = 0, size = 0, second }: OperandReport = {},
+): I64 {
   const { f, mc } = i;
-  if (!i.isMemory(k)) {
-    const register = i.registerNumber(k).and(15).shl(3);
-    writeField32(f, Vmcs.EXIT_INSTRUCTION_INFO, register.or(REGISTER_OPERAND).or(more));
-    return i64(0);
+  let info = i32(identity << Info.IDENTITY | size << Info.SIZE);
+  let extended = i64(size << Extended.SIZE);
+  if (second !== undefined) {
+    const number = i.registerNumber(second).and(31);
+    info = info.or(number.shl(Info.REG2));
+    extended = extended.or(number.extendU().shl(Extended.REG2));
   }
-  const record = i.recordAddress();
-  const information = f.call(mc.memoryInformation, record);
-  writeField32(f, Vmcs.EXIT_INSTRUCTION_INFO, information.or(more));
-  return f.load64(record, MicroOp.DISPLACEMENT);
+  let displacement = i64(0);
+  if (i.isMemory(k)) {
+    const record = i.recordAddress();
+    info = info.or(f.call(mc.memoryInformation, record));
+    extended = extended.or(f.call(mc.extendedMemoryInformation, record));
+    displacement = f.load64(record, MicroOp.DISPLACEMENT);
+  } else {
+    const number = i.registerNumber(k).and(31);
+    info = info.or(number.and(15).shl(Info.REG1)).or(Info.REGISTER);
+    extended = extended.or(number.extendU().shl(Extended.REG1)).or(Extended.REGISTER);
+  }
+  writeField32(f, Vmcs.EXIT_INSTRUCTION_INFO, info);
+  writeField(f, Vmcs.EXTENDED_INSTRUCTION_INFO, extended);
+  return displacement;
+}
+
+/**
+ * RDMSR or WRMSRNS (`write` 1) with an immediate: the MSR is the qualification, the register in the
+ * instruction information; so KVM reads it (`vmx_get_msr_imm_reg`). Bochs has another qualification.
+ */
+export function exitImmediateMsr(i: Instruction, index: I32, write: number): void {
+  const { f, mc } = i;
+  f.if(
+    S.nonRoot.get(f),
+    () => {
+      f.if(f.call(mc.vmxMsrIntercepted, index, write), () => {
+        const number = i.registerNumber(0).and(31);
+        writeField32(f, Vmcs.EXIT_INSTRUCTION_INFO, number.and(15).shl(Info.REG1));
+        writeField(
+          f,
+          Vmcs.EXTENDED_INSTRUCTION_INFO,
+          number.extendU().shl(Extended.REG1),
+        );
+        const reason = write === 1 ? VmxExit.WRMSRNS_IMMEDIATE : VmxExit.RDMSR_IMMEDIATE;
+        exitVmx(i, reason, index.extendU());
+      });
+    },
+    undefined,
+    "unlikely",
+  );
 }
 
 /** RDMSR or (`write` 1) WRMSR of MSR `index`. */
@@ -210,6 +263,8 @@ function reportString(i: Instruction, register: number, segment: I32): void {
   writeField(f, Vmcs.GUEST_LINEAR_ADDRESS, linear);
   const size = { 16: 0, 32: 1, 64: 2 }[i.addressBits];
   writeField32(f, Vmcs.EXIT_INSTRUCTION_INFO, segment.shl(15).or(size << 7));
+  const extended = segment.shl(7).or(size << 2);
+  writeField(f, Vmcs.EXTENDED_INSTRUCTION_INFO, extended.extendU());
 }
 
 /** INT3, INTO and INT1: `event` is their exception, in the processor's own format. */

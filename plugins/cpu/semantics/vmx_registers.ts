@@ -21,6 +21,7 @@ const CrAccess = { TO: 0x00, FROM: 0x10, CLTS: 0x20, LMSW: 0x30 } as const;
 const LMSW_MEMORY = 0x40;
 /** A move from a debug register. */
 const FROM_DR = 0x10;
+/** The general register: bits 11:8 of the qualification, 12:8 where there is APX (bit 12 was reserved). */
 const GPR_SHIFT = 8;
 const LMSW_DATA_SHIFT = 16;
 /** PE MP EM TS: what LMSW has to do with. */
@@ -64,7 +65,7 @@ export function writeGuestCr(i: Instruction, n: I32, value: I64): I64 {
     });
     f.if(n.eq(8), () => exit.set(S.primaryControls.has(f, Primary.CR8_LOAD)));
     f.if(exit.get(), () => {
-      const register = i.registerNumber(1).and(15).shl(GPR_SHIFT);
+      const register = i.registerNumber(1).and(31).shl(GPR_SHIFT);
       exitVmx(i, VmxExit.CR_ACCESS, n.or(register).or(CrAccess.TO).extendU());
     });
   });
@@ -78,7 +79,7 @@ export function exitCrRead(i: Instruction, n: I32): void {
     const cr3 = n.eq(3).and(S.primaryControls.has(f, Primary.CR3_STORE));
     const cr8 = n.eq(8).and(S.primaryControls.has(f, Primary.CR8_STORE));
     f.if(cr3.or(cr8), () => {
-      const register = i.registerNumber(0).and(15).shl(GPR_SHIFT);
+      const register = i.registerNumber(0).and(31).shl(GPR_SHIFT);
       exitVmx(i, VmxExit.CR_ACCESS, n.or(register).or(CrAccess.FROM).extendU());
     });
   });
@@ -140,7 +141,7 @@ export function exitDebugRegister(i: Instruction, n: I32, read: 0 | 1): void {
   const { f } = i;
   inGuest(i, () => {
     f.if(S.primaryControls.has(f, Primary.MOV_DR), () => {
-      const register = i.registerNumber(read === 1 ? 0 : 1).and(15).shl(GPR_SHIFT);
+      const register = i.registerNumber(read === 1 ? 0 : 1).and(31).shl(GPR_SHIFT);
       exitVmx(i, VmxExit.DR_ACCESS, n.or(register).or(read * FROM_DR).extendU());
     });
   });

@@ -82,7 +82,8 @@ export type VmxFeatureName =
   | "posted_intr"
   | "ipi_virt"
   | "bus_lock_detection"
-  | "notify_vm_exiting";
+  | "notify_vm_exiting"
+  | "xsaves";
 
 /** Parts of VMX to switch on or off against what the model has. */
 export type VmxFeatureChoice = { readonly [K in VmxFeatureName]?: boolean };
@@ -96,6 +97,8 @@ interface FeatureRow {
   readonly eptVpid?: number;
   /** The feature it cannot be without; it stands in front. */
   readonly extends?: VmxFeatureName;
+  /** The part of the instruction set it cannot be without. */
+  readonly needs?: "xsave";
 }
 
 const EPT_BASE = EptVpid.EXECUTE_ONLY | EptVpid.LEVELS_4 | EptVpid.UNCACHEABLE |
@@ -127,6 +130,7 @@ export const VMX_FEATURES: Readonly<Record<VmxFeatureName, FeatureRow>> = {
   ipi_virt: { tertiary: Tertiary.IPI_VIRTUALIZATION, extends: "vapic" },
   bus_lock_detection: { secondary: Secondary.BUS_LOCK_DETECTION },
   notify_vm_exiting: { secondary: Secondary.NOTIFY },
+  xsaves: { secondary: Secondary.XSAVES, needs: "xsave" },
 };
 
 /** Bits that must be 1 unless a TRUE capability says otherwise. */

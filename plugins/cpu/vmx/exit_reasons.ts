@@ -55,11 +55,14 @@ export const VmxExit = {
   PREEMPTION_TIMER: 52,
   INVVPID: 53,
   WBINVD: 54,
+  XSETBV: 55,
   APIC_WRITE: 56,
   VMFUNC: 59,
   PML_FULL: 62,
   BUS_LOCK: 74,
   NOTIFY: 75,
+  RDMSR_IMMEDIATE: 84,
+  WRMSRNS_IMMEDIATE: 85,
 } as const;
 
 /** Bit 26 of the exit reason: an exit came before that of a bus lock, which is not taken any more. */

@@ -7,7 +7,7 @@
 import { MicroOp } from "../engine/block_layout.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { S } from "../state/cpu_state.ts";
-import { type FunctionBuilder, type I32, i32, I32T, type I64 } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, i32, I32T, type I64, i64 } from "../wasm/mod.ts";
 import { Primary } from "./controls.ts";
 import { readField, Vmcs } from "./fields.ts";
 
@@ -69,20 +69,40 @@ export function defineIntercepts(mc: Microcode): void {
     f.return(byteAt(f, mc, bitmap.add(low.shrU(3).extendU())).shrU(low.and(7)).and(1));
   });
 
-  // 1:0 scale, 9:7 address size, 17:15 segment, 21:18 index, 22 no index, 26:23 base, 27 no base.
+  /** Number of the base or index register, and 1 if there is none. */
+  const register = (f: FunctionBuilder, uop: I32, field: number): readonly [I32, I32] => {
+    const address = f.load16(uop, field);
+    return [address.sub(S.registers).shrU(3).and(31), address.eq(S.zero)];
+  };
+
+  // 1:0 scale, 9:7 address size, 17:15 segment, 21:18 index, 22 no index, 26:23 base, 27 no base. Of R16
+  // to R31 the four low bits are there: whoever knows them reads the extended field.
   module.body(mc.memoryInformation, (f, uop) => {
     const addressing = f.load8(uop, MicroOp.ADDRESSING);
-    const register = (field: number, shift: number): I32 => {
-      const address = f.load16(uop, field);
-      const number = address.sub(S.registers).shrU(3);
-      return address.eq(S.zero).select(i32(0x10), number).shl(shift);
+    const place = (field: number, shift: number): I32 => {
+      const [number, none] = register(f, uop, field);
+      return none.select(i32(0x10), number.and(15)).shl(shift);
     };
     f.return(
       addressing.and(3)
         .or(addressing.shrU(2).and(3).shl(7))
         .or(addressing.shrU(4).and(7).shl(15))
-        .or(register(MicroOp.INDEX_REG, 18))
-        .or(register(MicroOp.BASE, 23)),
+        .or(place(MicroOp.INDEX_REG, 18))
+        .or(place(MicroOp.BASE, 23)),
+    );
+  });
+
+  // 1:0 scale, 3:2 address size, 9:7 segment, 10 no index, 11 no base, 28:24 index, 36:32 base.
+  module.body(mc.extendedMemoryInformation, (f, uop) => {
+    const addressing = f.load8(uop, MicroOp.ADDRESSING);
+    const place = (field: number, shift: number, noneBit: number): I64 => {
+      const [number, none] = register(f, uop, field);
+      return none.select(i64(noneBit), number.extendU().shl(shift));
+    };
+    f.return(
+      addressing.and(0xf).or(addressing.shrU(4).and(7).shl(7)).extendU()
+        .or(place(MicroOp.INDEX_REG, 24, 0x400))
+        .or(place(MicroOp.BASE, 32, 0x800)),
     );
   });
 }

@@ -10,7 +10,7 @@
  */
 import { Vector } from "../microcode/raise.ts";
 import type { Microcode } from "../microcode/microcode.ts";
-import { Rflags } from "../microcode/registers.ts";
+import { Rflags, Xcr0 } from "../microcode/registers.ts";
 import { S } from "../state/cpu_state.ts";
 import type { FunctionBuilder, I32, I64 } from "../wasm/mod.ts";
 import { capability, FeatureControl, fixedBitsHold, VmxMsr } from "./capabilities.ts";
@@ -107,7 +107,7 @@ export function defineRegion(mc: Microcode): void {
   module.body(mc.vmread, (f, region, encoding) => {
     f.if(region.eqz(), () => f.return(FAIL_INVALID));
     const offset = lookUpField(f, encoding);
-    f.if(offset.eqz(), () => f.return(f.call(mc.vmxFail, VmxError.UNSUPPORTED_FIELD)));
+    failIf(f, offset.eqz().or(needsApx(f, encoding)), VmxError.UNSUPPORTED_FIELD);
     const value = f.load64(region.add(offset));
     f.store64(0, encoding.has(1).select(value.shrU(32), value), S.exchange);
     f.return(SUCCEED);
@@ -117,7 +117,7 @@ export function defineRegion(mc: Microcode): void {
   module.body(mc.vmwrite, (f, region, encoding, value) => {
     f.if(region.eqz(), () => f.return(FAIL_INVALID));
     const offset = lookUpField(f, encoding);
-    f.if(offset.eqz(), () => f.return(f.call(mc.vmxFail, VmxError.UNSUPPORTED_FIELD)));
+    failIf(f, offset.eqz().or(needsApx(f, encoding)), VmxError.UNSUPPORTED_FIELD);
     // IA32_VMX_MISC bit 29: the fields with information on exits can be written like any other.
     const at = region.add(offset);
     f.if(encoding.has(1), () => {
@@ -134,6 +134,12 @@ export function defineRegion(mc: Microcode): void {
     });
     f.return(SUCCEED);
   });
+}
+
+/** 1 for the extended instruction information on a processor without APX, which does not have it. */
+function needsApx(f: FunctionBuilder, encoding: I64): I32 {
+  return encoding.and(~1).eq(Vmcs.EXTENDED_INSTRUCTION_INFO)
+    .and(S.xcr0Supported.has(f, Xcr0.APX).eqz());
 }
 
 function capabilityOfShadows(f: FunctionBuilder): I32 {

@@ -61,6 +61,8 @@ export interface VmxRoutines {
   readonly vmcsFieldIntercepted: Fn<[L, I], I>;
   /** `(uop)`: a memory operand as in the VM-exit instruction information. */
   readonly memoryInformation: Fn<[I], I>;
+  /** `(uop)`: the same as in the extended VM-exit instruction information. */
+  readonly extendedMemoryInformation: Fn<[I], L>;
   /** `()`: starts the preemption timer, if it is on. */
   readonly startTimer: Fn<[]>;
   /** `()`: holds back the part of the budget that lies behind the timer's expiry. */
@@ -147,6 +149,7 @@ export const VMX: Signatures<VmxRoutines> = {
   vmxMsrIntercepted: [[I32T, I32T], I32T],
   vmcsFieldIntercepted: [[I64T, I32T], I32T],
   memoryInformation: [[I32T], I32T],
+  extendedMemoryInformation: [[I32T], I64T],
   startTimer: [[], undefined],
   splitBudget: [[], undefined],
   readHostTsc: [[], I64T],
