@@ -123,6 +123,7 @@ const GUESTS: readonly (readonly [name: string, commandLine: string, end: string
 const ELSEWHERE: Readonly<Record<string, string>> = {
   apic: "smp_test.ts",
   apichost: "smp_test.ts",
+  apx: "apx/guests_test.ts",
   egprs: "apx/guests_test.ts",
   ipistorm: "smp_test.ts",
   smp: "smp_test.ts",

@@ -54,3 +54,14 @@ Deno.test("example 3: a policy that is swapped changes the exits", async () => {
       "instant 1000 operations, 2000 exits, 5000 instructions: 2.0 exits an operation\n",
   );
 });
+
+Deno.test("example 4: a program written for APX takes fewer instructions where it is to", async () => {
+  const [head, ...rows] = (await example("04_apx")).trimEnd().split("\n");
+  assertStringIncludes(head!, "without APX   with APX");
+  const counts = rows.map((row) => /^(\w+) +[0-9a-f]+ +(\d+) +(\d+)/.exec(row)!.slice(1));
+  assertEquals(counts.map(([name]) => name), ["mix", "words", "list", "medians", "tree"]);
+  for (const [name, plain, apx] of counts) {
+    // The list takes a few more, in place of a branch.
+    assertEquals(Number(apx) < Number(plain), name !== "list", name);
+  }
+});

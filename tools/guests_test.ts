@@ -20,6 +20,7 @@ import { patchImagesCurrent } from "./patch_images.ts";
 const ENDINGS: Readonly<Record<string, number | "reset" | "never">> = {
   apic: 1,
   apichost: 1,
+  apx: 1,
   egprs: 1,
   exits: 1,
   hang: "never",

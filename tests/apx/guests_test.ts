@@ -1,7 +1,7 @@
 /**
  * The guests written for APX, under each hypervisor and on the bare processor.
  */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { createVm, type Plugin } from "../../core/mod.ts";
 import { apx } from "../../plugins/apx/mod.ts";
 import { cpu, type CpuModel } from "../../plugins/cpu/mod.ts";
@@ -51,4 +51,34 @@ Deno.test('every host runs the guest "egprs" alike', async () => {
   );
   assertEquals([first!.printed, first!.code], [expected, 1]);
   for (const other of others) assertEquals(other, first);
+});
+
+/** Lines that depend on the machine. */
+const MACHINE_LINES = /^cpu:.*\n/gm;
+
+Deno.test('every host runs the guest "apx" alike, and both of its halves print the same', async () => {
+  const expected = await Deno.readTextFile(
+    new URL("../../examples/guests/apx/apx.expected", import.meta.url),
+  );
+  for (const words of ["", "apx"]) {
+    const ends = await Promise.all(
+      Object.keys(HOSTS).map((host) => runGuest(host, "apx", words)),
+    );
+    for (const { printed, code, instructions } of ends) {
+      assertEquals([printed.replaceAll(MACHINE_LINES, ""), code], [expected, 1]);
+      assertEquals(instructions, ends[0]!.instructions);
+    }
+  }
+});
+
+Deno.test("what a function takes with APX is what its source says", async () => {
+  const { printed } = await runGuest("vmx", "apx", "apx rounds=3");
+  const ticks = (name: string): number =>
+    Number(new RegExp(`^cpu: ${name} (\\d+) ticks$`, "m").exec(printed)![1]);
+  // 16 rounds a call of 8 G functions with 14 instructions each and two more; 16 words in and out.
+  const mix = 3 * 16 * (8 * 14 + 2) + 32 + 1;
+  assert(ticks("mix") > mix && ticks("mix") < mix + 20, `${ticks("mix")}`);
+  // The loop has 15 instructions a character, and no branch but the one that closes it.
+  const words = 3 * (4096 * 15 + 6);
+  assert(ticks("words") > words && ticks("words") < words + 40, `${ticks("words")}`);
 });

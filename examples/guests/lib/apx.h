@@ -22,8 +22,10 @@
 #define OP_XOR 0x33
 #define OP_CMP 0x3b
 #define OP_MOV 0x8b
+#define OP_STORE 0x89 /* MOV Ev,Gv */
 #define OP_LEA 0x8d
 #define OP_IMUL 0xaf /* in map 1, and in map 4 */
+#define OP_TEST 0x85
 /* Opcode extensions of group 1 (81h, 83h) and of the shifts (C1h). */
 #define EXT_ADD 0
 #define EXT_OR 1
@@ -32,6 +34,7 @@
 #define EXT_XOR 6
 #define EXT_CMP 7
 #define EXT_ROL 0
+#define EXT_ROR 1
 #define EXT_SHL 4
 #define EXT_SHR 5
 /* Condition codes. */
@@ -102,6 +105,14 @@
   .byte 0x83
   APX_MODRM \extension, \rm
   .byte (\value) & 0xff
+.endm
+
+/* REX2: a shift or rotation by a constant. */
+.macro rex2_shift extension, rm, count
+  APX_REX2 0, 1, 0, 0, \rm
+  .byte 0xc1
+  APX_MODRM \extension, \rm
+  .byte \count
 .endm
 
 /* EVEX map 4: `to` = `reg` op `rm`, with flags or (`nf`) without. */
