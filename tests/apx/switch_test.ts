@@ -17,36 +17,14 @@ import { cpu } from "../../plugins/cpu/mod.ts";
 import { svm } from "../../plugins/svm/mod.ts";
 import { evex, rex2, rex2Short } from "../silicon/apx/encode.ts";
 import { code, dword } from "../silicon/code.ts";
+import { EGPRS, leaRsi, watcher } from "./leak.ts";
 import { ALL_HOSTS, DATA, type HostName, HYPERVISORS, longGuest } from "./long_guest.ts";
 
-const RAX = 0, RCX = 1, RDX = 2, RSI = 6, RDI = 7;
-const EGPRS = Array.from({ length: 16 }, (_, k) => 16 + k);
+const RCX = 1, RDI = 7;
 const HLT = [0xf4];
 
-/** lea reg, [rsi + n] */
-const leaRsi = (reg: number, n: number): number[] =>
-  rex2(0, 0x8d, 1, reg, { base: RSI, index: 4, scale: 0, displacement: n });
 /** Memory at RDI + displacement. */
 const atRdi = (displacement: number) => ({ base: RDI, index: 4, scale: 0, displacement });
-
-/** Sets R16–R31 to RSI + n, then looks `rounds` times whether they are: differences gather in RDX. */
-function watcher(rounds: number): number[] {
-  const look = EGPRS.flatMap((n) => [
-    ...leaRsi(RAX, n),
-    ...rex2(0, 0x33, 1, RAX, n), // xor rax, rN
-    ...rex2(0, 0x09, 1, RAX, RDX), // or rdx, rax
-  ]);
-  const loop = [...look, ...code("48 ff c9")]; // dec rcx
-  return code(
-    EGPRS.flatMap((n) => leaRsi(n, n)),
-    "31 d2 b9", // xor edx, edx; mov ecx, …
-    dword(rounds),
-    loop,
-    "0f 85", // jnz
-    dword(-(loop.length + 6)),
-    HLT,
-  );
-}
 
 /** Runs a guest until all its vCPUs have halted. */
 function runToHalt(vm: Vm): void {

@@ -4,62 +4,16 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { Control, Cr4, S, Save, Xcr0 } from "../../../plugins/cpu/mod.ts";
-import { Prng } from "../../vectors/prng.ts";
 import { SvmBench, SvmPlace } from "../svm_bench.ts";
-import { ApxBench, assertSame, EVERYTHING, interesting, type Snapshot } from "./apx_bench.ts";
-import { DATA, DATA_BYTES, PROGRAM, STACK } from "./apx_bench.ts";
-import { access } from "./apx_bench.ts";
-import { INDEX, POINTERS, ProgramMaker } from "./program.ts";
-import type { ReferenceState } from "./reference.ts";
+import { ApxBench, assertSame, DATA, DATA_BYTES, EVERYTHING, PROGRAM } from "./apx_bench.ts";
+import { instructions, makeProgram, type Program, withCode } from "./programs.ts";
 
 const SEED = 0xa9c0_0005;
 const PROGRAMS = 60;
 const LENGTH = 60;
 
-interface Program {
-  readonly name: string;
-  readonly before: Snapshot;
-  readonly code: readonly (readonly number[])[];
-  readonly after: Snapshot;
-}
-
-/** Random registers and data, a program, and what the evaluator makes of them. */
-function makeProgram(number: number): Program {
-  const random = new Prng(SEED, number);
-  const registers = Array.from({ length: 32 }, () => interesting(random));
-  for (const n of POINTERS) registers[n] = BigInt(DATA + 0x1800 + (random.next() & 0x3ff));
-  registers[INDEX] = BigInt(random.next() & 0x3f);
-  registers[4] = BigInt(STACK);
-  const memory = new Uint8Array(DATA_BYTES);
-  for (let k = 0x1000; k < 0x6000; k++) memory[k] = random.next();
-  const flags = random.next() & 0x8d5;
-  const name = `seed ${SEED.toString(16)}, program ${number}`;
-  const rip = BigInt(PROGRAM);
-  const before = { registers: [...registers], flags, rip, memory: memory.slice() };
-  const state: ReferenceState = { registers, flags, rip, ...access(memory, name) };
-  const code = new ProgramMaker(random).make(state, LENGTH, memory);
-  // The evaluator's memory has no code in it.
-  const after = { registers: [...registers], flags: state.flags, rip: state.rip, memory };
-  return { name, before, code, after };
-}
-
-const programs = Array.from({ length: PROGRAMS }, (_, number) => makeProgram(number));
+const programs = Array.from({ length: PROGRAMS }, (_, number) => makeProgram(SEED, number, LENGTH));
 console.log(`seed ${SEED.toString(16)}`);
-
-/** Number of instructions, those that define flags included. */
-const instructions = (code: Program["code"]): number =>
-  code.reduce((sum, bytes) => sum + (bytes.length > 4 && endsWithCompare(bytes) ? 2 : 1), 0);
-
-function endsWithCompare(bytes: readonly number[]): boolean {
-  return [0xd5, 0x4d, 0x39, 0xed].every((byte, k) => bytes[bytes.length - 4 + k] === byte);
-}
-
-/** The memory of `snapshot` with the program in it. */
-function withCode({ memory, ...rest }: Snapshot, code: Program["code"]): Snapshot {
-  const copy = memory.slice();
-  copy.set(code.flat(), PROGRAM - DATA);
-  return { ...rest, memory: copy };
-}
 
 function load(bench: ApxBench, { before, code }: Program): void {
   bench.start();
