@@ -325,6 +325,18 @@ Deno.test("apx-cpuid: with the sketch's bit no guest finds APX", async () => {
   assertEquals(counts(report, "cpuid", "XSETBV"), [0, 3]);
 });
 
+Deno.test("msr-imm: exits 84 and 85 end the VM, or are those of RDMSR and WRMSR", async () => {
+  const report = await reportOf("msr-imm");
+  const [before, after] = scenarioOf(report, "vmx").runs;
+  // The first of them is the first WRMSRNS: exit reason 85.
+  assertEquals([before!.end.reason, after!.end.code], ["error", 1]);
+  assert(before!.end.text.includes("55h"), before!.end.text);
+  assert(!before!.console.includes("IPIs"));
+  assert(after!.console.includes("10 of 10 IPIs, APIC errors 0"));
+  assert(after!.console.includes("APIC base as RDMSR reads it"));
+  assertEquals(counts(report, "vmx", "WRMSR", "MSR 830h"), [0, 10]);
+});
+
 Deno.test("every patch makes a difference in each of its scenarios that is not there to show none", async () => {
   // There to show that other processors, or other ids, are left alone.
   const none = new Set(["x2avic-511", "family-19h", "zen3"]);

@@ -106,6 +106,7 @@ export function scenarioMachine(scenario: PatchScenario, options: LabOptions = {
     cpus: options.cpus ?? scenario.cpus ?? 1,
     ...(processors === undefined ? {} : { processors }),
     ...(scenario.cpu === undefined ? {} : { cpu: scenario.cpu }),
+    ...(scenario.vendor === undefined ? {} : { vendor: scenario.vendor }),
     ...(scenario.svm === undefined ? {} : { svm: scenario.svm }),
     ...(scenario.lapic === undefined ? {} : { lapic: scenario.lapic }),
     ...(scenario.avic === undefined ? {} : { avic: scenario.avic }),

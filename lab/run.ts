@@ -20,6 +20,7 @@ import { exitProfile, profile, type ReasonCount } from "../plugins/profile/mod.t
 import { serial } from "../plugins/serial/mod.ts";
 import { avic, type AvicOptions } from "../plugins/svm/avic/mod.ts";
 import { svm, type SvmOptions } from "../plugins/svm/mod.ts";
+import { vmx } from "../plugins/vmx/mod.ts";
 import { type GuestSymbol, symbols } from "../plugins/symbols/mod.ts";
 import { cyclesOf } from "./cost.ts";
 import { type DetailedState, finalState } from "./final_state.ts";
@@ -50,7 +51,9 @@ export interface LabMachine {
   readonly processors?: number;
   /** The host's processors. */
   readonly cpu?: CpuOptions;
-  /** The hypervisor. */
+  /** The hypervisor; `"svm"` if not given. */
+  readonly vendor?: "svm" | "vmx";
+  /** Options of the hypervisor for AMD's processors. */
   readonly svm?: SvmOptions;
   /** The local APICs. */
   readonly lapic?: LapicOptions;
@@ -139,6 +142,7 @@ export async function runOnce(
     console += decoder.decode(bytes, { stream: true });
   };
   const { name, image, commandLine } = guest;
+  const intel = machine.vendor === "vmx";
   const made = await makeVm(() =>
     createVm({
       memory: LAB_MEMORY,
@@ -146,10 +150,10 @@ export async function runOnce(
       ...(machine.processors === undefined ? {} : { processors: machine.processors }),
       plugins: [
         cpu(machine.cpu),
-        svm(machine.svm),
+        intel ? vmx() : svm(machine.svm),
         pic({ wiring: "apic" }),
         lapic(machine.lapic),
-        ...(machine.avic === false ? [] : [avic(machine.avic)]),
+        ...(intel || machine.avic === false ? [] : [avic(machine.avic)]),
         debugExit(),
         serial({ output }),
         profile(),

@@ -27,6 +27,7 @@ import { avicDefault } from "./avic_default.ts";
 import { avicCr8, avicTprSync } from "./avic_task_priority.ts";
 import { avicIdTooBig, x2avic4k } from "./avic_vcpu_ids.ts";
 import { idleHlt } from "./idle_hlt.ts";
+import { immediateMsr } from "./immediate_msr.ts";
 import { invlpgaUd } from "./invlpga_ud.ts";
 import type { Patch } from "./patch.ts";
 import { svmeIntercepts } from "./svme_intercepts.ts";
@@ -57,6 +58,7 @@ export const PATCHES: readonly Patch[] = [
   apxSwitch,
   apxOrder,
   apxCpuid,
+  immediateMsr,
 ];
 
 /** The patch of that id. */

@@ -39,7 +39,9 @@ export interface PatchScenario {
   readonly processors?: number;
   /** The host's processors. */
   readonly cpu?: CpuOptions;
-  /** The hypervisor. */
+  /** The hypervisor; `"svm"` if not given. */
+  readonly vendor?: "svm" | "vmx";
+  /** Options of the hypervisor for AMD's processors. */
   readonly svm?: SvmOptions;
   /** The local APICs. */
   readonly lapic?: LapicOptions;

@@ -29,6 +29,7 @@ import {
 import { extendedStateSlot, processorsSlot } from "../cpu/mod.ts";
 import { lapicChangedHook, lapicSlot } from "../lapic/mod.ts";
 import { ApicvReason, VmxReason } from "./exit_reasons.ts";
+import { immediateMsrSlot } from "./policy/immediate_msr.ts";
 import { VmxVendor } from "./vendor.ts";
 import { vmxSlot } from "./vmx_guest.ts";
 
@@ -44,6 +45,11 @@ export {
   type VmxGuest,
   vmxSlot,
 } from "./vmx_guest.ts";
+export {
+  immediateMsrHandled,
+  type ImmediateMsrPolicy,
+  immediateMsrSlot,
+} from "./policy/immediate_msr.ts";
 
 /** CPUID 1 ECX: VMX, and a hypervisor is there. */
 const CPUID_VMX = 1 << 5;
@@ -61,7 +67,10 @@ export function vmx(): Plugin {
     setup(ctx) {
       const processors = ctx.use(processorsSlot).current;
       const memory = ctx.use(hostMemorySlot).current;
-      const vendor = new VmxVendor(ctx.vm, processors, memory, ctx.use(extendedStateSlot));
+      const vendor = new VmxVendor(ctx.vm, processors, memory, {
+        extended: ctx.use(extendedStateSlot),
+        immediateMsr: ctx.use(immediateMsrSlot),
+      });
       ctx.provide(vendorSlot, vendor);
       ctx.provide(vmxSlot, vendor);
       const bus = ctx.useOptional(lapicSlot, (changed) => vendor.setLapics(changed));

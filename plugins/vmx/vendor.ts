@@ -41,6 +41,7 @@ import { translateExit } from "./exits.ts";
 import { GuestCpu } from "./guest_cpu.ts";
 import { HostCpu } from "./host.ts";
 import type { HostApic, HostApicBoard } from "./host_apic.ts";
+import type { ImmediateMsrPolicy } from "./policy/immediate_msr.ts";
 import { accessMsr } from "./msrs.ts";
 import { readSystemState, writeSystemState } from "./system_state.ts";
 import { hostInterruptHook, privatePageHook, type Vmx, type VmxCapabilities } from "./vmx_guest.ts";
@@ -67,6 +68,14 @@ interface VmxHooks {
   readonly hostInterrupt: PointOf<typeof hostInterruptHook>;
 }
 
+/** Policies that other plugins may provide. */
+export interface VmxPolicies {
+  /** Who switches XCR0 and R16–R31. */
+  readonly extended: SlotRef<ExtendedStateSwitch>;
+  /** What becomes of exits 84 and 85. */
+  readonly immediateMsr: SlotRef<ImmediateMsrPolicy>;
+}
+
 /** The vendor. */
 export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   /** `"vmx"`. */
@@ -75,7 +84,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   readonly #processors: Processors;
   readonly #memory: HostMemory;
   readonly #hooks: VmxHooks;
-  readonly #extended: SlotRef<ExtendedStateSwitch>;
+  readonly #policies: VmxPolicies;
   /** The processors have XSAVE, so that there is extended state to switch. */
   readonly #switches: boolean;
   readonly #apx: boolean;
@@ -85,12 +94,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   #emulator: Emulator | undefined;
   #bus: ApicBus | undefined;
 
-  constructor(
-    vm: Vm,
-    processors: Processors,
-    memory: HostMemory,
-    extended: SlotRef<ExtendedStateSwitch>,
-  ) {
+  constructor(vm: Vm, processors: Processors, memory: HostMemory, policies: VmxPolicies) {
     this.#vm = vm;
     this.#hooks = {
       privatePage: vm.hooks.point(privatePageHook),
@@ -98,7 +102,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     };
     this.#processors = processors;
     this.#memory = memory;
-    this.#extended = extended;
+    this.#policies = policies;
     this.#switches = processors.isa.has("xsave");
     this.#apx = processors.isa.has("apx");
   }
@@ -280,7 +284,8 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     guest.taskPriority.enter(vcpu.accelerated);
     guest.recalculate();
     const switches = this.#switches;
-    if (switches) this.#extended.current.enter(host.extended, guest);
+    const { extended } = this.#policies;
+    if (switches) extended.current.enter(host.extended, guest);
     host.apic.enter();
     let error = -1;
     try {
@@ -289,7 +294,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
       vcpu.instructions += processor.retired;
       if (error !== 0) host.apic.exit(-1);
     }
-    if (switches) this.#extended.current.exit(host.extended, guest);
+    if (switches) extended.current.exit(host.extended, guest);
     if (error !== 0) {
       this.#refused(vcpu, error);
       return;
@@ -314,6 +319,9 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     // Hardware has cleared the valid bit of what was injected.
     guest.injecting = false;
     translateExit(exit, vmcs, vcpu.regs, this.#apx);
+    if (isImmediateMsr(exit.vendorCodeLo) && !this.#policies.immediateMsr.current.handled) {
+      exit.reason = ExitReason.OTHER;
+    }
     returnInterrupted(guest);
     let vector = -1;
     switch (exit.reason) {
@@ -520,6 +528,12 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
 
   /** See `Vendor.loadVcpu`. */
   loadVcpu(): void {}
+}
+
+/** Whether an exit is one of RDMSR and WRMSRNS with an immediate. */
+function isImmediateMsr(code: number): boolean {
+  const reason = code & 0xffff;
+  return reason === VmxExit.RDMSR_IMMEDIATE || reason === VmxExit.WRMSRNS_IMMEDIATE;
 }
 
 /** General registers after RESET and INIT: RIP FFF0h, RFLAGS 2, RDX the processor's signature. */
