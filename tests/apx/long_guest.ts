@@ -89,7 +89,7 @@ function longMode(apx: boolean): SystemState {
     tr: { ...segment(0x18, 0x8b), limit: 0x67 },
     cr0: 0x8000_0000n | BigInt(Cr0.PE | Cr0.NE | Cr0.ET | Cr0.WP),
     cr3: BigInt(TABLES),
-    cr4: BigInt(Cr4.PAE | Cr4.OSXSAVE),
+    cr4: BigInt(Cr4.PAE | Cr4.OSFXSR | Cr4.OSXSAVE),
     efer: BigInt(Efer.LME | Efer.LMA),
     xcr0: BigInt(Xcr0.X87 | Xcr0.SSE | (apx ? Xcr0.APX : 0)),
   };

@@ -139,6 +139,11 @@ export class Stepper {
     };
   }
 
+  /** x87, SSE and APX state as an XSAVE area. */
+  extended(): Uint8Array {
+    return this.#vm.vendor.current.getXsave(this.#vcpu);
+  }
+
   /** Gives the VM back. */
   close(): void {
     this.#vm.close();

@@ -99,18 +99,28 @@ function everywhere(
 ): { readonly known: boolean; readonly vector: number } {
   const before = stateFor(code, columns[0]!, random);
   const expected = valid ? evaluated(code, before, name) : undefined;
-  let first: { outcome: string; vector: number; after: Snapshot; system: unknown } | undefined;
+  let first:
+    | { outcome: string; vector: number; after: Snapshot; system: unknown; extended: Uint8Array }
+    | undefined;
   for (const stepper of steppers) {
     const label = `${stepper.host}: ${name}`;
     stepper.restore();
     stepper.load(before);
     const outcome = stepper.run(1);
     const vector = stepper.vector();
-    const found = { outcome, vector, after: stepper.snapshot(), system: stepper.system() };
+    const found = {
+      outcome,
+      vector,
+      after: stepper.snapshot(),
+      system: stepper.system(),
+      extended: stepper.extended(),
+    };
     first ??= found;
     assertEquals([outcome, vector], [first.outcome, first.vector], label);
     assertSame(found.after, first.after, 0, label);
     assertEquals(found.system, first.system, label);
+    const differs = found.extended.findIndex((byte, k) => byte !== first!.extended[k]);
+    assertEquals(differs, -1, `${label}: byte ${differs} of extended state`);
     assertEquals(stepper.written, steppers[0]!.written, label);
     if (expected === undefined) continue;
     const { verdict, after } = expected;
