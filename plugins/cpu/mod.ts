@@ -84,7 +84,7 @@ export {
   ProcessorExtendedState,
   xcr0Only,
 } from "./extended_state_switch.ts";
-export { setExtendedRegisters, withExtendedRegisters } from "./xsave_area.ts";
+export { resetXsave, setExtendedRegisters, withExtendedRegisters } from "./xsave_area.ts";
 export { StateView } from "./state/view.ts";
 export { readProcessorState, writeProcessorState } from "./system_state.ts";
 export type { SegmentState } from "./state/view.ts";

@@ -1,5 +1,5 @@
 /**
- * R16–R31 in an XSAVE area of standard form. The vCPU's register storage is where they are kept; an area
+ * XSAVE areas of standard form: after RESET, and with R16–R31. The vCPU's register storage is where they are kept; an area
  * only carries a copy of them (SDM vol. 1, 13.4; CPUID (0Dh,19)).
  *
  * @module
@@ -14,6 +14,24 @@ const XSTATE_BV = 512;
 /** Words of R16–R31 in a storage of registers. */
 const FIRST = 2 * (Gpr.R15 + 1);
 const WORDS = APX_BYTES / 4;
+
+/** Bytes of an area with x87 and SSE state. */
+const LEGACY_BYTES = 576;
+
+/**
+ * x87 and SSE state after RESET, in standard form (SDM vol. 3, table 10-1): FCW 40h, registers zero and not
+ * empty, MXCSR 1F80h. INIT leaves it as it is.
+ */
+export function resetXsave(): Uint8Array {
+  const area = new Uint8Array(LEGACY_BYTES);
+  const view = new DataView(area.buffer);
+  view.setUint16(0, 0x40, true);
+  // The abridged tag word: a bit for each register that is not empty.
+  area[4] = 0xff;
+  view.setUint32(24, 0x1f80, true);
+  view.setUint32(XSTATE_BV, Xcr0.X87 | Xcr0.SSE, true);
+  return area;
+}
 
 /** A copy of `area`, x87 and SSE, with the R16–R31 of `registers` behind it. */
 export function withExtendedRegisters(area: Uint8Array, registers: Uint32Array): Uint8Array {

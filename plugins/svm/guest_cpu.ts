@@ -4,16 +4,13 @@
  * @module
  */
 import { Gpr, type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../../core/mod.ts";
-import { Control, Efer, IntControl, Save, VMCB_BYTES } from "../cpu/mod.ts";
+import { Control, Efer, IntControl, resetXsave, Save, VMCB_BYTES } from "../cpu/mod.ts";
 import { type InterceptState, recalculateIntercepts } from "./controls.ts";
 import { type SvmSettings, VirtualSvm } from "./virtual_svm.ts";
 import type { NestedPageTables } from "./nested_paging.ts";
 import { type IoPermissionMap, MsrPermissionMap } from "./permission_maps.ts";
 import type { AcceleratedTaskPriority, SvmGuest } from "./svm_guest.ts";
 import { Clean, Vmcb } from "./vmcb.ts";
-
-/** Bytes of an XSAVE area with x87 and SSE state. */
-const XSAVE_BYTES = 576;
 
 const RAX = 2 * Gpr.RAX;
 const RSP = 2 * Gpr.RSP;
@@ -45,7 +42,7 @@ export class GuestCpu implements InterceptState, SvmGuest {
   /** TSC_AUX, 32 bits; loaded at every entry. */
   tscAux = 0;
   /** x87 and SSE state while it is not on a processor. */
-  xsave: Uint8Array = new Uint8Array(XSAVE_BYTES);
+  xsave: Uint8Array = resetXsave();
   /** APIC base as the guest sees it. */
   apicBase = 0xfee0_0800n;
   /** Waiting until the guest can take an interrupt. */
@@ -105,7 +102,6 @@ export class GuestCpu implements InterceptState, SvmGuest {
     vmcb.set32(Control.ASID, this.asid);
     vmcb.set32(Control.NESTED_CONTROL, 1);
     vmcb.setAddress(Control.N_CR3, tables.root);
-    new DataView(this.xsave.buffer).setUint32(24, 0x1f80, true);
     recalculateIntercepts(vmcb, this);
   }
 

@@ -27,6 +27,7 @@ import {
   Efer,
   Misc2,
   type Processors,
+  resetXsave,
   Rflags,
   Save,
   setExtendedRegisters,
@@ -146,6 +147,7 @@ export class SvmVendor implements Vendor, Svm {
   resetVcpu(vcpu: Vcpu, init: boolean): void {
     const guest = this.#released(vcpu);
     const state = init ? initSystemState(readSystemState(guest)) : resetSystemState();
+    if (!init) guest.xsave = resetXsave();
     guest.svm.reset(init);
     writeSystemState(guest, state);
     resetRegisters(guest.registers, this.#processors.signature);

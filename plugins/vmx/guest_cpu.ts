@@ -11,6 +11,7 @@ import {
   type Field64,
   Interruptibility,
   type Processor,
+  resetXsave,
   S,
   Vmcs,
 } from "../cpu/mod.ts";
@@ -27,9 +28,6 @@ import { LoadedVmcs } from "./loaded_vmcs.ts";
 import { MsrBitmap } from "./msr_bitmap.ts";
 import { TaskPriority } from "./task_priority.ts";
 import type { ApicVirtualization, VmxGuest } from "./vmx_guest.ts";
-
-/** Bytes of an XSAVE area with x87 and SSE state. */
-const XSAVE_BYTES = 576;
 
 const RSP = 2 * Gpr.RSP;
 const RIP = 2 * Gpr.RIP;
@@ -65,7 +63,7 @@ export class GuestCpu implements ControlState, VmxGuest {
   /** Values of {@linkcode UNSWITCHED} while it is not on a processor. */
   readonly unswitched: bigint[] = UNSWITCHED.map(() => 0n);
   /** x87 and SSE state while it is not on a processor. */
-  xsave: Uint8Array = new Uint8Array(XSAVE_BYTES);
+  xsave: Uint8Array = resetXsave();
   /** The processor that holds those three. */
   adopter: HostCpu | undefined = undefined;
   /** XCR0, bits 31:0; the guest cannot change it without an exit. */
@@ -128,7 +126,6 @@ export class GuestCpu implements ControlState, VmxGuest {
     this.registersHpa = memory.alloc(0x1000);
     const storage = memory.view(this.registersHpa, REGISTER_SLOTS * 8);
     this.registers = new Uint32Array(storage.buffer, storage.byteOffset, REGISTER_WORDS);
-    new DataView(this.xsave.buffer).setUint32(24, 0x1f80, true);
     this.#initialise(tables);
   }
 

@@ -24,6 +24,7 @@ import {
 import {
   type ExtendedStateSwitch,
   type Processors,
+  resetXsave,
   Rflags,
   setExtendedRegisters,
   Vector,
@@ -225,6 +226,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   resetVcpu(vcpu: Vcpu, init: boolean): void {
     const guest = this.#released(vcpu);
     const state = init ? initSystemState(readSystemState(guest)) : resetSystemState();
+    if (!init) guest.xsave = resetXsave();
     writeSystemState(this.#vm, guest, state);
     resetRegisters(guest.registers, this.#processors.signature);
     guest.vmcs.set32(Vmcs.ENTRY_INTERRUPTION_INFO, 0);

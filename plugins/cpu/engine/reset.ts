@@ -73,6 +73,10 @@ const ZERO: readonly Field64[] = [
   S.debugCtl,
 ];
 
+/** The eight x87 registers, and the vector registers that XMM registers are part of. */
+const X87_BYTES = 128;
+const VECTOR_BYTES = 32 * 64;
+
 /**
  * Sets the loaded processor to the state after RESET or, with `init`, after INIT; RDX holds the
  * `signature`.
@@ -114,4 +118,8 @@ export function resetProcessor(state: StateView, init: boolean, signature: numbe
   state.set32(S.mxcsr, 0x1f80);
   state.set32(S.fpuControl, 0x40);
   state.set32(S.fpuTag, 0x5555);
+  for (const field of [S.fpuStatus, S.fpuOpcode]) state.set32(field, 0);
+  for (const field of [S.fpuInstruction, S.fpuData]) state.set(field, 0n);
+  for (let at = 0; at < X87_BYTES; at += 8) state.setAt(S.st + at, 0n);
+  for (let at = 0; at < VECTOR_BYTES; at += 8) state.setAt(S.vectors + at, 0n);
 }
