@@ -53,6 +53,14 @@ export { testDevice } from "./plugins/testdev/mod.ts";
 export { rtc, type RtcOptions } from "./plugins/rtc/mod.ts";
 export { hpet, type HpetOptions } from "./plugins/hpet/mod.ts";
 export { acpiPm, type AcpiPmOptions } from "./plugins/acpipm/mod.ts";
+export {
+  memoryDisk,
+  virtioBlk,
+  type VirtioBlkOptions,
+  virtioConsole,
+  type VirtioConsoleOptions,
+} from "./plugins/virtio/mod.ts";
+export { firmware } from "./plugins/firmware/mod.ts";
 export { acpi } from "./plugins/acpi/mod.ts";
 export { port92 } from "./plugins/port92/mod.ts";
 export { i8042 } from "./plugins/i8042/mod.ts";
@@ -70,6 +78,7 @@ export {
   loadImage,
   type LoadImageOptions,
   multiboot,
+  pvh,
 } from "./plugins/multiboot/mod.ts";
 export {
   type ExitProfile,

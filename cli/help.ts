@@ -67,9 +67,10 @@ Others are those of run.
 export function kutHelp(): string {
   return `trapline kut DIR [OPTIONS]
 
-Runs the tests of a kvm-unit-tests tree, built for x86_64 or i386 (./configure --arch=…; make), by its list
-x86/unittests.cfg: on the machine pc, with as many vCPUs, as much memory and such a processor as each
-test asks for. Prints each test as it ends, then a score board: subtests by test, and the sums.
+Runs the tests of a kvm-unit-tests tree, built for x86_64 or i386 (./configure --arch=…; make), by
+its list x86/unittests.cfg: on the machine pc, with as many vCPUs, as much memory and such a
+processor as each test asks for. Prints each test as it ends, then a score board: subtests by test,
+and the sums.
 
 Options:
 ${describeOptions(KUT_OPTIONS)}

@@ -17,6 +17,10 @@ import { Status } from "./statuses.ts";
 export interface Input {
   readonly image: Image;
   readonly symbols: readonly GuestSymbol[];
+  /** The firmware, if the image is that. */
+  readonly firmware: Uint8Array | undefined;
+  /** What is on the disks. */
+  readonly disks: readonly Uint8Array[];
 }
 
 /**
@@ -45,13 +49,21 @@ export async function readInput(settings: Settings, io: CliIo): Promise<Input> {
     modules,
     ...(settings.append === undefined ? {} : { commandLine: settings.append }),
   });
-  const symbols = format === "flat" ? [] : imageSymbols(settings.image, bytes, io);
+  const symbols = format === "flat" || format === "firmware"
+    ? []
+    : imageSymbols(settings.image, bytes, io);
   for (const path of settings.symbols) {
     const found = readSymbols(await read("--symbols", path), path);
     if (found.length === 0) throw usageError(`--symbols ${path}: it holds no symbols`);
     symbols.push(...found);
   }
-  return { image, symbols };
+  const disks = [];
+  for (const path of settings.disks) disks.push(await read("--disk", path));
+  if (disks.length > 0 && settings.machine !== "pc") {
+    throw usageError("--disk is for --machine pc, which has a PCI bus");
+  }
+  const firmware = format === "firmware" ? bytes : undefined;
+  return { image, symbols, firmware, disks };
 }
 
 /** The image's own symbols. A broken table is said, but is no reason not to run. */

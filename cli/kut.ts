@@ -7,8 +7,11 @@
 import { createVm, type Plugin, roundRobin, type RunResult } from "../core/mod.ts";
 import { cpu, type FeatureChoice } from "../plugins/cpu/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
+import { firmwareVectors } from "../plugins/flat/mod.ts";
 import { lapic } from "../plugins/lapic/mod.ts";
 import { type ImageModule, loadImage } from "../plugins/multiboot/mod.ts";
+import { pic } from "../plugins/pic/mod.ts";
+import { pit } from "../plugins/pit/mod.ts";
 import { avic } from "../plugins/svm/avic/mod.ts";
 import { type OptionSpec, parseArguments, type ParsedArguments } from "./arguments.ts";
 import { boardParts } from "./boards.ts";
@@ -260,7 +263,7 @@ async function runTest(
       memory: machine.memory,
       cpus: test.smp,
       plugins: testPlugins(machine, settings, listen),
-      images: [image],
+      images: [firmwareVectors(), image],
     });
     const { result, timedOut } = await runFor(seconds, stop, (signal) =>
       vm.run({
@@ -304,6 +307,9 @@ const FEATURES: { readonly [name: string]: keyof FeatureChoice } = {
 const KERNEL_DATA = 0x11;
 const KERNEL_MAGIC = new Uint8Array([0x02, 0xb0, 0xad, 0x1b, 0, 0, 0, 0]);
 
+/** Lines that are masked at the 8259s: all but the tick and the cascade. */
+const MASK = 0xfffa;
+
 function testPlugins(
   machine: KutMachine,
   { vendor, avic: accelerated }: KutSettings,
@@ -324,7 +330,9 @@ function testPlugins(
   });
   const parts = boardParts("pc", { output }, [
     { part: "lapic", plugin: apic },
-    ...machine.without.map((part) => ({ part, plugin: undefined })),
+    // As firmware leaves them, which some tests wait for: ticking, and the tick not masked.
+    { part: "pit", plugin: machine.without.includes("pit") ? undefined : pit({ ticking: true }) },
+    { part: "pic", plugin: pic({ wiring: "apic", mask: MASK }) },
     { part: "fwcfg", plugin: fwCfg({ items: new Map([[KERNEL_DATA, KERNEL_MAGIC]]) }) },
   ]);
   return [

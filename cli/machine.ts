@@ -4,11 +4,18 @@
  * @module
  */
 
-import { type Image, type Plugin, roundRobin, type RoundRobinOptions } from "../core/mod.ts";
+import {
+  type Image,
+  PAGE_SIZE,
+  type Plugin,
+  roundRobin,
+  type RoundRobinOptions,
+} from "../core/mod.ts";
 import { acpi } from "../plugins/acpi/mod.ts";
 import { acpiPm } from "../plugins/acpipm/mod.ts";
 import { cpu, type CpuModel, type Tier } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
+import { firmware } from "../plugins/firmware/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
 import { hpet } from "../plugins/hpet/mod.ts";
@@ -23,6 +30,7 @@ import {
   type ImageOptions,
   loadImage,
   multiboot,
+  pvh,
   UnknownFormatError,
 } from "../plugins/multiboot/mod.ts";
 import { pci } from "../plugins/pci/mod.ts";
@@ -42,6 +50,7 @@ import { type GuestSymbol, symbols } from "../plugins/symbols/mod.ts";
 import { testDevice } from "../plugins/testdev/mod.ts";
 import { apicv } from "../plugins/vmx/apicv/mod.ts";
 import { ipiv } from "../plugins/vmx/ipiv/mod.ts";
+import { memoryDisk, SECTOR, virtioBlk, virtioConsole } from "../plugins/virtio/mod.ts";
 import { vmx } from "../plugins/vmx/mod.ts";
 import { boardParts, type PartChoice } from "./boards.ts";
 import { CliError, usageError } from "./errors.ts";
@@ -90,6 +99,9 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["i8042", i8042],
   ["pci", pci],
   ["acpi", acpi],
+  ["firmware", () => firmware(new Uint8Array(PAGE_SIZE))],
+  ["virtio", () => virtioBlk(memoryDisk(new Uint8Array(SECTOR)))],
+  ["virtio", virtioConsole],
   ["profile", profile],
   ["postmortem", postMortem],
   ["symbols", () => symbols([])],
@@ -156,17 +168,24 @@ export function paravirtual(vendor: string, parts: readonly Plugin[]): Plugin[] 
 }
 
 /** Formats that `--format` takes. */
-const FORMATS = ["auto", "bzimage", "multiboot", "elf", "flat"] as const;
+const FORMATS = ["auto", "bzimage", "multiboot", "pvh", "elf", "flat", "firmware"] as const;
 /** The loaders of formats that are not to be found out. */
 const BY_FORMAT: ReadonlyMap<string, (bytes: Uint8Array, options: ImageOptions) => Image> = new Map(
-  [["bzimage", bzImage], ["multiboot", multiboot], ["elf", elf]],
+  [["bzimage", bzImage], ["multiboot", multiboot], ["pvh", pvh], ["elf", elf]],
 );
+/** Nothing, with the name of the firmware. */
+function firmwareImage({ name = "firmware", commandLine, modules }: ImageOptions): Image {
+  if (commandLine !== undefined || (modules?.length ?? 0) > 0) {
+    throw usageError("--format firmware: firmware takes neither arguments nor modules");
+  }
+  return { name, load() {} };
+}
 /** Modes that `--entry` takes. */
 const ENTRIES = ["real", "protected32", "long64"] as const;
 
 /** How an image is to be understood. */
 export interface ImageChoice {
-  /** One of auto, bzimage, multiboot, elf and flat. */
+  /** One of auto, bzimage, multiboot, pvh, elf, flat and firmware. */
   readonly format: string;
   /** For flat images: one of real, protected32 and long64. */
   readonly entry: string | undefined;
@@ -186,6 +205,8 @@ export function makeImage(bytes: Uint8Array, choice: ImageChoice, options: Image
     throw usageError(`--format ${format}: formats are ${FORMATS.join(", ")}`);
   }
   if (format !== "flat") {
+    // Firmware is a plugin: there is nothing to load, and nothing that it could be handed.
+    if (format === "firmware") return firmwareImage(options);
     for (const [name, value] of [["--entry", choice.entry], ["--load-address", choice.address]]) {
       if (value !== undefined) throw usageError(`${name} is for --format flat`);
     }

@@ -395,6 +395,46 @@ Deno.test("--machine pc has what switches a PC off; the basic machine has not", 
   assertEquals((await run("--part", "hpet")).status, 64);
 });
 
+Deno.test("--disk puts a disk on the bus of a PC", async () => {
+  // Selects device 4 of the bus and ends with the low byte of its vendor: mov dx, cf8h;
+  // mov eax, 80002000h; out dx, eax; mov dx, cfch; in al, dx; out f4h, al; hlt.
+  const code = [
+    ...[0xba, 0xf8, 0x0c, 0x66, 0xb8, 0x00, 0x20, 0x00, 0x80, 0x66, 0xef],
+    ...[0xba, 0xfc, 0x0c, 0xec, 0xe6, 0xf4, 0xf4],
+  ];
+  const files = {
+    "find.bin": Uint8Array.from(code),
+    "disk.img": new Uint8Array(1024),
+    "odd.img": new Uint8Array(1000),
+  };
+  const run = async (...options: string[]) => {
+    const io = new FakeIo({ files });
+    const status = await main(["run", "find.bin", "--format=flat", "--quiet", ...options], io);
+    return { status, err: io.err };
+  };
+  assertEquals((await run("--machine=pc", "--disk=disk.img")).status, (0xf4 << 1 | 1) & 0xff);
+  assertEquals((await run("--machine=pc")).status, (0xff << 1 | 1) & 0xff);
+  const basic = await run("--disk=disk.img");
+  assertEquals([basic.status, basic.err.includes("--machine pc")], [64, true]);
+  assertEquals((await run("--machine=pc", "--disk=none.img")).status, Status.INPUT);
+  assertEquals((await run("--machine=pc", "--disk=odd.img")).status, Status.INPUT);
+});
+
+Deno.test("--format firmware runs a ROM from the reset vector", async () => {
+  const rom = new Uint8Array(4096).fill(0x90);
+  // mov al, 21h; out f4h, al; hlt
+  rom.set([0xb0, 0x21, 0xe6, 0xf4, 0xf4], 0xff0);
+  const run = async (...options: string[]) => {
+    const io = new FakeIo({ files: { "rom.bin": rom, "odd.bin": rom.subarray(1) } });
+    return { status: await main(["run", "--format=firmware", "--quiet", ...options], io), io };
+  };
+  assertEquals((await run("rom.bin")).status, 0x43);
+  assertEquals((await run("rom.bin", "--machine=pc", "--vendor=metal")).status, 0x43);
+  assertEquals((await run("rom.bin", "--append=x")).status, 64);
+  const { status, io } = await run("odd.bin");
+  assertEquals([status, io.err.includes("4095 bytes are not whole pages")], [Status.INPUT, true]);
+});
+
 Deno.test("--part and --plugin take plugins from modules", async () => {
   const writes: [string, number][] = [];
   const device = (name: string, base: number) => (): Plugin => ({

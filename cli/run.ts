@@ -4,8 +4,10 @@
  * @module
  */
 
-import { createVm, type Plugin, type RunResult, type Vm } from "../core/mod.ts";
+import { ArgumentError, createVm, type Plugin, type RunResult, type Vm } from "../core/mod.ts";
 import { SerialInput, type SerialOptions } from "../plugins/serial/mod.ts";
+import { firmware } from "../plugins/firmware/mod.ts";
+import { memoryDisk, virtioBlk } from "../plugins/virtio/mod.ts";
 import { parseArguments } from "./arguments.ts";
 import type { PartChoice } from "./boards.ts";
 import { conclude } from "./conclusion.ts";
@@ -28,6 +30,25 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     return await runImage(settings, input, added, json, io);
   } finally {
     json?.close();
+  }
+}
+
+/** Device number of the first disk on the PCI bus. */
+const FIRST_DISK = 4;
+
+/** A disk of its own for each machine: what a guest writes is not there for the next. */
+function diskPlugin(bytes: Uint8Array, index: number): Plugin {
+  const name = index === 0 ? "virtioblk" : `virtioblk${index + 1}`;
+  return virtioBlk(memoryDisk(bytes.slice()), { name, slot: FIRST_DISK + index });
+}
+
+/** A plugin made of a file, whose faults are the file's. */
+function fromFile(path: string, make: () => Plugin): Plugin {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof ArgumentError)) throw error;
+    throw new CliError(Status.INPUT, `"${path}": ${error.message}`);
   }
 }
 
@@ -108,7 +129,7 @@ async function runImage(
 
 async function makeVm(
   settings: Settings,
-  { image, symbols }: Input,
+  { image, symbols, firmware: rom, disks }: Input,
   added: Added,
   profile: boolean,
   serial: SerialOptions,
@@ -116,6 +137,11 @@ async function makeVm(
   const { vendor, avic, memory, cpus, processors, scheduler, lastExits, tier } = settings;
   const plugins = machinePlugins({
     ...added,
+    more: [
+      ...added.more,
+      ...rom === undefined ? [] : [fromFile(image.name, () => firmware(rom))],
+      ...disks.map((bytes, i) => fromFile(settings.disks[i] ?? "", () => diskPlugin(bytes, i))),
+    ],
     machine: settings.machine,
     vendor,
     avic,

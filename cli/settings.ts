@@ -53,12 +53,19 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
   { name: "seed", value: "N", help: "vary the lengths of turns in a pattern of this number" },
   { name: "append", value: "TEXT", help: "arguments for the guest" },
   { name: "module", value: "FILE", repeat: true, help: "a multiboot module; may be given again" },
+  {
+    name: "disk",
+    value: "FILE",
+    repeat: true,
+    help:
+      "a disk on the PCI bus (virtio), with --machine pc; what the guest\nwrites is not kept; may be given again",
+  },
   { name: "initrd", value: "FILE", help: "the initial RAM disk of a Linux kernel" },
   {
     name: "format",
     value: "NAME",
     help:
-      "auto (default), bzimage, multiboot, elf, or flat, which has nothing to be\nrecognized by",
+      "auto (default), bzimage, multiboot, pvh, elf, flat, which has\nnothing to be recognized by, or firmware, a ROM at the reset vector",
   },
   { name: "load-address", value: "ADDRESS", help: "where a flat image goes; 0x7c00 if not given" },
   {
@@ -113,6 +120,8 @@ export interface Settings {
   readonly append: string | undefined;
   readonly symbols: readonly string[];
   readonly modules: readonly string[];
+  /** Paths of disks. */
+  readonly disks: readonly string[];
   /** Path of the initial RAM disk. */
   readonly initrd: string | undefined;
   readonly format: string;
@@ -168,6 +177,7 @@ export function readSettings(args: ParsedArguments): Settings {
     },
     append: args.value("append"),
     modules: args.values("module"),
+    disks: args.values("disk"),
     initrd: args.value("initrd"),
     symbols: args.values("symbols"),
     format: args.value("format") ?? "auto",

@@ -45,8 +45,11 @@ export interface Processors {
   get(index: number): Processor;
   /** One more processor, which no vCPU runs on: what a hypervisor emulates instructions with. */
   readonly spare: Processor;
-  /** In physical address space `space` (1–3), maps `bytes` at `start` to host memory at `host`. */
-  mapAlias(space: number, start: number, bytes: number, host: number): void;
+  /**
+   * In physical address space `space` (1–3), maps `bytes` at `start` to host memory at `host`. Where it
+   * is `readonly`, which it is not if not given, writes are a device's.
+   */
+  mapAlias(space: number, start: number, bytes: number, host: number, readonly?: boolean): void;
   /** Takes such a mapping away. */
   unmapAlias(space: number, start: number, bytes: number): void;
   /** What the decoder has done. */
@@ -218,8 +221,8 @@ class LazyHost implements Processors {
     return this.#processors[this.count]!;
   }
 
-  mapAlias(space: number, start: number, bytes: number, host: number): void {
-    this.#made().mapAlias(space, start, bytes, host);
+  mapAlias(space: number, start: number, bytes: number, host: number, readonly = false): void {
+    this.#made().mapAlias(space, start, bytes, host, readonly);
   }
 
   unmapAlias(space: number, start: number, bytes: number): void {

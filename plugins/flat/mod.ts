@@ -30,3 +30,4 @@ export * from "./flat.ts";
 export * from "./loader.ts";
 export * from "./memory_map.ts";
 export * from "./plan.ts";
+export * from "./vectors.ts";

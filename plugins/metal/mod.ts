@@ -1,8 +1,8 @@
 /**
  * The bare processor as a vendor: the guest runs with no hypervisor under it, and may be one itself.
  *
- * Limits: a vCPU is a processor, so a VM needs as many processors as vCPUs; read-only memslots are not
- * there yet. What a handler writes to RFLAGS while a device in memory is accessed is not honoured.
+ * Limits: a vCPU is a processor, so a VM needs as many processors as vCPUs. What a
+ * handler writes to RFLAGS while a device in memory is accessed is not honoured.
  *
  * @module
  */

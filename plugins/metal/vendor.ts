@@ -326,11 +326,8 @@ export class MetalVendor implements Vendor {
 
   /** Memslots come and go: physical memory is the guest's. */
   memslotChanged(gpa: number, size: number, hpa: number, readonly: boolean, added: boolean): void {
-    if (readonly && added) {
-      throw new UnimplementedError("metal: read-only memslots are not implemented");
-    }
     if (!this.#mapped) return;
-    if (added) this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa);
+    if (added) this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
     else this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
     for (const own of this.#vcpus) if (own !== undefined) this.#load(own.vcpu).flushTlbs();
   }
@@ -346,8 +343,8 @@ export class MetalVendor implements Vendor {
     const processor = this.#processors.get(vcpu.index);
     if (!this.#mapped) {
       this.#mapped = true;
-      for (const { gpa, size, hpa } of this.#vm.memory.slots) {
-        this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa);
+      for (const { gpa, size, hpa, readonly } of this.#vm.memory.slots) {
+        this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
       }
     }
     const own = new MetalVcpu(vcpu, processor, () => this.#load(vcpu));

@@ -18,6 +18,7 @@ const EM_386 = 3;
 const EM_X86_64 = 62;
 const PT_LOAD = 1;
 const PT_INTERP = 3;
+const PT_NOTE = 4;
 /** The number of program headers is elsewhere, because there are so many. */
 const PN_XNUM = 0xffff;
 
@@ -55,6 +56,16 @@ export interface Elf {
   readonly entryField: number;
   /** The segments with a size in memory, by ascending physical address. */
   readonly segments: readonly ElfSegment[];
+  /** The places of its notes in the file, in bytes. */
+  readonly notes: readonly ElfNotes[];
+}
+
+/** A table of notes in a file, in bytes. */
+export interface ElfNotes {
+  /** Where it begins. */
+  readonly offset: number;
+  /** Its size. */
+  readonly size: number;
 }
 
 /** Offsets of the fields that differ in place or width. */
@@ -141,11 +152,18 @@ export function readElf(reader: ImageReader): Elf {
   }
 
   const segments: ElfSegment[] = [];
+  const notes: ElfNotes[] = [];
   for (let index = 0; index < count; index++) {
     const header = table + index * headerSize;
     const type = reader.u32(header, "p_type");
     if (type === PT_INTERP) {
       throw reader.error(`p_type of segment ${index}`, header, "it asks for a dynamic linker");
+    }
+    if (type === PT_NOTE) {
+      const offset = word(header + layout.offset, `p_offset of segment ${index}`);
+      const size = word(header + layout.filesz, `p_filesz of segment ${index}`);
+      // Notes are no part of the program: those that are not there tell nothing.
+      if (offset + size <= reader.size) notes.push({ offset, size });
     }
     if (type !== PT_LOAD) continue;
     const segment = readSegment(reader, layout, index, header, word, wide);
@@ -156,7 +174,7 @@ export function readElf(reader: ImageReader): Elf {
   }
   segments.sort((a, b) => a.physical - b.physical);
   checkApart(reader, layout, segments);
-  return { bits, entry, entryField: ENTRY, segments };
+  return { bits, entry, entryField: ENTRY, segments, notes };
 }
 
 function readIdentity(reader: ImageReader): Layout {

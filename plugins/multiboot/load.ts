@@ -9,6 +9,7 @@ import { bootSectorLoader, ImageError, type ImageLoader, type ImageOptions } fro
 import { bzImageLoader } from "./bzimage.ts";
 import { isElf } from "./elf.ts";
 import { findHeader } from "./header.ts";
+import { pvhLoader } from "./pvh.ts";
 import { elf, multiboot } from "./multiboot.ts";
 
 /** A file that no format recognizes. */
@@ -37,6 +38,7 @@ export const elfLoader: ImageLoader = {
 export const LOADERS: readonly ImageLoader[] = [
   bzImageLoader,
   multibootLoader,
+  pvhLoader,
   elfLoader,
   bootSectorLoader,
 ];

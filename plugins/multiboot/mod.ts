@@ -4,7 +4,8 @@
  *
  * {@linkcode multiboot} takes what GRUB and `qemu -kernel` take, and hands over in the state that QEMU
  * does. {@linkcode elf} takes executables without a multiboot header. {@linkcode loadImage} finds out
- * what a file is. {@linkcode bzImage} takes Linux kernels and enters them without firmware. All of them check everything before they write anything, and say what is wrong with a
+ * what a file is. {@linkcode bzImage} takes Linux kernels and enters them without firmware,
+ * {@linkcode pvh} executables with an entry point for Xen's PVH mode. All of them check everything before they write anything, and say what is wrong with a
  * file by field and offset.
  *
  * {@linkcode elfSymbols} reads an executable's symbol table, for those who want to name addresses.
@@ -39,4 +40,5 @@ export {
   UnknownFormatError,
 } from "./load.ts";
 export { type ElfSymbol, elfSymbols } from "./elf_symbols.ts";
+export { pvh, pvhLoader } from "./pvh.ts";
 export { elf, multiboot } from "./multiboot.ts";

@@ -65,14 +65,14 @@ export class Emulator implements Outside {
     this.#host = new HostCpu(spare, memory);
     spare.attach(this, 0);
     spare.setGuestSpace(GUEST_SPACE);
-    for (const { gpa, size, hpa } of vm.memory.slots) {
-      processors.mapAlias(GUEST_SPACE, gpa, size, hpa);
+    for (const { gpa, size, hpa, readonly } of vm.memory.slots) {
+      processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
     }
   }
 
   /** A memslot came or went. */
-  memslotChanged(gpa: number, size: number, hpa: number, added: boolean): void {
-    if (added) this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa);
+  memslotChanged(gpa: number, size: number, hpa: number, readonly: boolean, added: boolean): void {
+    if (added) this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
     else this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
   }
 

@@ -113,8 +113,8 @@ export function svm(options: SvmOptions = {}): Plugin {
       const vendor = new SvmVendor(ctx.vm, processors, memory, settings);
       ctx.provide(vendorSlot, vendor);
       ctx.provide(svmSlot, vendor);
-      ctx.on(memslotHook, ({ gpa, size, hpa }, added) => {
-        vendor.memslotChanged(gpa, size, hpa, added);
+      ctx.on(memslotHook, ({ gpa, size, hpa, readonly }, added) => {
+        vendor.memslotChanged(gpa, size, hpa, readonly, added);
       });
       ctx.on(
         exitHook,

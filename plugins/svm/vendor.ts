@@ -156,8 +156,8 @@ export class SvmVendor implements Vendor, Svm {
   }
 
   /** A memslot came or went: nested translations are built anew. */
-  memslotChanged(gpa: number, size: number, hpa: number, added: boolean): void {
-    this.#emulator?.memslotChanged(gpa, size, hpa, added);
+  memslotChanged(gpa: number, size: number, hpa: number, readonly: boolean, added: boolean): void {
+    this.#emulator?.memslotChanged(gpa, size, hpa, readonly, added);
     this.#shared?.tables.clear();
     this.#flushAll();
   }

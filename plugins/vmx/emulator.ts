@@ -49,14 +49,14 @@ export class Emulator implements Outside {
     this.#processors = processors;
     processors.spare.attach(this, GUEST_SPACE);
     processors.spare.reset();
-    for (const { gpa, size, hpa } of vm.memory.slots) {
-      processors.mapAlias(GUEST_SPACE, gpa, size, hpa);
+    for (const { gpa, size, hpa, readonly } of vm.memory.slots) {
+      processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
     }
   }
 
   /** A memslot came or went. */
-  memslotChanged(gpa: number, size: number, hpa: number, added: boolean): void {
-    if (added) this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa);
+  memslotChanged(gpa: number, size: number, hpa: number, readonly: boolean, added: boolean): void {
+    if (added) this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
     else this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
   }
 

@@ -83,8 +83,8 @@ export function vmx(): Plugin {
         vcpu.request(eventRequest);
         return ExitAction.RESUME;
       });
-      ctx.on(memslotHook, ({ gpa, size, hpa }, added) => {
-        vendor.memslotChanged(gpa, size, hpa, added);
+      ctx.on(memslotHook, ({ gpa, size, hpa, readonly }, added) => {
+        vendor.memslotChanged(gpa, size, hpa, readonly, added);
       });
       ctx.on(
         exitHook,

@@ -236,8 +236,8 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   }
 
   /** A memslot came or went: translations are built anew. */
-  memslotChanged(gpa: number, size: number, hpa: number, added: boolean): void {
-    this.#emulator?.memslotChanged(gpa, size, hpa, added);
+  memslotChanged(gpa: number, size: number, hpa: number, readonly: boolean, added: boolean): void {
+    this.#emulator?.memslotChanged(gpa, size, hpa, readonly, added);
     this.#shared?.tables.clear();
     this.#flushAll();
   }

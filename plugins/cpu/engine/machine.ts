@@ -4,7 +4,7 @@
  * @module
  */
 import { MemoryError, UnimplementedError } from "../../../core/mod.ts";
-import { ChunkEntry, PAGE_BACKED } from "../memory/physical.ts";
+import { ChunkEntry, PAGE_BACKED, PAGE_READ_ONLY } from "../memory/physical.ts";
 import { Event, S } from "../state/cpu_state.ts";
 import {
   CHUNK_MAP_BYTES,
@@ -214,19 +214,22 @@ export class Machine {
     }
   }
 
-  /** In address space `space`, maps `bytes` at `start` to host physical memory at `host`. */
-  mapAlias(space: number, start: number, bytes: number, host: number): void {
+  /**
+   * In address space `space`, maps `bytes` at `start` to host physical memory at `host`; where it is
+   * `readonly`, writes are a device's.
+   */
+  mapAlias(space: number, start: number, bytes: number, host: number, readonly: boolean): void {
     const map = this.chunkMap(space);
     for (let at = start; at < start + bytes;) {
       const end = Math.min(start + bytes, (Math.floor(at / CHUNK) + 1) * CHUNK);
       const entry = (map + Math.floor(at / CHUNK) * 4) >> 2;
       const source = host + (at - start);
-      if (end - at === CHUNK && source % CHUNK === 0) {
+      if (end - at === CHUNK && source % CHUNK === 0 && !readonly) {
         this.words[entry] = ChunkEntry.LAZY;
         this.#aliases.set(entry, source);
       } else {
         this.#split(entry, at);
-        this.#aliasPages(entry, at, end, source);
+        this.#aliasPages(entry, at, end, source, readonly ? PAGE_READ_ONLY : 0);
       }
       at = end;
     }
@@ -259,10 +262,10 @@ export class Machine {
     this.#aliases.delete(entry);
     this.words[entry] = ChunkEntry.NONE;
     const start = address - address % CHUNK;
-    this.#aliasPages(entry, start, start + CHUNK, source);
+    this.#aliasPages(entry, start, start + CHUNK, source, 0);
   }
 
-  #aliasPages(entry: number, start: number, end: number, host: number): void {
+  #aliasPages(entry: number, start: number, end: number, host: number, flags: number): void {
     let word = this.words[entry]!;
     if ((word & ChunkEntry.PAGES) === 0) {
       if (this.#pageMaps >= PAGE_MAPS + PAGE_MAPS_BYTES) {
@@ -275,7 +278,7 @@ export class Machine {
     const table = word & ~7;
     for (let at = start; at < end; at += PAGE) {
       const page = this.translate(host + (at - start));
-      this.words[(table + ((at % CHUNK) / PAGE) * 4) >> 2] = page | PAGE_BACKED;
+      this.words[(table + ((at % CHUNK) / PAGE) * 4) >> 2] = page | PAGE_BACKED | flags;
     }
   }
 

@@ -155,7 +155,7 @@ export function defineAccess(mc: Microcode): void {
   };
 
   const storeBytes = (f: FunctionBuilder, pa: I64, bytes: I32, value: I64): void => {
-    const address = f.call(mc.physical, pa);
+    const address = f.call(mc.physicalForWrite, pa);
     f.if(
       address.eqz(),
       () => {

@@ -27,6 +27,11 @@ export const ChunkEntry = {
 
 /** Flag of a page word whose bits 31:12 are the page's address. */
 export const PAGE_BACKED = 1;
+/**
+ * Flag of such a word: processors can read the page; a write is a device's. What a page walk marks in
+ * tables there is written all the same.
+ */
+export const PAGE_READ_ONLY = 2;
 
 /** Address of the byte of code bits for the 32-byte piece that `address` is in. */
 function codeByte(f: FunctionBuilder, address: I32): I32 {
@@ -74,6 +79,21 @@ export function definePhysical(mc: Microcode): void {
       f.return(address.add(low.and((1 << CHUNK_SHIFT) - 1)));
     });
     f.return(0);
+  });
+
+  module.body(mc.physicalForWrite, (f, pa) => {
+    f.if(pa.shrU(PHYSICAL_SHIFT).ne(0), () => f.return(0), undefined, "unlikely");
+    const word = f.load32(S.physicalMap.get(f).add(pa.shrU(CHUNK_SHIFT).wrap().shl(2)));
+    f.if(
+      word.and(ChunkEntry.PAGES).ne(0),
+      () => {
+        const page = f.load32(word.and(~7).add(pa.wrap().shrU(12).and(0x1ff).shl(2)));
+        f.if(page.and(PAGE_READ_ONLY).ne(0), () => f.return(0));
+      },
+      undefined,
+      "unlikely",
+    );
+    f.return(f.call(mc.physical, pa));
   });
 
   module.body(mc.readPhysical, (f, pa) => {

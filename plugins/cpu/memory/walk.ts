@@ -371,7 +371,12 @@ export function defineWalk(mc: Microcode): void {
       undefined,
       "unlikely",
     );
-    const address = f.call(mc.physical, pa.get());
+    const address = f.choose(
+      I32T,
+      isWrite,
+      () => f.call(mc.physicalForWrite, pa.get()),
+      () => f.call(mc.physical, pa.get()),
+    );
     f.if(large.get(), () => f.store32(S.tlbContext.get(f), 1, Context.LARGE));
     f.if(address.ne(0), () => {
       f.if(

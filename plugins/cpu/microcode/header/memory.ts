@@ -10,6 +10,8 @@ import type { Fn, I, L, Signatures } from "./signature.ts";
 export interface MemoryRoutines {
   /** `(pa)`: memory address of a physical address, 0 if it is no memory. */
   readonly physical: Fn<[L], I>;
+  /** `(pa)`: as `physical`, but 0 also for memory that cannot be written. */
+  readonly physicalForWrite: Fn<[L], I>;
   /** `(pa)`: 64 bits at a physical address; all ones where there is no memory. */
   readonly readPhysical: Fn<[L], L>;
   /** `(gpa, access)`: guest physical to host physical address under nested paging. */
@@ -71,6 +73,7 @@ export interface MemoryRoutines {
 /** Their signatures. */
 export const MEMORY: Signatures<MemoryRoutines> = {
   physical: [[I64T], I32T],
+  physicalForWrite: [[I64T], I32T],
   readPhysical: [[I64T], I64T],
   nestedTranslate: [[I64T, I32T], I64T],
   nestedFault: [[I64T, I32T, I32T], undefined],
