@@ -337,6 +337,16 @@ Deno.test("msr-imm: exits 84 and 85 end the VM, or are those of RDMSR and WRMSR"
   assertEquals(counts(report, "vmx", "WRMSR", "MSR 830h"), [0, 10]);
 });
 
+Deno.test("vmx-egpr: the register whose number ends like R20's, or R20", async () => {
+  const report = await reportOf("vmx-egpr");
+  const [before, after] = scenarioOf(report, "vmx").runs;
+  // RSP points into the image above 1 MiB: bits of ICR that are reserved.
+  assert(before!.console.includes("panic: vector 13 error 0"), before!.console);
+  assertEquals([before!.end.code, after!.end.code], [5, 1]);
+  assert(after!.console.includes("10 of 10 IPIs, APIC errors 0"));
+  assertEquals(counts(report, "vmx", "WRMSR", "MSR 830h"), [1, 10]);
+});
+
 Deno.test("every patch makes a difference in each of its scenarios that is not there to show none", async () => {
   // There to show that other processors, or other ids, are left alone.
   const none = new Set(["x2avic-511", "family-19h", "zen3"]);

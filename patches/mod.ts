@@ -27,6 +27,7 @@ import { avicDefault } from "./avic_default.ts";
 import { avicCr8, avicTprSync } from "./avic_task_priority.ts";
 import { avicIdTooBig, x2avic4k } from "./avic_vcpu_ids.ts";
 import { idleHlt } from "./idle_hlt.ts";
+import { extendedRegisterIndex } from "./register_index.ts";
 import { immediateMsr } from "./immediate_msr.ts";
 import { invlpgaUd } from "./invlpga_ud.ts";
 import type { Patch } from "./patch.ts";
@@ -59,6 +60,7 @@ export const PATCHES: readonly Patch[] = [
   apxOrder,
   apxCpuid,
   immediateMsr,
+  extendedRegisterIndex,
 ];
 
 /** The patch of that id. */

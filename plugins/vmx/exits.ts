@@ -10,7 +10,8 @@ import type { LoadedVmcs } from "./loaded_vmcs.ts";
 
 /**
  * Fills in what goes with one exit reason; `info1` holds the exit qualification already. `extended` says
- * that the processor has the extended instruction information, which it has with APX.
+ * that registers have numbers of five bits, in the qualification and in the extended instruction
+ * information, which processors have with APX.
  */
 type Translator = (
   exit: VmExit,
@@ -93,25 +94,27 @@ const cpuid: Translator = (exit, _vmcs, registers) => {
   exit.subleaf = registers.lo(Gpr.RCX);
 };
 
-/** The general register in 12:8 of the qualification; without APX bit 12 is reserved and 0. */
-const GPR = 31;
+/** The general register in 12:8 of the qualification, or in 11:8 as before APX. */
+const generalRegister = (exit: VmExit, extended: boolean): number =>
+  (exit.info1Lo >>> 8) & (extended ? 31 : 15);
+
 /** Access types of control registers: qualification 5:4 (table 28-3). */
 const MOV_FROM = 1;
 const LMSW = 3;
 
-const controlRegister: Translator = (exit) => {
+const controlRegister: Translator = (exit, _vmcs, _registers, extended) => {
   const type = (exit.info1Lo >>> 4) & 3;
   exit.reason = ExitReason.CR_ACCESS;
   exit.register = type > MOV_FROM && type <= LMSW ? 0 : exit.info1Lo & 15;
   exit.write = type !== MOV_FROM;
-  exit.gpr = (exit.info1Lo >>> 8) & GPR;
+  exit.gpr = generalRegister(exit, extended);
 };
 
-const debugRegister: Translator = (exit) => {
+const debugRegister: Translator = (exit, _vmcs, _registers, extended) => {
   exit.reason = ExitReason.DR_ACCESS;
   exit.register = exit.info1Lo & 7;
   exit.write = (exit.info1Lo & 0x10) === 0;
-  exit.gpr = (exit.info1Lo >>> 8) & GPR;
+  exit.gpr = generalRegister(exit, extended);
 };
 
 /** Exit qualification of an EPT violation (table 28-7), and the error code it would be under SVM. */
@@ -202,8 +205,8 @@ const TRANSLATORS: (Translator | undefined)[] = new Array(MOST_REASONS).fill(und
 for (const [reason, translator] of BY_REASON) TRANSLATORS[reason] = translator;
 
 /**
- * Fills `exit` from the VMCS's exit information and the guest's registers; `extended` if the processor has
- * the extended instruction information.
+ * Fills `exit` from the VMCS's exit information and the guest's registers; `extended` if register numbers
+ * are to be read as five bits.
  */
 export function translateExit(
   exit: VmExit,

@@ -30,6 +30,7 @@ import { extendedStateSlot, processorsSlot } from "../cpu/mod.ts";
 import { lapicChangedHook, lapicSlot } from "../lapic/mod.ts";
 import { ApicvReason, VmxReason } from "./exit_reasons.ts";
 import { immediateMsrSlot } from "./policy/immediate_msr.ts";
+import { registerFieldsSlot } from "./policy/register_fields.ts";
 import { VmxVendor } from "./vendor.ts";
 import { vmxSlot } from "./vmx_guest.ts";
 
@@ -50,6 +51,11 @@ export {
   type ImmediateMsrPolicy,
   immediateMsrSlot,
 } from "./policy/immediate_msr.ts";
+export {
+  registerFieldsExtended,
+  type RegisterFieldsPolicy,
+  registerFieldsSlot,
+} from "./policy/register_fields.ts";
 
 /** CPUID 1 ECX: VMX, and a hypervisor is there. */
 const CPUID_VMX = 1 << 5;
@@ -70,6 +76,7 @@ export function vmx(): Plugin {
       const vendor = new VmxVendor(ctx.vm, processors, memory, {
         extended: ctx.use(extendedStateSlot),
         immediateMsr: ctx.use(immediateMsrSlot),
+        registerFields: ctx.use(registerFieldsSlot),
       });
       ctx.provide(vendorSlot, vendor);
       ctx.provide(vmxSlot, vendor);

@@ -43,6 +43,7 @@ import { GuestCpu } from "./guest_cpu.ts";
 import { HostCpu } from "./host.ts";
 import type { HostApic, HostApicBoard } from "./host_apic.ts";
 import type { ImmediateMsrPolicy } from "./policy/immediate_msr.ts";
+import type { RegisterFieldsPolicy } from "./policy/register_fields.ts";
 import { accessMsr } from "./msrs.ts";
 import { readSystemState, writeSystemState } from "./system_state.ts";
 import { hostInterruptHook, privatePageHook, type Vmx, type VmxCapabilities } from "./vmx_guest.ts";
@@ -75,6 +76,8 @@ export interface VmxPolicies {
   readonly extended: SlotRef<ExtendedStateSwitch>;
   /** What becomes of exits 84 and 85. */
   readonly immediateMsr: SlotRef<ImmediateMsrPolicy>;
+  /** Where the numbers of register operands are read. */
+  readonly registerFields: SlotRef<RegisterFieldsPolicy>;
 }
 
 /** The vendor. */
@@ -320,8 +323,9 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     const { exit } = vcpu;
     // Hardware has cleared the valid bit of what was injected.
     guest.injecting = false;
-    translateExit(exit, vmcs, vcpu.regs, this.#apx);
-    if (isImmediateMsr(exit.vendorCodeLo) && !this.#policies.immediateMsr.current.handled) {
+    const { immediateMsr, registerFields } = this.#policies;
+    translateExit(exit, vmcs, vcpu.regs, this.#apx && registerFields.current.extended);
+    if (isImmediateMsr(exit.vendorCodeLo) && !immediateMsr.current.handled) {
       exit.reason = ExitReason.OTHER;
     }
     returnInterrupted(guest);
