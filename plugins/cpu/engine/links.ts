@@ -7,7 +7,7 @@
  * @module
  */
 import type { Microcode } from "../microcode/microcode.ts";
-import type { FlagState } from "../semantics/flags.ts";
+import { type FlagState, settleFlags } from "../semantics/flags.ts";
 import { S } from "../state/cpu_state.ts";
 import {
   type FunctionBuilder,
@@ -53,7 +53,7 @@ export function chain({ f, budget, flags }: Flow, block: I32): void {
     left.geS(0),
     () => {
       const first = block.add(BlockHeader.BYTES);
-      const { kind, a, b } = flags;
+      const { kind, a, b } = settleFlags(flags);
       f.returnCallIndirect(HANDLER, f.load16(first, MicroOp.HANDLER), [first, left, kind, a, b]);
     },
     undefined,

@@ -9,7 +9,7 @@
 import { type Form, registerPlace } from "../decode/form.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { ripOf } from "../microcode/raise.ts";
-import type { FlagState } from "../semantics/flags.ts";
+import { type FlagState, settleFlags } from "../semantics/flags.ts";
 import { Instruction } from "../semantics/instruction.ts";
 import { registerAddress, S } from "../state/cpu_state.ts";
 import {
@@ -150,7 +150,8 @@ export class InterpretedInstruction extends Instruction {
     this.#storeFlags(this.flagsAtFault);
   }
 
-  #storeFlags({ kind, a, b }: FlagState): void {
+  #storeFlags(flags: FlagState): void {
+    const { kind, a, b } = settleFlags(flags);
     S.flagsKind.set(this.f, kind);
     S.flagsA.set(this.f, a);
     S.flagsB.set(this.f, b);
@@ -194,7 +195,7 @@ export class InterpretedInstruction extends Instruction {
   goOn(): void {
     const { f } = this;
     const next = this.#uop.add(MICRO_OP_BYTES);
-    const { kind, a, b } = this.flags;
+    const { kind, a, b } = settleFlags(this.flags);
     f.returnCallIndirect(HANDLER, f.load16(next, MicroOp.HANDLER), [
       next,
       this.#budget,

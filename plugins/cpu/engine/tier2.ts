@@ -10,7 +10,7 @@
  */
 import { registerPlace } from "../decode/form.ts";
 import type { Microcode } from "../microcode/microcode.ts";
-import type { FlagState } from "../semantics/flags.ts";
+import { type FlagState, settleFlags } from "../semantics/flags.ts";
 import { Instruction } from "../semantics/instruction.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
@@ -125,7 +125,8 @@ class RegionFunction {
     this.#tree(outer, this.#stored());
   }
 
-  #store({ kind, a, b }: FlagState): void {
+  #store(flags: FlagState): void {
+    const { kind, a, b } = settleFlags(flags);
     this.kind.set(kind);
     this.a.set(a);
     this.b.set(b);
@@ -194,8 +195,9 @@ class RegionFunction {
   }
 
   /** Goes back to the dispatcher, which goes on at `rip`. */
-  leaveAt(rip: I64, { kind, a, b }: FlagState): void {
+  leaveAt(rip: I64, flags: FlagState): void {
     const { f } = this;
+    const { kind, a, b } = settleFlags(flags);
     S.rip.set(f, rip);
     S.budget.set(f, this.budget.get());
     S.flagsKind.set(f, kind);
@@ -384,7 +386,7 @@ class CompiledInstruction extends Instruction {
 
   protected emitSpill(): void {
     const { f } = this;
-    const { kind, a, b } = this.flagsAtFault;
+    const { kind, a, b } = settleFlags(this.flagsAtFault);
     S.uop.set(f, this.#op.record);
     S.budget.set(f, this.#region.budget.get());
     S.flagsKind.set(f, kind);

@@ -117,12 +117,13 @@ const multiply = (signed: boolean): Semantics => ({
     const high = bits === 64
       ? (signed ? multiplyHighSigned(a, b) : multiplyHigh(a, b))
       : product.shrU(bits);
-    const overflow = bits === 64
-      ? (signed ? high.ne(product.shrS(63)) : high.ne(0))
-      : (signed ? product.signExtend(bits).ne(product) : high.ne(0));
+    const overflow = () =>
+      bits === 64
+        ? (signed ? high.ne(product.shrS(63)) : high.ne(0))
+        : (signed ? product.signExtend(bits).ne(product) : high.ne(0));
     i.setReg(Reg.RAX, bits, product);
     i.setReg(Reg.RDX, bits, high);
-    i.flagsResult(bits, product, carryOverflow(overflow));
+    i.flagsResult(bits, product, () => carryOverflow(overflow()));
   },
 });
 
@@ -138,11 +139,12 @@ const imul: Semantics = {
     const a = three ? i.signed(1) : i.signed(0);
     const b = three ? i.signed(2) : i.signed(1);
     const product = a.mul(b);
-    const overflow = bits === 64
-      ? multiplyHighSigned(a, b).ne(product.shrS(63))
-      : product.signExtend(bits).ne(product);
+    const overflow = () =>
+      bits === 64
+        ? multiplyHighSigned(a, b).ne(product.shrS(63))
+        : product.signExtend(bits).ne(product);
     i.write(0, product);
-    i.flagsResult(bits, product, carryOverflow(overflow));
+    i.flagsResult(bits, product, () => carryOverflow(overflow()));
   },
 };
 

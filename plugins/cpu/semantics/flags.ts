@@ -47,6 +47,41 @@ export interface FlagState {
   readonly b: I64;
 }
 
+/** Flags that are computed where they are looked at, each time anew. */
+class DeferredFlags implements FlagState {
+  readonly make: () => FlagState;
+
+  constructor(make: () => FlagState) {
+    this.make = make;
+  }
+
+  get kind(): I32 {
+    return this.make().kind;
+  }
+
+  get a(): I64 {
+    return this.make().a;
+  }
+
+  get b(): I64 {
+    return this.make().b;
+  }
+}
+
+/**
+ * Flags whose code is emitted where they are looked at. Most are looked at nowhere but where code leaves a
+ * block, which in compiled code is off the path. `make` may use values, but must not read registers: by then
+ * they are others.
+ */
+export function deferFlags(make: () => FlagState): FlagState {
+  return new DeferredFlags(make);
+}
+
+/** Emits what is deferred of a state, once, for several uses here. */
+export function settleFlags(state: FlagState): FlagState {
+  return state instanceof DeferredFlags ? settleFlags(state.make()) : state;
+}
+
 /** Numbers of the sixteen conditions are the low four opcode bits of Jcc (APM vol. 3, table 1-7). */
 export const Condition = {
   O: 0,
@@ -126,8 +161,9 @@ export function emitCondition(
   mc: Microcode,
   f: FunctionBuilder,
   code: number,
-  { kind, a, b }: FlagState,
+  state: FlagState,
 ): I32 {
+  const { kind, a, b } = settleFlags(state);
   const negate = (condition: I32): I32 => code & 1 ? condition.eqz() : condition;
   if (kind.constant === FlagsKind.VALUE) return negate(valueCondition(code, a.wrap()));
   if (kind.constant !== undefined && kind.constant < FlagsKind.ADD) {
@@ -140,7 +176,7 @@ export function emitCondition(
     I32T,
     kind.ltU(FlagsKind.ADD),
     () => subCondition(code, a, b, i32(8).shl(kind).sub(1).extendU()),
-    () => valueCondition(code, f.call(mc.flagsValue, kind, a, b)),
+    () => valueCondition(code, f.callPure(mc.flagsValue, kind, a, b)),
     "likely",
   );
   return negate(holds);
@@ -148,8 +184,9 @@ export function emitCondition(
 
 /** The six flags of `state` in their RFLAGS positions. */
 export function emitFlagsValue(mc: Microcode, f: FunctionBuilder, state: FlagState): I32 {
-  if (state.kind.constant === FlagsKind.VALUE) return state.a.wrap();
-  return f.call(mc.flagsValue, state.kind, state.a, state.b);
+  const { kind, a, b } = settleFlags(state);
+  if (kind.constant === FlagsKind.VALUE) return a.wrap();
+  return f.callPure(mc.flagsValue, kind, a, b);
 }
 
 /** The carry of `state` as 0 or 1. */

@@ -16,11 +16,13 @@ import type { Microcode } from "../microcode/microcode.ts";
 import { Mode, S, Seg } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import {
+  deferFlags,
   emitCarry,
   emitCondition,
   emitFlagsValue,
   FlagsKind,
   type FlagState,
+  settleFlags,
   sizeLog,
 } from "./flags.ts";
 
@@ -431,6 +433,13 @@ export abstract class Instruction {
     this.flags = { kind: i32(kind), a, b };
   }
 
+  #deferFlags(make: () => readonly [kind: number | I32, a: I64, b: I64]): void {
+    this.flags = deferFlags(() => {
+      const [kind, a, b] = make();
+      return { kind: i32(kind), a, b };
+    });
+  }
+
   /** Flags of a − b; operands sign-extended. */
   flagsSub(bits: number, a: I64, b: I64): void {
     this.#setFlags(FlagsKind.SUB + sizeLog(bits), a, b);
@@ -438,49 +447,68 @@ export abstract class Instruction {
 
   /** Flags of a sum, given the sum and one summand (sign-extended). */
   flagsAdd(bits: number, sum: I64, b: I64): void {
-    this.#setFlags(FlagsKind.ADD + sizeLog(bits), sum.signExtend(bits), b);
+    this.#deferFlags(() => [FlagsKind.ADD + sizeLog(bits), sum.signExtend(bits), b]);
   }
 
   /** Flags of a + b + carry. */
   flagsAdc(bits: number, sum: I64, b: I64, carry: I32): void {
-    const kind = carry.mul(FlagsKind.ADC - FlagsKind.ADD).add(FlagsKind.ADD + sizeLog(bits));
-    this.#setFlags(kind, sum.signExtend(bits), b);
+    this.#deferFlags(() => {
+      const kind = carry.mul(FlagsKind.ADC - FlagsKind.ADD).add(FlagsKind.ADD + sizeLog(bits));
+      return [kind, sum.signExtend(bits), b];
+    });
   }
 
   /** Flags of a − b − borrow. */
   flagsSbb(bits: number, a: I64, b: I64, borrow: I32): void {
-    const kind = borrow.mul(FlagsKind.SBB - FlagsKind.SUB).add(FlagsKind.SUB + sizeLog(bits));
-    this.#setFlags(kind, a, b);
+    this.#deferFlags(() => {
+      const kind = borrow.mul(FlagsKind.SBB - FlagsKind.SUB).add(FlagsKind.SUB + sizeLog(bits));
+      return [kind, a, b];
+    });
   }
 
   /** Flags of a logic operation: CF and OF clear, the rest from the result. AF, undefined, is clear. */
   flagsLogic(bits: number, result: I64): void {
-    this.#setFlags(FlagsKind.SUB + 3, result.signExtend(bits), i64(0));
+    this.#deferFlags(() => [FlagsKind.SUB + 3, result.signExtend(bits), i64(0)]);
   }
 
   /** Flags of INC or DEC: all but CF. */
   flagsIncDec(bits: number, result: I64, decrement: boolean): void {
     const kind = (decrement ? FlagsKind.DEC : FlagsKind.INC) + sizeLog(bits);
-    this.#setFlags(kind, result.signExtend(bits), this.carry().extendU());
+    this.#deferFlags(() => [kind, result.signExtend(bits), this.carry().extendU()]);
   }
 
   /** ZF, SF and PF of a result, with CF, AF and OF given in their RFLAGS positions. */
-  flagsResult(bits: number, result: I64, others: I32): void {
-    this.#setFlags(FlagsKind.RESULT, result.signExtend(bits), others.extendU());
+  flagsResult(bits: number, result: I64, others: I32 | (() => I32)): void {
+    this.#deferFlags(() => [
+      FlagsKind.RESULT,
+      result.signExtend(bits),
+      (typeof others === "function" ? others() : others).extendU(),
+    ]);
   }
 
   /** All six flags in their RFLAGS positions. */
-  flagsValue(value: I32): void {
-    this.#setFlags(FlagsKind.VALUE, value.extendU(), i64(0));
+  flagsValue(value: I32 | (() => I32)): void {
+    this.#deferFlags(() => [
+      FlagsKind.VALUE,
+      (typeof value === "function" ? value() : value).extendU(),
+      i64(0),
+    ]);
   }
 
   /** Takes `then` if `condition` is non-zero, else `otherwise`: if not given, the flags as they were. */
   flagsIf(condition: I32, then: FlagState, otherwise: FlagState = this.flagsBefore): void {
-    this.flags = {
-      kind: condition.select(then.kind, otherwise.kind),
-      a: condition.select(then.a, otherwise.a),
-      b: condition.select(then.b, otherwise.b),
-    };
+    if (condition.constant !== undefined) {
+      this.flags = condition.constant !== 0 ? then : otherwise;
+      return;
+    }
+    this.flags = deferFlags(() => {
+      const [x, y] = [settleFlags(then), settleFlags(otherwise)];
+      return {
+        kind: condition.select(x.kind, y.kind),
+        a: condition.select(x.a, y.a),
+        b: condition.select(x.b, y.b),
+      };
+    });
   }
 
   /** Leaves the flags as they were before. */

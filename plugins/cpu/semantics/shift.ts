@@ -7,7 +7,6 @@
  */
 import { Rflags } from "../microcode/registers.ts";
 import { type I32, i32, type I64, i64 } from "../wasm/mod.ts";
-import { FlagsKind } from "./flags.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 
 const place = (bit: I64, mask: number): I32 => bit.wrap().and(1).mul(mask);
@@ -18,11 +17,18 @@ function maskedCount(i: Instruction, k: number): I64 {
   return raw.and(i.bits === 64 ? 63 : 31);
 }
 
-type Shifter = (
-  i: Instruction,
-  value: I64,
-  count: I64,
-) => { result: I64; carry: I64; overflow: I64 };
+/** What comes out, and what the flags would be, emitted where they are looked at. */
+interface Shifted {
+  readonly result: I64;
+  readonly carry: () => I64;
+  readonly overflow: () => I64;
+}
+
+type Shifter = (i: Instruction, value: I64, count: I64) => Shifted;
+
+/** CF and OF in their places. */
+const others = (carry: I64, overflow: I64): I32 =>
+  place(carry, Rflags.CF).or(place(overflow, Rflags.OF));
 
 /** A shift: all flags from the result, if the count is not 0. */
 const shift = (signed: boolean, shifter: Shifter): Semantics => ({
@@ -32,40 +38,38 @@ const shift = (signed: boolean, shifter: Shifter): Semantics => ({
     const count = maskedCount(i, 1);
     const { result, carry, overflow } = shifter(i, value, count);
     i.write(0, result);
-    i.flagsIf(count.ne(0), {
-      kind: i32(FlagsKind.RESULT),
-      a: result.signExtend(bits),
-      b: place(carry, Rflags.CF).or(place(overflow, Rflags.OF)).extendU(),
-    });
+    i.flagsResult(bits, result, () => others(carry(), overflow()));
+    i.flagsIf(count.ne(0), i.flags);
   },
 });
 
 const shl = shift(false, ({ bits }, value, count) => {
   const result = value.shl(count);
-  const carry = bits === 64 ? value.shrU(i64(64).sub(count)) : result.shrU(bits);
-  return { result, carry, overflow: result.shrU(bits - 1).xor(carry) };
+  const carry = () => bits === 64 ? value.shrU(i64(64).sub(count)) : result.shrU(bits);
+  return { result, carry, overflow: () => result.shrU(bits - 1).xor(carry()) };
 });
 
 const shr = shift(false, ({ bits }, value, count) => ({
   result: value.shrU(count),
-  carry: value.shrU(count.sub(1)),
-  overflow: value.shrU(bits - 1),
+  carry: () => value.shrU(count.sub(1)),
+  overflow: () => value.shrU(bits - 1),
 }));
 
 const sar = shift(true, (_, value, count) => ({
   result: value.shrS(count),
-  carry: value.shrS(count.sub(1)),
-  overflow: i64(0),
+  carry: () => value.shrS(count.sub(1)),
+  overflow: () => i64(0),
 }));
 
 /** A rotate: only CF and OF, if the count is not 0. */
-function setRotateFlags(i: Instruction, count: I64, carry: I64, overflow: I64): void {
-  const others = i.flagBits().and(~(Rflags.CF | Rflags.OF));
-  i.flagsIf(count.ne(0), {
-    kind: i32(FlagsKind.VALUE),
-    a: others.or(place(carry, Rflags.CF)).or(place(overflow, Rflags.OF)).extendU(),
-    b: i64(0),
-  });
+function setRotateFlags(
+  i: Instruction,
+  count: I64,
+  carry: () => I64,
+  overflow: () => I64,
+): void {
+  i.flagsValue(() => i.flagBits().and(~(Rflags.CF | Rflags.OF)).or(others(carry(), overflow())));
+  i.flagsIf(count.ne(0), i.flags);
 }
 
 const rotate = (left: boolean): Semantics => ({
@@ -79,10 +83,13 @@ const rotate = (left: boolean): Semantics => ({
       ? value.shl(turn).or(value.shrU(back)).zeroExtend(bits)
       : value.shrU(turn).or(value.shl(back)).zeroExtend(bits);
     i.write(0, result);
-    const top = result.shrU(bits - 1);
-    const carry = left ? result : top;
-    const overflow = left ? top.xor(result) : top.xor(result.shrU(bits - 2));
-    setRotateFlags(i, count, carry, overflow);
+    const top = () => result.shrU(bits - 1);
+    setRotateFlags(
+      i,
+      count,
+      () => left ? result : top(),
+      () => top().xor(left ? result : result.shrU(bits - 2)),
+    );
   },
 });
 
@@ -114,9 +121,13 @@ const rotateCarry = (left: boolean): Semantics => ({
       carry = turned.shrU(bits);
     }
     i.write(0, result);
-    const top = result.shrU(bits - 1);
-    const overflow = left ? top.xor(carry) : top.xor(result.shrU(bits - 2));
-    setRotateFlags(i, count, carry, overflow);
+    const top = () => result.shrU(bits - 1);
+    setRotateFlags(
+      i,
+      count,
+      () => carry,
+      () => top().xor(left ? carry : result.shrU(bits - 2)),
+    );
   },
 });
 
@@ -145,12 +156,8 @@ const doubleShift = (left: boolean): Semantics => ({
     }
     const clean = result.zeroExtend(bits);
     i.write(0, clean);
-    const overflow = clean.xor(value).shrU(bits - 1);
-    i.flagsIf(count.ne(0), {
-      kind: i32(FlagsKind.RESULT),
-      a: clean.signExtend(bits),
-      b: place(carry, Rflags.CF).or(place(overflow, Rflags.OF)).extendU(),
-    });
+    i.flagsResult(bits, clean, () => others(carry, clean.xor(value).shrU(bits - 1)));
+    i.flagsIf(count.ne(0), i.flags);
   },
 });
 

@@ -11,6 +11,7 @@ import { Rflags } from "../microcode/registers.ts";
 import { Event, S, Seg } from "../state/cpu_state.ts";
 import { type I32, i32, I32T, type I64, i64, I64T, type Label } from "../wasm/mod.ts";
 import { checkAccess, emitPortRead, emitPortWrite } from "./io.ts";
+import { settleFlags } from "./flags.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 
 /** Rounds after which the dispatcher gets to look at events. */
@@ -61,7 +62,7 @@ const string = (round: Round, compares = false, ends = false): Semantics => ({
       return;
     }
     const bits = i.addressBits;
-    const before = i.flagsBefore;
+    const before = settleFlags(i.flagsBefore);
     // Flags of the last comparison; as they were if there has been none.
     const kind = f.variable(I32T, before.kind);
     const a = f.variable(I64T, before.a);

@@ -402,6 +402,23 @@ export class FunctionBuilder {
     return this.record(node) as R extends AnyToken ? TokenValue<R> : void;
   }
 
+  /**
+   * Calls a function whose result depends on its arguments alone and that does nothing else: the call
+   * disappears if nobody uses the result.
+   */
+  callPure<const P extends readonly AnyToken[], R extends AnyToken>(
+    target: FunctionRef<P, R>,
+    ...args: TokenOperands<P>
+  ): TokenValue<R> {
+    const lifted = target.signature.params.map((token, i) =>
+      lift(token as TypeToken<I32>, args[i] as Operand<I32>)
+    );
+    this.module.use(target);
+    const { result } = target.signature;
+    const node = result.node(this, NodeKind.PURE, Op.CALL, lifted, 0, 0, target);
+    return this.record(node) as TokenValue<R>;
+  }
+
   /** Tail call. */
   returnCall<const P extends readonly AnyToken[], R extends AnyToken | undefined>(
     target: FunctionRef<P, R>,
