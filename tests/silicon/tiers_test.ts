@@ -191,3 +191,31 @@ Deno.test("regions are compiled where code is hot, and dropped where it is writt
   assertEquals([regions.compiled, regions.dropped], [2, 1]);
   assertEquals(lab.register(0), 0n);
 });
+
+Deno.test("an access over a page's end is split, even where the stack's page is known", () => {
+  // The stack is in the second of two pages that stand in memory the other way round; RBP points to the last
+  // bytes of the first.
+  const bytes = code(
+    "b9 14 00 00 00", // mov ecx, 20
+    "51", // push rcx
+    "48 03 55 00", // add rdx, [rbp]
+    "48 89 55 00", // mov [rbp], rdx
+    "58", // pop rax
+    "ff c9", // dec ecx
+    "75 f2", // jnz to the PUSH
+    "cc",
+  );
+  const labs = runAll(bytes, (lab) => {
+    lab.memory.writeU64(lab.pte(STACK_AT), BigInt(lab.base + STACK_AT + PAGE) | FLAGS);
+    lab.memory.writeU64(lab.pte(STACK_AT + PAGE), BigInt(lab.base + STACK_AT) | FLAGS);
+    lab.write(STACK_AT + 2 * PAGE - 3, new Uint8Array([1, 0, 0]));
+    lab.write(STACK_AT, new Uint8Array(5));
+    lab.setRegister(2, 0n);
+    lab.setRegister(4, BigInt(STACK_AT + 2 * PAGE - 64));
+    lab.setRegister(5, BigInt(STACK_AT + PAGE - 3));
+  });
+  for (const lab of labs) {
+    assertEquals(lab.register(2), 1n << 19n);
+    assertEquals([...lab.read(STACK_AT + 2 * PAGE - 3, 3)], [0, 0, 8]);
+  }
+});

@@ -11,10 +11,11 @@
 import { registerPlace } from "../decode/form.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { type FlagState, settleFlags } from "../semantics/flags.ts";
-import { Instruction } from "../semantics/instruction.ts";
+import { Instruction, Reg } from "../semantics/instruction.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
 import { registerAddress, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
+import { probe } from "../memory/access.ts";
 import { jumpSlot } from "../memory/tlb.ts";
 import {
   type FunctionBuilder,
@@ -40,6 +41,9 @@ const REGISTERS = 32;
 /** How many there are without. */
 const LEGACY_REGISTERS = 16;
 
+/** Transfers of control that access memory and may stay in the region behind it. */
+const TRANSFERS: ReadonlySet<string> = new Set(["CALL", "CALLIND", "RET", "JMPIND"]);
+
 const REGISTER_FIELDS = [MicroOp.REG0, MicroOp.REG1, MicroOp.BASE] as const;
 
 /** What of the mode its code is for a region has to know. */
@@ -58,6 +62,10 @@ class RegionFunction {
   readonly long: boolean;
   readonly registers: readonly Variable<I64>[];
   readonly budget: Variable<I32>;
+  /** Page that the stack was last seen writable in; all ones for none. */
+  readonly stackPage: Variable<I64>;
+  /** What is added to an address in that page to get where it stands in memory. */
+  readonly stackDelta: Variable<I32>;
   /** The lazy flags where ways meet. */
   readonly kind: Variable<I32>;
   readonly a: Variable<I64>;
@@ -83,6 +91,8 @@ class RegionFunction {
     this.kind = f.variable(I32T, flags.kind);
     this.a = f.variable(I64T, flags.a);
     this.b = f.variable(I64T, flags.b);
+    this.stackPage = f.variable(I64T, -1);
+    this.stackDelta = f.variable(I32T, 0);
     this.registers = Array.from(
       { length: mode.apx ? REGISTERS : LEGACY_REGISTERS },
       (_, n) => f.variable(I64T, f.load64(0, registerAddress(n))),
@@ -92,6 +102,8 @@ class RegionFunction {
 
   /** Takes the registers from the state again. */
   reload(): void {
+    // What has been done may have changed translations, or which of them count.
+    this.stackPage.set(-1);
     for (const [n, register] of this.registers.entries()) {
       register.set(this.f.load64(0, registerAddress(n)));
     }
@@ -268,7 +280,7 @@ class CompiledInstruction extends Instruction {
     this.#block = block;
     this.#op = op;
     this.#records = records;
-    if (op.form.name === "CALL" || op.form.name === "CALLIND") {
+    if (TRANSFERS.has(op.form.name)) {
       this.#called = region.f.variable(I32T, 0);
     }
   }
@@ -364,6 +376,54 @@ class CompiledInstruction extends Instruction {
     return this.f.call(this.mc.segmentAddress, segment, offset, bytes, access);
   }
 
+  /** Whether an access is to the stack in all likelihood. */
+  #stackLike(implicit: boolean): boolean {
+    if (implicit) return true;
+    const { record, form } = this.#op;
+    if (form.address !== "b64" && form.address !== "b32") return false;
+    const base = this.#records.half(record + MicroOp.BASE);
+    return base === registerAddress(Reg.RSP) || base === registerAddress(Reg.RBP);
+  }
+
+  override load(bits: number, linear: I64, stack = false): I64 {
+    if (!this.#stackLike(stack)) return super.load(bits, linear, stack);
+    const { f } = this;
+    const { stackDelta } = this.#region;
+    return f.choose(
+      I64T,
+      this.#inStackPage(bits, linear),
+      () => f.loadZ(bits, linear.wrap().add(stackDelta.get())),
+      () => super.load(bits, linear, stack),
+      "likely",
+    );
+  }
+
+  override store(bits: number, linear: I64, value: I64, stack = false): void {
+    if (!this.#stackLike(stack)) return super.store(bits, linear, value, stack);
+    const { f } = this;
+    const { stackDelta, stackPage } = this.#region;
+    const low = linear.wrap();
+    f.if(
+      this.#inStackPage(bits, linear),
+      () => f.storeLow(bits, low.add(stackDelta.get()), value),
+      () => {
+        const { hit, address } = probe(f, linear, bits / 8, true);
+        f.if(hit, () => {
+          const at = address();
+          stackPage.set(linear.and(~0xfff));
+          stackDelta.set(at.sub(low));
+          f.storeLow(bits, at, value);
+        }, () => super.store(bits, linear, value, stack));
+      },
+      "likely",
+    );
+  }
+
+  #inStackPage(bits: number, linear: I64): I32 {
+    // An aligned access lies in one page; any other takes the longer way.
+    return this.#region.stackPage.get().eq(linear.and(~0xfff | (bits / 8 - 1)));
+  }
+
   segment(): I32 {
     return i32((this.#addressing >> 4) & 7);
   }
@@ -396,8 +456,8 @@ class CompiledInstruction extends Instruction {
   }
 
   /**
-   * What a call pushes may be written to a device or over code, of this very region even: the dispatcher
-   * goes on then.
+   * What a call pushes may be written to a device or over code, of this very region even, and what a return
+   * pops may be read from a device, which may do anything: the dispatcher goes on then.
    */
   #leaveIfCalled(target: I64): void {
     const called = this.#called;
