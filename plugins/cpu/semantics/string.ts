@@ -8,10 +8,11 @@
  * @module
  */
 import { Rflags } from "../microcode/registers.ts";
-import { Event, S, Seg } from "../state/cpu_state.ts";
+import { Event, Mode, S, Seg } from "../state/cpu_state.ts";
 import { type I32, i32, I32T, type I64, i64, I64T, type Label } from "../wasm/mod.ts";
 import { checkAccess, emitPortRead, emitPortWrite } from "./io.ts";
-import { settleFlags } from "./flags.ts";
+import { probe } from "../memory/access.ts";
+import { settleFlags, sizeLog } from "./flags.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 
 /** Rounds after which the dispatcher gets to look at events. */
@@ -42,13 +43,28 @@ function advance(i: Instruction, register: number, by: I64): void {
   i.setReg(register, bits, i.reg(register, bits).add(by).zeroExtend(bits));
 }
 
+/**
+ * Does as many rounds as can be done at once, at most `most`; yields how many, 0 if it has to be one by one.
+ */
+type Bulk = (i: Instruction, most: I64) => I64;
+
 /** What one round does; a comparison yields its flags, which decide whether to go on. */
 type Round = (i: Instruction, by: I64) => void;
 
-/**
- * A string instruction. `compares` makes REPE and REPNE look at ZF, for which `round` sets the flags.
- */
-const string = (round: Round, compares = false, ends = false): Semantics => ({
+/** What is special about a string instruction. */
+interface StringOptions {
+  /** REPE and REPNE look at ZF, for which a round sets the flags. */
+  readonly compares?: boolean;
+  /** The dispatcher has to look at events behind it. */
+  readonly ends?: boolean;
+  /** How several rounds are done at once. */
+  readonly bulk?: Bulk;
+}
+
+const string = (
+  round: Round,
+  { compares = false, ends = false, bulk }: StringOptions = {},
+): Semantics => ({
   addressSize: true,
   code: true,
   rep: true,
@@ -76,8 +92,18 @@ const string = (round: Round, compares = false, ends = false): Semantics => ({
         // A fault in the middle keeps the flags of the last comparison, as Zen 5 does; the SDM would have
         // them as before the instruction.
         if (compares) i.flagsAtFault = { kind: kind.get(), a: a.get(), b: b.get() };
-        round(i, by);
-        const count = i.reg(Reg.RCX, bits).sub(1).zeroExtend(bits);
+        const whole = i.reg(Reg.RCX, bits);
+        const rounds = f.variable(I64T, 1);
+        if (bulk === undefined) round(i, by);
+        else {
+          const most = left.get().extendU();
+          rounds.set(bulk(i, whole.ltU(most).select(whole, most)));
+          f.if(rounds.get().eqz(), () => {
+            round(i, by);
+            rounds.set(1);
+          });
+        }
+        const count = whole.sub(rounds.get()).zeroExtend(bits);
         i.setReg(Reg.RCX, bits, count);
         if (compares) {
           kind.set(i.flags.kind);
@@ -87,7 +113,7 @@ const string = (round: Round, compares = false, ends = false): Semantics => ({
           f.branchIf(i.form.rep === 1 ? equal.eqz() : equal, done);
         }
         f.branchIf(count.eqz(), done);
-        left.set(left.get().sub(1));
+        left.set(left.get().sub(rounds.get().wrap()));
         // An exit behind the access of this round comes before the next one.
         const goesOn = left.get().ne(0).and(S.events.has(f, Event.VMEXIT_TRAP).eqz());
         f.branchIf(goesOn, again, "likely");
@@ -121,16 +147,78 @@ const source = (i: Instruction): I64 => {
 const destination = (i: Instruction, access: 0 | 1): I64 =>
   linear(i, Seg.ES, i.reg(Reg.RDI, i.addressBits), i.bits / 8, access);
 
+/** Elements between `linear` and the end of its page. */
+const inPage = (i: Instruction, linear: I64): I64 =>
+  i64(0x1000).sub(linear.and(0xfff)).shrU(sizeLog(i.bits));
+
+const least = (a: I64, b: I64): I64 => a.ltU(b).select(a, b);
+
+/** 1 if offsets in the segments of a string instruction are linear addresses, and the direction is up. */
+function isPlain(i: Instruction): I32 {
+  const up = S.rflags.get(i.f).has(Rflags.DF).eqz();
+  if (i.addressBits === 16) return i32(0);
+  const segment = i.segment();
+  if (i.code === 64) return up.and(segment.ltU(Seg.FS));
+  const known = segment.eq(Seg.DS).or(segment.eq(Seg.ES));
+  return up.and(S.mode.has(i.f, Mode.FLAT_DATA)).and(known);
+}
+
+/** Up to the end of a page; where source and destination are pages that the TLB has, and do not overlap. */
+const movsBulk: Bulk = (i, most) => {
+  const { f, bits } = i;
+  const rounds = f.variable(I64T, 0);
+  f.if(isPlain(i), () => {
+    const from = i.reg(Reg.RSI, i.addressBits);
+    const to = i.reg(Reg.RDI, i.addressBits);
+    const read = probe(f, from, bits / 8, false);
+    const write = probe(f, to, bits / 8, true);
+    f.if(read.hit.and(write.hit), () => {
+      const count = least(least(most, inPage(i, from)), inPage(i, to));
+      const bytes = count.shl(sizeLog(bits)).wrap();
+      const [source, target] = [read.address(), write.address()];
+      // A destination in the middle of the source is read again by later rounds.
+      f.if(target.sub(source).geU(bytes), () => {
+        f.copy(target, source, bytes);
+        advance(i, Reg.RSI, bytes.extendU());
+        advance(i, Reg.RDI, bytes.extendU());
+        rounds.set(count);
+      });
+    });
+  });
+  return rounds.get();
+};
+
 const movs = string((i, by) => {
   i.store(i.bits, destination(i, 1), source(i));
   advance(i, Reg.RSI, by);
   advance(i, Reg.RDI, by);
-});
+}, { bulk: movsBulk });
+
+/** Up to the end of a page that the TLB has, where all bytes of the value are the same. */
+const stosBulk: Bulk = (i, most) => {
+  const { f, bits } = i;
+  const rounds = f.variable(I64T, 0);
+  const value = i.reg(Reg.RAX, bits);
+  const byte = value.and(0xff);
+  const same = value.eq(byte.mul(0x0101_0101_0101_0101n).zeroExtend(bits));
+  f.if(isPlain(i).and(same), () => {
+    const to = i.reg(Reg.RDI, i.addressBits);
+    const { hit, address } = probe(f, to, bits / 8, true);
+    f.if(hit, () => {
+      const count = least(most, inPage(i, to));
+      const bytes = count.shl(sizeLog(bits)).wrap();
+      f.fill(address(), byte.wrap(), bytes);
+      advance(i, Reg.RDI, bytes.extendU());
+      rounds.set(count);
+    });
+  });
+  return rounds.get();
+};
 
 const stos = string((i, by) => {
   i.store(i.bits, destination(i, 1), i.reg(Reg.RAX, i.bits));
   advance(i, Reg.RDI, by);
-});
+}, { bulk: stosBulk });
 
 const lods = string((i, by) => {
   i.setReg(Reg.RAX, i.bits, source(i));
@@ -143,13 +231,13 @@ const cmps = string((i, by) => {
   advance(i, Reg.RSI, by);
   advance(i, Reg.RDI, by);
   i.flagsSub(i.bits, first, second);
-}, true);
+}, { compares: true });
 
 const scas = string((i, by) => {
   const value = i.load(i.bits, destination(i, 0)).signExtend(i.bits);
   advance(i, Reg.RDI, by);
   i.flagsSub(i.bits, i.regSigned(Reg.RAX, i.bits), value);
-}, true);
+}, { compares: true });
 
 const portNumber = (i: Instruction): I32 => i.reg(Reg.RDX, 16).wrap();
 
@@ -164,8 +252,7 @@ const ins = string(
     i.store(i.bits, at, value);
     advance(i, Reg.RDI, by);
   },
-  false,
-  true,
+  { ends: true },
 );
 
 const outs = string(
@@ -175,8 +262,7 @@ const outs = string(
     emitPortWrite(i, portNumber(i), i.bits, value);
     advance(i, Reg.RSI, by);
   },
-  false,
-  true,
+  { ends: true },
 );
 
 /** String instructions by mnemonic. */
