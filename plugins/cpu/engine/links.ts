@@ -8,6 +8,7 @@
  */
 import type { Microcode } from "../microcode/microcode.ts";
 import { type FlagState, settleFlags } from "../semantics/flags.ts";
+import { jumpSlot } from "../memory/tlb.ts";
 import { S } from "../state/cpu_state.ts";
 import {
   type FunctionBuilder,
@@ -77,4 +78,20 @@ export function followJump(flow: Flow, target: I64): void {
   const { f, mc } = flow;
   const block = f.call(mc.findJump, target);
   f.if(block.ne(0), () => chain(flow, block), undefined, "likely");
+}
+
+/** The jump cache's entry for `rip`: 1 if it leads to a block of the present mode, and that block. */
+export function jumpEntry(
+  f: FunctionBuilder,
+  rip: I64,
+): { readonly hit: I32; readonly block: () => I32 } {
+  const entry = S.jumpCache.get(f).add(jumpSlot(rip.wrap()));
+  const hit = f.load64(entry).eq(rip).and(f.load32(entry, 12).eq(S.mode.get(f)));
+  return { hit, block: () => f.load32(entry, 8) };
+}
+
+/** As {@linkcode followJump}, without a call. */
+export function followJumpInline(flow: Flow, target: I64): void {
+  const { hit, block } = jumpEntry(flow.f, target);
+  flow.f.if(hit, () => chain(flow, block()), undefined, "likely");
 }

@@ -20,7 +20,7 @@ import {
   type Tag,
 } from "../wasm/mod.ts";
 import { ALONE_MODE, BlockHeader, MicroOp } from "./block_layout.ts";
-import { HANDLER } from "./links.ts";
+import { HANDLER, jumpEntry } from "./links.ts";
 import { beginSlice, endSlice } from "./slice.ts";
 
 /** Why the loop returned. */
@@ -57,9 +57,8 @@ export function defineRun(mc: Microcode, tag: Tag): void {
   const { module } = mc;
 
   module.body(mc.findJump, (f, rip) => {
-    const entry = S.jumpCache.get(f).add(jumpSlot(rip.wrap()));
-    const hit = f.load64(entry).eq(rip).and(f.load32(entry, 12).eq(S.mode.get(f)));
-    f.if(hit, () => f.return(f.load32(entry, 8)), undefined, "likely");
+    const { hit, block } = jumpEntry(f, rip);
+    f.if(hit, () => f.return(block()), undefined, "likely");
     f.return(0);
   });
 

@@ -30,7 +30,7 @@ import {
   type Variable,
 } from "../wasm/mod.ts";
 import { BlockHeader, MicroOp } from "./block_layout.ts";
-import { followJump, followLink, HANDLER_PARAMS } from "./links.ts";
+import { followJumpInline, followLink, HANDLER_PARAMS } from "./links.ts";
 import type { RegionBlock, RegionEdge, RegionOp } from "./region_graph.ts";
 import { RegionStructure } from "./region_structure.ts";
 import { type HandlerRef, InterpretedInstruction } from "./tier1.ts";
@@ -502,7 +502,7 @@ class CompiledInstruction extends Instruction {
         target.eq(i64(edge.to.rip)),
         () => {
           this.#region.follow(this.#block, edge, this.flags, () => {
-            followJump(this.#flow(), target);
+            followJumpInline(this.#flow(), target);
             this.#region.leaveAt(target, this.flags);
           });
         },
@@ -510,7 +510,7 @@ class CompiledInstruction extends Instruction {
         "likely",
       );
     }
-    followJump(this.#flow(), target);
+    followJumpInline(this.#flow(), target);
     this.leaveAt(target);
   }
 
