@@ -64,6 +64,30 @@ export class RegionStructure {
     return target.forward > 1 ? "merge" : "single";
   }
 
+  /** The loops that have no other loop inside, each with all its blocks. */
+  innermost(): Set<RegionBlock>[] {
+    const loops: Set<RegionBlock>[] = [];
+    for (const [head, { loop }] of this.places) if (loop) loops.push(this.#bodyOf(head));
+    const heads = [...this.places].filter(([, { loop }]) => loop).map(([head]) => head);
+    return loops.filter((body) => heads.filter((head) => body.has(head)).length === 1);
+  }
+
+  /** The blocks from which `head` is come back to without leaving what it dominates. */
+  #bodyOf(head: RegionBlock): Set<RegionBlock> {
+    const before = new Map<RegionBlock, RegionBlock[]>();
+    for (const block of this.places.keys()) {
+      for (const { to } of edgesOf(block)) before.set(to, [...before.get(to) ?? [], block]);
+    }
+    const body = new Set([head]);
+    const add = (block: RegionBlock): void => {
+      if (body.has(block) || !this.#dominates(head, block)) return;
+      body.add(block);
+      for (const other of before.get(block) ?? []) add(other);
+    };
+    for (const other of before.get(head) ?? []) add(other);
+    return body;
+  }
+
   #dominates(a: RegionBlock, b: RegionBlock): boolean {
     const { order } = this.places.get(a)!;
     let at = b;

@@ -44,6 +44,9 @@ const LEGACY_REGISTERS = 16;
 /** Transfers of control that access memory and may stay in the region behind it. */
 const TRANSFERS: ReadonlySet<string> = new Set(["CALL", "CALLIND", "RET", "JMPIND"]);
 
+/** Most accesses of a loop that each remember the page they were last in. */
+const MOST_SITES = 8;
+
 const REGISTER_FIELDS = [MicroOp.REG0, MicroOp.REG1, MicroOp.BASE] as const;
 
 /** What of the mode its code is for a region has to know. */
@@ -70,6 +73,7 @@ class RegionFunction {
   readonly kind: Variable<I32>;
   readonly a: Variable<I64>;
   readonly b: Variable<I64>;
+  readonly #close: ReadonlySet<RegionBlock>;
   readonly #labels = new Map<RegionBlock, Label>();
   readonly #records: Records;
 
@@ -87,6 +91,7 @@ class RegionFunction {
     this.long = mode.long;
     this.#records = records;
     this.structure = new RegionStructure(head);
+    this.#close = this.#closeLoops();
     this.budget = f.variable(I32T, budget);
     this.kind = f.variable(I32T, flags.kind);
     this.a = f.variable(I64T, flags.a);
@@ -98,6 +103,27 @@ class RegionFunction {
       (_, n) => f.variable(I64T, f.load64(0, registerAddress(n))),
     );
     this.#tree(head, flags);
+  }
+
+  /** Blocks of innermost loops with so few accesses that each may remember its page. */
+  #closeLoops(): Set<RegionBlock> {
+    const close = new Set<RegionBlock>();
+    // What the interpreter's code does in line may change translations.
+    const blocks = [...this.structure.places.keys()];
+    if (!blocks.every((block) => block.ops.every((op, k) => this.#compiles(block, op, k)))) {
+      return close;
+    }
+    for (const body of this.structure.innermost()) {
+      const sites = [...body].flatMap(({ ops }) => ops)
+        .filter(({ form }) => form.operands.some(({ kind }) => kind === "M"));
+      if (sites.length <= MOST_SITES) { for (const block of body) close.add(block); }
+    }
+    return close;
+  }
+
+  /** Whether accesses of `block` remember their pages. */
+  remembers(block: RegionBlock): boolean {
+    return this.#close.has(block);
   }
 
   /** Takes the registers from the state again. */
@@ -148,14 +174,18 @@ class RegionFunction {
     return { kind: this.kind.get(), a: this.a.get(), b: this.b.get() };
   }
 
+  #compiles(block: RegionBlock, op: RegionOp, k: number): boolean {
+    // What a device does to the state is to be seen, so what the dispatcher looks after is not compiled.
+    const watched = block.ops[k + 1]?.form.name === Pseudo.BOUNDARY;
+    return usesLocals(op.form) && !watched && this.#records.inRegisters(op);
+  }
+
   #ops(block: RegionBlock, flags: FlagState): void {
     const { f, mc } = this;
     let state = flags;
     for (const [k, op] of block.ops.entries()) {
       const { emit } = SEMANTICS[op.form.name]!;
-      // What a device does to the state is to be seen, so what the dispatcher looks after is not compiled.
-      const watched = block.ops[k + 1]?.form.name === Pseudo.BOUNDARY;
-      if (usesLocals(op.form) && !watched && this.#records.inRegisters(op)) {
+      if (this.#compiles(block, op, k)) {
         const i = new CompiledInstruction(this, block, op, this.#records, state);
         emit(i);
         state = i.flags;
@@ -386,7 +416,11 @@ class CompiledInstruction extends Instruction {
   }
 
   override load(bits: number, linear: I64, stack = false): I64 {
-    if (!this.#stackLike(stack)) return super.load(bits, linear, stack);
+    if (!this.#stackLike(stack)) {
+      return this.#region.remembers(this.#block)
+        ? this.#rememberedLoad(bits, linear)
+        : super.load(bits, linear, stack);
+    }
     const { f } = this;
     const { stackDelta } = this.#region;
     return f.choose(
@@ -399,7 +433,11 @@ class CompiledInstruction extends Instruction {
   }
 
   override store(bits: number, linear: I64, value: I64, stack = false): void {
-    if (!this.#stackLike(stack)) return super.store(bits, linear, value, stack);
+    if (!this.#stackLike(stack)) {
+      return this.#region.remembers(this.#block)
+        ? this.#rememberedStore(bits, linear, value)
+        : super.store(bits, linear, value, stack);
+    }
     const { f } = this;
     const { stackDelta, stackPage } = this.#region;
     const low = linear.wrap();
@@ -414,6 +452,58 @@ class CompiledInstruction extends Instruction {
           stackDelta.set(at.sub(low));
           f.storeLow(bits, at, value);
         }, () => super.store(bits, linear, value, stack));
+      },
+      "likely",
+    );
+  }
+
+  /**
+   * What tells the page of an aligned access: never 0, and of an address that is not aligned no page's.
+   */
+  #pageKey(bits: number, linear: I64): I64 {
+    return linear.or(0xfff & ~(bits / 8 - 1));
+  }
+
+  #rememberedLoad(bits: number, linear: I64): I64 {
+    const { f } = this;
+    const page = f.zeroed(I64T);
+    const delta = f.zeroed(I32T);
+    const low = linear.wrap();
+    const key = this.#pageKey(bits, linear);
+    return f.choose(
+      I64T,
+      page.get().eq(key),
+      () => f.loadZ(bits, low.add(delta.get())),
+      () => {
+        const { hit, address } = probe(f, linear, bits / 8, false);
+        return f.choose(I64T, hit, () => {
+          const at = address();
+          page.set(this.#pageKey(bits, linear.and(~0xfff)));
+          delta.set(at.sub(low));
+          return f.loadZ(bits, at);
+        }, () => super.load(bits, linear));
+      },
+      "likely",
+    );
+  }
+
+  #rememberedStore(bits: number, linear: I64, value: I64): void {
+    const { f } = this;
+    const page = f.zeroed(I64T);
+    const delta = f.zeroed(I32T);
+    const low = linear.wrap();
+    const key = this.#pageKey(bits, linear);
+    f.if(
+      page.get().eq(key),
+      () => f.storeLow(bits, low.add(delta.get()), value),
+      () => {
+        const { hit, address } = probe(f, linear, bits / 8, true);
+        f.if(hit, () => {
+          const at = address();
+          page.set(this.#pageKey(bits, linear.and(~0xfff)));
+          delta.set(at.sub(low));
+          f.storeLow(bits, at, value);
+        }, () => super.store(bits, linear, value));
       },
       "likely",
     );

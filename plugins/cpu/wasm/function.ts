@@ -170,6 +170,13 @@ export class FunctionBuilder {
     return variable;
   }
 
+  /** A new variable that is zero when the function is entered, and keeps what it is assigned. */
+  zeroed<T extends I32 | I64 | V128>(token: TypeToken<T>): Variable<T> {
+    const variable = new Variable(this, token, this.locals.length);
+    this.locals.push(token.code);
+    return variable;
+  }
+
   /** The parameter `index` as an assignable variable. */
   parameter<T extends I32 | I64 | V128>(token: TypeToken<T>, index: number): Variable<T> {
     return new Variable(this, token, index);
@@ -290,8 +297,7 @@ export class FunctionBuilder {
     if (condition.constant !== undefined) {
       return lift(token, condition.constant !== 0 ? then() : otherwise()) as T;
     }
-    const result = new Variable(this, token, this.locals.length);
-    this.locals.push(token.code);
+    const result = this.zeroed(token);
     this.if(condition, () => result.set(then()), () => result.set(otherwise()), likelihood);
     return result.get();
   }
