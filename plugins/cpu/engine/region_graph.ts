@@ -11,7 +11,7 @@ import { SEMANTICS } from "../semantics/mod.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
 import { S } from "../state/cpu_state.ts";
 import { JUMP_ENTRIES } from "../state/tlb_layout.ts";
-import { BlockHeader, MICRO_OP_BYTES, MicroOp, NEVER_LINK } from "./block_layout.ts";
+import { BlockHeader, MICRO_OP_BYTES, MicroOp, NEVER_LINK, UNLINKED } from "./block_layout.ts";
 
 /** Most blocks of a region. */
 export const MAX_REGION_BLOCKS = 64;
@@ -77,6 +77,8 @@ const ALWAYS: ReadonlySet<string> = new Set(["JMP", "CALL", Pseudo.END]);
 export class RegionGraph {
   /** Blocks in the order they were found, the head first. */
   readonly blocks: RegionBlock[] = [];
+  /** Whether there are ways that had not been gone when the region was collected. */
+  open = false;
   readonly #source: BlockSource;
   readonly #known = new Map<number, RegionBlock>();
   readonly #mode: number;
@@ -163,6 +165,7 @@ export class RegionGraph {
   /** The edge along the link at `link`, which leads to `target`. */
   #edge(link: number, target: bigint): RegionEdge | undefined {
     const word = this.#word(link) >>> 0;
+    if (word === UNLINKED) this.open = true;
     const guarded = word === NEVER_LINK;
     const address = guarded ? this.#cached(target) : word;
     if (address <= NEVER_LINK) return undefined;

@@ -49,7 +49,12 @@ interface Region {
   readonly handler: number;
   readonly index: number;
   readonly blocks: readonly RegionBlock[];
+  /** Some of its ways had not been gone yet: it is worth compiling again. */
+  readonly open: boolean;
 }
+
+/** Times that a head is compiled because there are more ways than before. */
+const RENEWALS = 2;
 
 /** The compiled regions of one machine. */
 export class Regions {
@@ -63,6 +68,8 @@ export class Regions {
   readonly #policy: Policy;
   /** How often each block was seen. */
   readonly #seen = new Map<number, number>();
+  /** How often each head was compiled. */
+  readonly #renewed = new Map<number, number>();
   /** Regions by head. */
   readonly #regions = new Map<number, Region>();
   /** Regions by block. */
@@ -96,11 +103,13 @@ export class Regions {
   /** Notes that the processor has come to `block`; yields the instructions until the next look. */
   sample(block: number): number {
     const { slice, seen, seenAgain } = this.#policy;
-    if (seen !== Infinity && !this.#regions.has(block)) {
+    const region = this.#regions.get(block);
+    if (seen !== Infinity && (region === undefined || region.open)) {
       const times = (this.#seen.get(block) ?? 0) + 1;
       this.#seen.set(block, times);
       if (times >= (this.#members.has(block) ? seenAgain : seen)) {
         this.#seen.delete(block);
+        if (region !== undefined) this.#remove(region);
         this.#compile(block);
       }
     }
@@ -113,7 +122,9 @@ export class Regions {
       this.clear();
       return;
     }
-    const { blocks } = new RegionGraph(this.#source, head);
+    const { blocks, open } = new RegionGraph(this.#source, head);
+    const renewed = this.#renewed.get(head) ?? 0;
+    this.#renewed.set(head, renewed + 1);
     const first = blocks[0];
     if (first === undefined) {
       this.#free.push(index);
@@ -137,6 +148,7 @@ export class Regions {
       handler: this.#handlerOf(head + BlockHeader.BYTES),
       index,
       blocks,
+      open: open && renewed < RENEWALS,
     };
     this.#regions.set(head, region);
     for (const { address } of blocks) {
@@ -153,6 +165,7 @@ export class Regions {
   /** Drops all regions that `block`, which is about to go, is in. */
   #drop(block: number): void {
     this.#seen.delete(block);
+    this.#renewed.delete(block);
     for (const region of this.#members.get(block) ?? []) this.#remove(region);
   }
 
@@ -175,5 +188,6 @@ export class Regions {
   clear(): void {
     for (const region of [...this.#regions.values()]) this.#remove(region);
     this.#seen.clear();
+    this.#renewed.clear();
   }
 }
