@@ -6,7 +6,7 @@
  * @module
  */
 import { Rflags } from "../microcode/registers.ts";
-import { type I32, i32, type I64, i64 } from "../wasm/mod.ts";
+import { type I32, type I64, i64 } from "../wasm/mod.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 
 const place = (bit: I64, mask: number): I32 => bit.wrap().and(1).mul(mask);
