@@ -27,7 +27,7 @@ const KERNELS: readonly (readonly [guest: string, kernel: string, rounds: number
   ["loops", "sort", 80],
   ["kernels", "chase", 1000],
   ["kernels", "interpret", 3000],
-  ["kernels", "calls", 1000],
+  ["kernels", "calls", 6000],
   ["kernels", "matrix", 150],
   ["kernels", "virtual", 20000],
   ["kernels", "crc", 800],

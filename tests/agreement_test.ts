@@ -109,6 +109,7 @@ const MACHINE_LINES = /^(?:cpu|memory):.*\n/gm;
 const GUESTS: readonly (readonly [name: string, commandLine: string, end: string])[] = [
   ["tour", "", "exit-code"],
   ["loops", "", "exit-code"],
+  ["kernels", "bits=32", "exit-code"],
   ["exits", "", "exit-code"],
   ["triple", "", "shutdown"],
   ["wildjump", "", "shutdown"],
