@@ -25,6 +25,7 @@ const ENDINGS: Readonly<Record<string, number | "reset" | "never">> = {
   exits: 1,
   hang: "never",
   ipistorm: 1,
+  kernels: 1,
   loops: 1,
   smp: 1,
   spin: "never",
