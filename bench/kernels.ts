@@ -4,14 +4,11 @@
  * The same images run in Trapline with and without compiling and, where `qemu-system-x86_64` is on the
  * PATH, under QEMU's translator (TCG). What is measured is the difference between two runs that differ in
  * nothing but their rounds, so that start and console drop out; all take turns, and medians are compared.
- * Time is that of the whole process group on the processor, compilers in the background included, not the
- * clock's: other work on the machine then matters less.
  *
  * `--samples N` (3 if not given), `--only NAME`, `--bits 32|64`.
  *
  * @module
  */
-import process from "node:process";
 import { createVm } from "../core/mod.ts";
 import { cpu, type Tier } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
@@ -44,11 +41,6 @@ type Runner = (guest: string, commandLine: string) => Promise<Measured>;
 const image = (guest: string): URL =>
   new URL(`../examples/guests/${guest}/${guest}.elf`, import.meta.url);
 
-const spent = (since?: { user: number; system: number }): number => {
-  const { user, system } = process.cpuUsage(since);
-  return (user + system) / 1000;
-};
-
 function trapline(tier: Tier): Runner {
   return async (guest, commandLine) => {
     using vm = await createVm({
@@ -56,9 +48,9 @@ function trapline(tier: Tier): Runner {
       plugins: [cpu({ tier }), metal(), pic(), debugExit(), serial()],
       images: [loadImage(await Deno.readFile(image(guest)), { name: guest, commandLine })],
     });
-    const start = process.cpuUsage();
+    const start = performance.now();
     const result = await vm.run();
-    const ms = spent(start);
+    const ms = performance.now() - start;
     if (result.reason !== "exit-code" || result.code !== 1) {
       throw new Error(`${guest} "${commandLine}" ended with ${JSON.stringify(result)}`);
     }
@@ -66,19 +58,18 @@ function trapline(tier: Tier): Runner {
   };
 }
 
-/** QEMU's time on the processor, as the shell's `times` tells of its children. */
 const qemu: Runner = async (guest, commandLine) => {
-  const line =
-    `qemu-system-x86_64 -accel tcg -kernel "$1" -append "$2" -serial null -display none ` +
-    `-monitor none -no-reboot -device isa-debug-exit,iobase=0xf4,iosize=0x4; test $? = 1 && times`;
-  const { success, stdout, stderr } = await new Deno.Command("sh", {
-    args: ["-c", line, "sh", image(guest).pathname, commandLine],
-  }).output();
-  const text = new TextDecoder();
-  if (!success) throw new Error(`QEMU: ${text.decode(stderr)}`);
-  const children = text.decode(stdout).trim().split("\n").at(-1)!;
-  const times = [...children.matchAll(/(\d+)m([\d.]+)s/g)];
-  const ms = times.reduce((sum, [, m, s]) => sum + Number(m) * 60_000 + Number(s) * 1000, 0);
+  const command = new Deno.Command("qemu-system-x86_64", {
+    args: [
+      ...["-accel", "tcg", "-kernel", image(guest).pathname, "-append", commandLine],
+      ...["-serial", "null", "-display", "none", "-monitor", "none", "-no-reboot"],
+      ...["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"],
+    ],
+  });
+  const start = performance.now();
+  const { code, stderr } = await command.output();
+  const ms = performance.now() - start;
+  if (code !== 1) throw new Error(`QEMU: status ${code}: ${new TextDecoder().decode(stderr)}`);
   return { ms, instructions: 0 };
 };
 
