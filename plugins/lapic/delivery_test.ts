@@ -191,7 +191,7 @@ Deno.test("illegal vectors: sending sets ESR bit 5, receiving bit 6, and the err
   assertEquals([b.read(0x280), requested(b)], [0x40, [[0xfb], []]]);
   // An entry of the local vector table with such a vector; and the error entry itself.
   b.write(0x330, 0x0f);
-  apic!.fire(0x330);
+  apic!.lvt.fire(0x330);
   b.write(0x280, 0);
   assertEquals(b.read(0x280), 0x40);
   b.write(0x370, 0x0f);

@@ -16,7 +16,7 @@ export type Effect = (lapic: Lapic, value: number, offset: number) => void;
 /** What a write does besides storing, by register: offset / 10h of the first of its kind. */
 export const EFFECTS: (Effect | undefined)[] = new Array(0x100).fill(undefined);
 
-const lvtWritten: Effect = (lapic, _value, offset) => lapic.settleLvt(offset);
+const lvtWritten: Effect = (lapic, _value, offset) => lapic.lvt.settle(offset);
 
 const TABLE: readonly (readonly [number, Effect])[] = [
   [R.ID, (lapic) => lapic.announce("id")],
@@ -32,7 +32,7 @@ const TABLE: readonly (readonly [number, Effect])[] = [
     lapic.announce("dfr");
   }],
   [R.SVR, (lapic, value) => {
-    if ((value & Svr.ENABLE) === 0) lapic.maskAll();
+    if ((value & Svr.ENABLE) === 0) lapic.lvt.maskAll();
     lapic.announce("enable");
   }],
   [R.ESR, (lapic) => lapic.latchErrors()],
@@ -40,7 +40,7 @@ const TABLE: readonly (readonly [number, Effect])[] = [
   [R.LVT_TIMER, (lapic, _value, offset) => {
     const mode = (lapic.registers.get(offset) & Lvt.TIMER_MODE) >>> 17;
     if (lapic.timer.setMode(mode)) lapic.registers.set(R.TIMER_INITIAL, 0);
-    lapic.settleLvt(offset);
+    lapic.lvt.settle(offset);
     lapic.timer.setMasked((lapic.registers.get(offset) & Lvt.MASK) !== 0);
   }],
   [R.LVT_THERMAL, lvtWritten],

@@ -17,6 +17,7 @@ import type { LapicBoard, LapicSaved } from "./board.ts";
 import { EFFECTS } from "./effects.ts";
 import { type ApicMessage, MessageType } from "./message.ts";
 import type { LapicChange } from "./hooks.ts";
+import { LocalVectorTable } from "./local_vectors.ts";
 import { RegisterPage } from "./page.ts";
 import { Priorities } from "./priorities.ts";
 import {
@@ -42,11 +43,12 @@ export class Lapic extends Priorities {
   readonly pageHpa: number;
   /** The timer. */
   readonly timer: ApicTimer;
+  /** The local vector table. */
+  readonly lvt: LocalVectorTable;
   readonly #board: LapicBoard;
   #baseLow = 0;
   #baseHigh = 0;
   #errors = 0;
-  #pins = 0;
   #external = false;
   #init = false;
   #startup = -1;
@@ -64,6 +66,7 @@ export class Lapic extends Priorities {
     this.pageHpa = pageHpa;
     this.timer = timer;
     this.#board = board;
+    this.lvt = new LocalVectorTable(this, board.map.lvts);
   }
 
   // Identity and mode
@@ -331,17 +334,31 @@ export class Lapic extends Priorities {
         // Level-triggered and not asserted: the old de-assert message.
         if (message.level && !message.assert) return true;
         return this.accept(vector, message.level);
+      case MessageType.INIT:
+        return (message.level && !message.assert) || this.signal(message.type);
+      case MessageType.STARTUP:
+        this.#startup = vector;
+        vcpu.request(initRequest);
+        return true;
+      default:
+        return this.signal(message.type);
+    }
+  }
+
+  /**
+   * Takes what has no vector of its own: an NMI, INIT, ExtINT.
+   *
+   * @returns Whether there is such a type.
+   */
+  signal(type: number): boolean {
+    const { vcpu } = this;
+    switch (type) {
       case MessageType.NMI:
         vcpu.events.queueNmi();
         return true;
       case MessageType.INIT:
-        if (message.level && !message.assert) return true;
         this.#init = true;
         this.#startup = -1;
-        vcpu.request(initRequest);
-        return true;
-      case MessageType.STARTUP:
-        this.#startup = vector;
         vcpu.request(initRequest);
         return true;
       case MessageType.EXTINT:
@@ -375,72 +392,6 @@ export class Lapic extends Priorities {
     if (this.#board.deliver(vcpu, vector)) return true;
     this.setIrr(vector);
     vcpu.request(eventRequest);
-    return true;
-  }
-
-  /** Drives LINT0 (0) or LINT1 (1). */
-  setPin(pin: 0 | 1, level: boolean): void {
-    const bit = 1 << pin;
-    const rose = level && (this.#pins & bit) === 0;
-    this.#pins = level ? this.#pins | bit : this.#pins & ~bit;
-    const offset = pin === 0 ? R.LVT_LINT0 : R.LVT_LINT1;
-    if (this.mode === LapicMode.DISABLED) {
-      // Without an APIC the pins are INTR and NMI.
-      if (pin === 0) this.vcpu.request(eventRequest);
-      else if (rose) this.vcpu.events.queueNmi();
-      return;
-    }
-    const entry = this.registers.get(offset);
-    if ((entry & Lvt.MASK) !== 0) return;
-    const type = (entry & Lvt.MODE) >> 8;
-    if (type === MessageType.EXTINT) return this.vcpu.request(eventRequest);
-    const levelTriggered = type === MessageType.FIXED && (entry & Lvt.LEVEL) !== 0;
-    if (levelTriggered ? level && (entry & Lvt.REMOTE_IRR) === 0 : rose) this.fire(offset);
-  }
-
-  /**
-   * A source of the local vector table fires: the entry at `offset` says what comes of it.
-   *
-   * @returns Whether anything does: the entry is not masked.
-   */
-  fire(offset: number): boolean {
-    const { registers, vcpu } = this;
-    if (this.mode === LapicMode.DISABLED) return false;
-    const entry = registers.get(offset);
-    if ((entry & Lvt.MASK) !== 0) return false;
-    const vector = entry & Lvt.VECTOR;
-    switch ((entry & Lvt.MODE) >> 8) {
-      case MessageType.FIXED: {
-        const pin = offset === R.LVT_LINT0 || offset === R.LVT_LINT1;
-        const level = pin && (entry & Lvt.LEVEL) !== 0;
-        if (level) registers.set(offset, entry | Lvt.REMOTE_IRR);
-        this.accept(vector, level);
-        break;
-      }
-      case MessageType.NMI:
-        vcpu.events.queueNmi();
-        break;
-      case MessageType.INIT:
-        this.#init = true;
-        this.#startup = -1;
-        vcpu.request(initRequest);
-        break;
-      case MessageType.EXTINT:
-        this.#external = true;
-        vcpu.request(eventRequest);
-        break;
-      case MessageType.SMI:
-        throw new UnimplementedError(
-          `vCPU ${vcpu.id}: the local vector table asked for a system management interrupt, and there is no system management mode`,
-        );
-      default:
-        return false;
-    }
-    // A counter overflow masks its entry, so that the handler is not interrupted by the next
-    // (SDM vol. 3A, 11.5.1); AMD's does not.
-    if (offset === R.LVT_PERF && this.features.vendor === "intel") {
-      registers.set(offset, entry | Lvt.MASK);
-    }
     return true;
   }
 
@@ -516,21 +467,9 @@ export class Lapic extends Priorities {
   #announceEnd(vector: number): void {
     const { registers } = this;
     const level = registers.hasVector(R.TMR, vector);
-    if (level) this.#releasePins(vector);
+    if (level) this.lvt.ended(vector);
     const suppressed = (registers.get(R.SVR) & Svr.SUPPRESS_EOI) !== 0;
     this.#board.ended(this.vcpu, vector, level && !suppressed);
-  }
-
-  /** A level-triggered LINT pin's interrupt ended: it fires again if the pin is still high. */
-  #releasePins(vector: number): void {
-    const { registers } = this;
-    for (const pin of [0, 1] as const) {
-      const offset = pin === 0 ? R.LVT_LINT0 : R.LVT_LINT1;
-      const entry = registers.get(offset);
-      if ((entry & Lvt.REMOTE_IRR) === 0 || (entry & Lvt.VECTOR) !== vector) continue;
-      registers.set(offset, entry & ~Lvt.REMOTE_IRR);
-      if ((this.#pins & (1 << pin)) !== 0) this.fire(offset);
-    }
   }
 
   // Interrupts on their way out
@@ -572,7 +511,7 @@ export class Lapic extends Priorities {
       if ((entry & Lvt.MASK) === 0) this.#errors |= ApicError.RECEIVE_VECTOR;
       return;
     }
-    this.fire(R.LVT_ERROR);
+    this.lvt.fire(R.LVT_ERROR);
   }
 
   /** The ESR was written: it shows what has gathered since it was last written. */
@@ -582,28 +521,6 @@ export class Lapic extends Priorities {
   }
 
   // Effects of writes; for the table of them.
-
-  /** Software disabled it: all entries of the local vector table are masked. */
-  maskAll(): void {
-    const { registers } = this;
-    for (const offset of this.#board.map.lvts) {
-      registers.set(offset, registers.get(offset) | Lvt.MASK);
-    }
-    this.timer.setMasked(true);
-  }
-
-  /** An entry of the local vector table was written: read-only bits, and the mask while disabled. */
-  settleLvt(offset: number): void {
-    const { registers } = this;
-    const entry = registers.get(offset);
-    if (!this.softwareEnabled) registers.set(offset, entry | Lvt.MASK);
-    const pin = offset === R.LVT_LINT0 ? 0 : offset === R.LVT_LINT1 ? 1 : -1;
-    // A pin that is high when its entry is unmasked fires now if it is level-triggered or ExtINT.
-    if (pin < 0 || (this.#pins & (1 << pin)) === 0) return;
-    const type = (entry & Lvt.MODE) >> 8;
-    if (type === MessageType.EXTINT) this.vcpu.request(eventRequest);
-    else if (type === MessageType.FIXED && (entry & Lvt.LEVEL) !== 0) this.fire(offset);
-  }
 
   /** For the table of effects. */
   announce(change: LapicChange): void {
@@ -639,7 +556,7 @@ export class Lapic extends Priorities {
       page,
       base: [this.#baseLow >>> 0, this.#baseHigh >>> 0],
       errors: this.#errors,
-      pins: this.#pins,
+      pins: this.lvt.pins,
       external: this.#external,
       init: this.#init,
       startup: this.#startup,
@@ -656,7 +573,7 @@ export class Lapic extends Priorities {
       this.registers.set(this.#board.splitIcr ? R.ICR + 4 : R.ICR_HIGH, 0);
     }
     this.#errors = saved.errors;
-    this.#pins = saved.pins;
+    this.lvt.pins = saved.pins;
     this.#external = saved.external;
     this.#init = saved.init;
     this.#startup = saved.startup;

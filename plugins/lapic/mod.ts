@@ -57,6 +57,7 @@ export {
 } from "./hooks.ts";
 export { LapicInhibit } from "./inhibits.ts";
 export { Lapic } from "./lapic.ts";
+export { type LocalVectorOwner, LocalVectorTable } from "./local_vectors.ts";
 export { ApicMessage, BROADCAST, Icr, MessageType, Shorthand, WIDE_BROADCAST } from "./message.ts";
 export { RegisterPage } from "./page.ts";
 export { Priorities } from "./priorities.ts";

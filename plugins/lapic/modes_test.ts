@@ -87,7 +87,7 @@ Deno.test("off: no registers, no messages; the pins are INTR and NMI", () => {
   b.write(0x310, 0xff00_0000);
   b.write(0x300, 0x4031);
   assertEquals([b.apics[1]!.highestIrr, b.apics[1]!.deliverable], [-1, -1]);
-  b.apics[1]!.setPin(1, true);
+  b.apics[1]!.lvt.setPin(1, true);
   assertEquals(b.vcpus[1]!.events.nmiPending, 1);
   assertEquals(b.vm.cpuid(1, 0, b.vcpus[0]!).edx & 0x200, 0x200);
   assertEquals(b.vm.cpuid(1, 0, b.vcpus[1]!).edx & 0x200, 0);
@@ -199,27 +199,27 @@ Deno.test("LINT pins: edge, level with remote IRR, NMI, masked", () => {
   const [apic] = b.apics;
   const [vcpu] = b.vcpus;
   b.write(0x350, 0x61);
-  apic!.setPin(0, true);
+  apic!.lvt.setPin(0, true);
   assertEquals(apic!.acknowledge(), 0x61);
   b.write(0xb0, 0);
-  apic!.setPin(0, true);
+  apic!.lvt.setPin(0, true);
   assertEquals(apic!.deliverable, -1);
-  apic!.setPin(0, false);
+  apic!.lvt.setPin(0, false);
   b.write(0x350, 0x8062);
-  apic!.setPin(0, true);
+  apic!.lvt.setPin(0, true);
   assertEquals([b.read(0x350), apic!.acknowledge()], [0xc062, 0x62]);
   // Still high when it is ended: once more.
   b.write(0xb0, 0);
   assertEquals([b.read(0x350), apic!.acknowledge()], [0xc062, 0x62]);
-  apic!.setPin(0, false);
+  apic!.lvt.setPin(0, false);
   b.write(0xb0, 0);
   assertEquals([b.read(0x350), apic!.deliverable], [0x8062, -1]);
   b.write(0x360, 0x400);
-  apic!.setPin(1, true);
-  apic!.setPin(1, true);
+  apic!.lvt.setPin(1, true);
+  apic!.lvt.setPin(1, true);
   assertEquals(vcpu!.events.nmiPending, 1);
   b.write(0x350, 0x1_8063);
-  apic!.setPin(0, true);
+  apic!.lvt.setPin(0, true);
   assertEquals(apic!.deliverable, -1);
   b.write(0x350, 0x8063);
   assertEquals(apic!.deliverable, 0x63);
@@ -231,16 +231,16 @@ Deno.test("entries of the local vector table: fixed, NMI, and Intel's counter ma
     const [apic] = b.apics;
     for (const offset of [0x330, 0x340]) {
       b.write(offset, 0x51);
-      assertEquals(apic!.fire(offset), true);
+      assertEquals(apic!.lvt.fire(offset), true);
       assertEquals(apic!.acknowledge(), 0x51);
       b.write(0xb0, 0);
     }
     assertEquals(b.read(0x340), vendor === "intel" ? 0x1_0051 : 0x51);
     b.write(0x340, 0x400);
-    apic!.fire(0x340);
+    apic!.lvt.fire(0x340);
     assertEquals(b.vcpus[0]!.events.nmiPending, 1);
     b.write(0x330, 0x1_0051);
-    assertEquals(apic!.fire(0x330), false);
+    assertEquals(apic!.lvt.fire(0x330), false);
   }
 });
 

@@ -178,7 +178,7 @@ function setUp(
     const words = new Uint32Array(bytes.buffer, bytes.byteOffset, PAGE_WORDS);
     const timer = ctx.createTimer(`APIC timer of vCPU ${vcpu.id}`, () => {
       own.timer.fired();
-      own.fire(LapicRegister.LVT_TIMER);
+      own.lvt.fire(LapicRegister.LVT_TIMER);
     });
     const now = (): number => vm.clock.current.now();
     const own = new Lapic(
@@ -251,7 +251,7 @@ function setUp(
     return ExitAction.RESUME;
   });
   ctx.on(picOutputHook, (level) => {
-    for (const vcpu of vm.vcpus) state.of(vcpu).setPin(0, level);
+    for (const vcpu of vm.vcpus) state.of(vcpu).lvt.setPin(0, level);
   });
   ctx.on(msiHook, (address, data) => {
     if (Math.floor(address / 0x10_0000) !== MSI_WINDOW) return undefined;
