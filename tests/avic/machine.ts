@@ -106,6 +106,8 @@ export class Machine implements Disposable {
   /** Exits by vCPU and name, in order; accesses to x2APIC registers with MSR and direction. */
   readonly exits: string[] = [];
   readonly x2apic: boolean;
+  /** Whether it is one under VMX. */
+  readonly vmx: boolean;
   /** What was written to port 80h. */
   readonly told: number[] = [];
   /** Called at each write of port 80h. */
@@ -118,6 +120,7 @@ export class Machine implements Disposable {
   constructor(options: MachineOptions = {}) {
     const { ids = [0], x2apic = false } = options;
     this.x2apic = x2apic;
+    this.vmx = options.vmx !== undefined;
     this.vm = createVmSync({
       memory: 2 ** 22 + ids.length * STRIDE,
       cpus: ids,
