@@ -16,7 +16,7 @@ export const COMPARE_OPTIONS: readonly OptionSpec[] = [
   {
     name: "vendors",
     value: "LIST",
-    help: `two or more of ${COMPARED_VENDORS.join(",")}; all if not given`,
+    help: `two or more of ${COMPARED_VENDORS.join(", ")};\nsvm,vmx,metal if not given`,
   },
   { name: "cpus", value: "N", help: "number of vCPUs; 1 if not given" },
   { name: "pcpus", value: "M", help: "number of host processors; as many if not given" },

@@ -54,7 +54,7 @@ export async function conclude(
       command: {
         image: settings.image,
         vendor: settings.vendor,
-        avic: settings.avic,
+        ...settings.acceleration,
         memory: settings.memory,
         cpus: settings.cpus,
         pcpus: settings.processors ?? settings.cpus,

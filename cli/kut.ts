@@ -12,7 +12,6 @@ import { lapic } from "../plugins/lapic/mod.ts";
 import { type ImageModule, loadImage } from "../plugins/multiboot/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
 import { pit } from "../plugins/pit/mod.ts";
-import { avic } from "../plugins/svm/avic/mod.ts";
 import { type OptionSpec, parseArguments, type ParsedArguments } from "./arguments.ts";
 import { boardParts } from "./boards.ts";
 import { CliError, fileError, outputError, toCliError, usageError } from "./errors.ts";
@@ -27,8 +26,9 @@ import {
   regressions,
   scoreBoard,
 } from "./kut_score.ts";
-import { paravirtual, VENDORS } from "./machine.ts";
+import { type Acceleration, acceleratorPlugins, paravirtual, VENDORS } from "./machine.ts";
 import { parseCount } from "./numbers.ts";
+import { readAcceleration } from "./settings.ts";
 import { Status } from "./statuses.ts";
 
 /** The options of `trapline kut`. */
@@ -41,6 +41,8 @@ export const KUT_OPTIONS: readonly OptionSpec[] = [
   },
   { name: "vendor", value: "NAME", help: "metal (default), svm or vmx" },
   { name: "avic", value: "on|off", help: "under svm: as for run; on if not given" },
+  { name: "apicv", value: "on|off", help: "under vmx: likewise" },
+  { name: "ipiv", value: "on|off", help: "under vmx: likewise" },
   { name: "timeout", value: "SECONDS", help: "for each test, in place of the list's; 90 without" },
   { name: "max-instructions", value: "N", help: "end a test after so many instructions, like 1e9" },
   { name: "json", value: "FILE", help: "write the results to a file" },
@@ -54,7 +56,7 @@ interface KutSettings {
   readonly directory: string;
   readonly patterns: readonly string[];
   readonly vendor: string;
-  readonly avic: boolean;
+  readonly acceleration: Acceleration;
   readonly timeout: number | undefined;
   readonly instructions: number | undefined;
   readonly verbose: boolean;
@@ -142,11 +144,7 @@ function readSettings(args: ParsedArguments): KutSettings {
     const names = Object.keys(VENDORS).join(", ");
     throw usageError(`--vendor ${vendor}: there is no such vendor; there are ${names}`);
   }
-  const choice = args.value("avic");
-  if (choice !== undefined && vendor !== "svm") throw usageError("--avic is for --vendor svm");
-  if (choice !== undefined && choice !== "on" && choice !== "off") {
-    throw usageError(`--avic ${choice}: it is on or off`);
-  }
+  const acceleration = readAcceleration(args, vendor);
   const number = (name: string): number | undefined => {
     const text = args.value(name);
     return text === undefined
@@ -158,7 +156,7 @@ function readSettings(args: ParsedArguments): KutSettings {
     patterns: (args.value("filter") ?? "").split(",").map((name) => name.trim())
       .filter((name) => name !== ""),
     vendor,
-    avic: vendor === "svm" && choice !== "off",
+    acceleration,
     timeout: number("timeout"),
     instructions: number("max-instructions"),
     verbose: args.has("verbose"),
@@ -312,7 +310,7 @@ const MASK = 0xfffa;
 
 function testPlugins(
   machine: KutMachine,
-  { vendor, avic: accelerated }: KutSettings,
+  { vendor, acceleration }: KutSettings,
   output: (bytes: Uint8Array) => void,
 ): Plugin[] {
   const choice = VENDORS[vendor];
@@ -341,6 +339,6 @@ function testPlugins(
     roundRobin({}),
     ...parts,
     ...paravirtual(vendor, parts),
-    ...(accelerated ? [avic()] : []),
+    ...acceleratorPlugins(acceleration),
   ];
 }

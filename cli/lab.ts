@@ -6,14 +6,17 @@
 import { ArgumentError } from "../core/mod.ts";
 import {
   breaksGuest,
+  differsForGuest,
   formatMatrix,
   formatReport,
   formatSummary,
+  formatVendorTable,
   labHtml,
   type LabOptions,
   type LabReport,
   runMatrix,
   runPatch,
+  runVendorTable,
 } from "../lab/mod.ts";
 import { findPatch, type Patch, PATCHES, patchVariants } from "../patches/mod.ts";
 import { type OptionSpec, parseArguments, type ParsedArguments } from "./arguments.ts";
@@ -31,6 +34,7 @@ export const LAB_OPTIONS: readonly OptionSpec[] = [
   { name: "json", value: "FILE", help: "write the reports to a file" },
   { name: "html", value: "FILE", help: "write a page with charts to a file" },
   { name: "matrix", help: "run all combinations of the patches on the first one's guest" },
+  { name: "vendors", help: "count the exits of guests under svm and vmx behind that, too" },
   { name: "rips", help: "say where in the guest the exits came from" },
   { name: "all", help: "show rows without a difference, too" },
   { name: "help", help: "print this" },
@@ -151,7 +155,12 @@ export async function lab(words: readonly string[], io: CliIo): Promise<number> 
     print(formatSummary(reports));
     await write(outputs, "json", JSON.stringify(reports, null, 2) + "\n");
     await write(outputs, "html", labHtml(reports));
-    const broken = reports.some(({ scenarios }) => scenarios.some(breaksGuest));
+    let broken = reports.some(({ scenarios }) => scenarios.some(breaksGuest));
+    if (args.has("vendors")) {
+      const comparisons = await runVendorTable();
+      print(`\n${formatVendorTable(comparisons)}`);
+      broken ||= comparisons.some(differsForGuest);
+    }
     return broken ? Status.DIFFERENT : Status.OK;
   } catch (error) {
     if (error instanceof ArgumentError) throw usageError(`lab: ${error.message}`);

@@ -107,6 +107,25 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["symbols", () => symbols([])],
 ];
 
+/** What the processor does of a guest's interrupts by itself. */
+export interface Acceleration {
+  /** AVIC, under svm. */
+  readonly avic: boolean;
+  /** APICv, under vmx. */
+  readonly apicv: boolean;
+  /** IPI virtualization, with APICv. */
+  readonly ipiv: boolean;
+}
+
+/** The plugins that accelerate interrupts. */
+export function acceleratorPlugins(acceleration: Acceleration): Plugin[] {
+  return [
+    ...(acceleration.avic ? [avic()] : []),
+    ...(acceleration.apicv ? [apicv()] : []),
+    ...(acceleration.ipiv ? [ipiv()] : []),
+  ];
+}
+
 /** What a machine is made of. */
 export interface MachineOptions {
   /** One of {@linkcode BOARDS}; basic if not given. */
@@ -117,8 +136,8 @@ export interface MachineOptions {
   readonly more?: readonly Plugin[];
   /** One of {@linkcode VENDORS}. */
   readonly vendor: string;
-  /** Whether interrupts are delivered by the processor, where the vendor is svm. */
-  readonly avic: boolean;
+  /** What accelerates interrupts, if the vendor has it. */
+  readonly acceleration: Acceleration;
   /** How guest code is run; see the cpu plugin. */
   readonly tier?: Tier;
   /** How vCPUs take turns. */
@@ -139,12 +158,16 @@ export interface MachineOptions {
  * @throws {CliError} If there is no such vendor, board or part.
  */
 export function machinePlugins(options: MachineOptions): Plugin[] {
+  const { acceleration } = options;
   const vendor = Object.hasOwn(VENDORS, options.vendor) ? VENDORS[options.vendor] : undefined;
   if (vendor === undefined) {
     const names = Object.keys(VENDORS).join(", ");
     throw usageError(`--vendor ${options.vendor}: there is no such vendor; there are ${names}`);
   }
-  const parts = boardParts(options.machine ?? "basic", options.serial, options.parts ?? []);
+  const parts = boardParts(options.machine ?? "basic", options.serial, [
+    ...(vendor.model === undefined ? [] : [{ part: "lapic", plugin: lapic({ vendor: "intel" }) }]),
+    ...(options.parts ?? []),
+  ]);
   return [
     cpu({
       ...(vendor.model === undefined ? {} : { model: vendor.model }),
@@ -154,7 +177,7 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     roundRobin(options.scheduler),
     ...parts,
     ...paravirtual(options.vendor, parts),
-    ...(options.avic ? [avic()] : []),
+    ...acceleratorPlugins(acceleration),
     postMortem({ exits: options.lastExits }),
     ...(options.symbols.length > 0 ? [symbols(options.symbols)] : []),
     ...(options.profile ? [profile()] : []),

@@ -23,8 +23,12 @@ export interface RunRecord {
     readonly image: string;
     /** Vendor. */
     readonly vendor: string;
-    /** Whether interrupts were to be delivered by the processor. */
+    /** Whether interrupts were to be delivered by AMD's processor. */
     readonly avic: boolean;
+    /** Whether they were to be delivered by Intel's. */
+    readonly apicv: boolean;
+    /** Whether IPIs were to be sent by Intel's. */
+    readonly ipiv: boolean;
     /** Bytes of RAM. */
     readonly memory: number;
     /** Number of vCPUs. */

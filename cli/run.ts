@@ -134,7 +134,7 @@ async function makeVm(
   profile: boolean,
   serial: SerialOptions,
 ): Promise<Vm> {
-  const { vendor, avic, memory, cpus, processors, scheduler, lastExits, tier } = settings;
+  const { vendor, acceleration, memory, cpus, processors, scheduler, lastExits, tier } = settings;
   const plugins = machinePlugins({
     ...added,
     more: [
@@ -144,7 +144,7 @@ async function makeVm(
     ],
     machine: settings.machine,
     vendor,
-    avic,
+    acceleration,
     lastExits,
     scheduler,
     tier,

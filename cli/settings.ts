@@ -8,6 +8,7 @@ import type { RoundRobinOptions } from "../core/mod.ts";
 import type { Tier } from "../plugins/cpu/mod.ts";
 import type { OptionSpec, ParsedArguments } from "./arguments.ts";
 import { usageError } from "./errors.ts";
+import type { Acceleration } from "./machine.ts";
 import { parseCount, parseMemory, parseSize } from "./numbers.ts";
 
 /** The options of `trapline run`. */
@@ -22,6 +23,16 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     value: "on|off",
     help:
       "under svm: whether interrupts are delivered by the processor, as far\nas it can; on if not given",
+  },
+  {
+    name: "apicv",
+    value: "on|off",
+    help: "under vmx: the same; on if not given",
+  },
+  {
+    name: "ipiv",
+    value: "on|off",
+    help: "under vmx with apicv: whether IPIs are sent by the processor; on if\nnot given",
   },
   {
     name: "machine",
@@ -106,8 +117,7 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
 export interface Settings {
   readonly image: string;
   readonly vendor: string;
-  /** Whether interrupts are delivered by the processor; only under svm. */
-  readonly avic: boolean;
+  readonly acceleration: Acceleration;
   readonly machine: string;
   /** Parts of the machine to replace: name, and path of a module or "none". */
   readonly parts: readonly (readonly [part: string, module: string])[];
@@ -164,7 +174,7 @@ export function readSettings(args: ParsedArguments): Settings {
   return {
     image,
     vendor,
-    avic: readAvic(args.value("avic"), vendor),
+    acceleration: readAcceleration(args, vendor),
     machine: args.value("machine") ?? "basic",
     parts: args.values("part").map(readPart),
     plugins: args.values("plugin"),
@@ -204,12 +214,20 @@ function readPart(text: string): [part: string, module: string] {
   return [text.slice(0, at), text.slice(at + 1)];
 }
 
-/** AVIC is the hypervisor's business: without one there is nothing to switch. */
-function readAvic(text: string | undefined, vendor: string): boolean {
-  if (text === undefined) return vendor === "svm";
-  if (text !== "on" && text !== "off") throw usageError(`--avic ${text}: it is on or off`);
-  if (vendor !== "svm") throw usageError(`--avic is for --vendor svm, not ${vendor}`);
-  return text === "on";
+/** It is the hypervisor's business: without one there is nothing to switch. */
+export function readAcceleration(args: ParsedArguments, vendor: string): Acceleration {
+  const read = (name: string, owner: string, possible = true): boolean => {
+    const text = args.value(name);
+    if (text === undefined) return vendor === owner && possible;
+    if (text !== "on" && text !== "off") throw usageError(`--${name} ${text}: it is on or off`);
+    if (vendor !== owner) throw usageError(`--${name} is for --vendor ${owner}, not ${vendor}`);
+    return text === "on";
+  };
+  const avic = read("avic", "svm");
+  const apicv = read("apicv", "vmx");
+  const ipiv = read("ipiv", "vmx", apicv);
+  if (ipiv && !apicv) throw usageError("--ipiv on needs --apicv on");
+  return { avic, apicv, ipiv };
 }
 
 function readTier(text: string): Tier {

@@ -59,6 +59,7 @@ export {
   type LabRun,
   runOnce,
 } from "./run.ts";
+export { formatVendorTable, runVendorTable } from "./vendor_table.ts";
 export type { Timeline, TimelineLane } from "./timeline.ts";
 export {
   COMPARED_VENDORS,

@@ -27,22 +27,34 @@ import { pic } from "../plugins/pic/mod.ts";
 import { pit } from "../plugins/pit/mod.ts";
 import { exitProfile, profile } from "../plugins/profile/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
+import { avic } from "../plugins/svm/avic/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
+import { apicv } from "../plugins/vmx/apicv/mod.ts";
+import { ipiv } from "../plugins/vmx/ipiv/mod.ts";
 import { vmx } from "../plugins/vmx/mod.ts";
 import { finalState, type StateDifference, stateDifference } from "./final_state.ts";
 import { type ExitRow, exitRows } from "./rows.ts";
 import { LAB_MEMORY, type LabGuest } from "./run.ts";
 import { grouped, table } from "./table.ts";
 
-/** Vendors by name, with the processor each runs on. */
-const VENDORS: Readonly<Record<string, readonly [() => Plugin, CpuModel]>> = {
-  svm: [svm, "zen4"],
-  vmx: [vmx, "sapphire-rapids"],
-  metal: [metal, "zen4"],
+const AMD: CpuModel = "zen4";
+const INTEL: CpuModel = "sapphire-rapids";
+
+/** Vendors by name, alone and with what accelerates interrupts, and the processor each runs on. */
+const VENDORS: Readonly<Record<string, readonly [() => Plugin[], CpuModel]>> = {
+  "svm": [() => [svm()], AMD],
+  "svm+avic": [() => [svm(), avic()], AMD],
+  "vmx": [() => [vmx()], INTEL],
+  "vmx+apicv": [() => [vmx(), apicv()], INTEL],
+  "vmx+apicv+ipiv": [() => [vmx(), apicv(), ipiv()], INTEL],
+  "metal": [() => [metal()], AMD],
 };
 
 /** Names of the vendors that can be compared. */
 export const COMPARED_VENDORS: readonly string[] = Object.keys(VENDORS);
+
+/** Those that are compared if none are named. */
+const USUAL_VENDORS: readonly string[] = ["svm", "vmx", "metal"];
 
 /** Version of {@linkcode VendorComparison} as JSON. */
 export const COMPARISON_VERSION = 1;
@@ -105,7 +117,7 @@ export function oneProcessor(): Plugin {
 
 /** What to compare. */
 export interface CompareOptions {
-  /** Two or more of {@linkcode COMPARED_VENDORS}; all if not given. The first is what others are held against. */
+  /** Two or more of {@linkcode COMPARED_VENDORS}; svm, vmx and metal if not given. The first is what others are held against. */
   readonly vendors?: readonly string[];
   /** Number of vCPUs; 1 if not given. */
   readonly cpus?: number;
@@ -170,7 +182,7 @@ export async function compareVendors(
   guest: LabGuest,
   options: CompareOptions = {},
 ): Promise<VendorComparison> {
-  const { vendors = COMPARED_VENDORS, cpus = 1, processors = cpus, limit = 1e9 } = options;
+  const { vendors = USUAL_VENDORS, cpus = 1, processors = cpus, limit = 1e9 } = options;
   const unknown = vendors.find((name) => !Object.hasOwn(VENDORS, name));
   if (unknown !== undefined) {
     throw new ArgumentError(`no vendor ${unknown}; there are ${COMPARED_VENDORS.join(", ")}`);
@@ -193,7 +205,7 @@ export async function compareVendors(
       processors: name === "metal" ? cpus : processors,
       plugins: [
         cpu({ model }),
-        make(),
+        ...make(),
         pic({ wiring: "apic" }),
         lapic(),
         ioapic(),

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { ArgumentError } from "../core/mod.ts";
 import { compareVendors, differsForGuest, formatComparison } from "./vendors.ts";
+import { formatVendorTable, runVendorTable } from "./vendor_table.ts";
 
 async function guest(name: string, commandLine = "") {
   const file = new URL(`../examples/guests/${name}/${name}.elf`, import.meta.url);
@@ -54,4 +55,22 @@ Deno.test("vendors are two or more, each once, and known", async () => {
   for (const vendors of [["svm"], ["svm", "svm"], ["svm", "tdx"]]) {
     await assertRejects(() => compareVendors(image, { vendors }), ArgumentError);
   }
+});
+
+Deno.test("what accelerates interrupts saves exits under both vendors, and no guest sees it", async () => {
+  const comparisons = await runVendorTable();
+  for (const comparison of comparisons) {
+    const { guest, runs } = comparison;
+    const name = `${guest.name} ${guest.commandLine}`;
+    assertEquals(differsForGuest(comparison), false, name);
+    const [svm, avic, vmx, apicv, ipiv] = runs.map(({ exits }) => exits);
+    assert(avic! < svm! && apicv! < vmx! && ipiv! <= apicv!, name);
+  }
+  const text = formatVendorTable(comparisons);
+  assertEquals(text.split("\n").filter((line) => line.startsWith("ipistorm")).length, 2);
+  assertEquals(text.includes("DIFFERENCE"), false);
+  const [first] = comparisons;
+  const [difference] = first!.differences;
+  const seen = { ...first!, differences: [{ ...difference!, console: false }] };
+  assertStringIncludes(formatVendorTable([seen]), "THE GUEST SEES A DIFFERENCE");
 });
