@@ -81,7 +81,10 @@ export function vmx(): Plugin {
       ctx.provide(vendorSlot, vendor);
       ctx.provide(vmxSlot, vendor);
       const bus = ctx.useOptional(lapicSlot, (changed) => vendor.setLapics(changed));
-      ctx.on(vcpuCreatedHook, () => vendor.setLapics(bus.current));
+      ctx.on(vcpuCreatedHook, (vcpu) => {
+        vendor.setLapics(bus.current);
+        vendor.lapicChanged(vcpu);
+      });
       ctx.on(lapicChangedHook, (vcpu, change) => {
         if (change === "mode" || change === "reset") vendor.lapicChanged(vcpu);
       });

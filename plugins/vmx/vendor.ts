@@ -173,6 +173,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
 
   /** The local APICs are others, or there are none any more. */
   setLapics(bus: ApicBus | undefined): void {
+    if (bus === this.#bus) return;
     this.#bus = bus;
     for (const guest of this.#guests) if (guest !== undefined) this.#setLapic(guest);
   }

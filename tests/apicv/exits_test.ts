@@ -385,3 +385,20 @@ Deno.test("a local APIC that changes its mode, or is off for a while, is acceler
     [true, x2apic],
   ]);
 });
+
+Deno.test("a vCPU that is added leaves what passes for the others as it is", () => {
+  using machine = new Machine({ vmx: {}, x2apic: true });
+  const { vm } = machine;
+  const [vcpu] = vm.vcpus;
+  machine.program(0, begin(true), TELL, "31 c0", END);
+  const open: boolean[][] = [];
+  const passes = (): void => {
+    const { msrBitmap } = vm.slots.ref(vmxSlot).current.of(vcpu!);
+    open.push([0x808, 0x80b, 0x830, 0x83f].map((msr) => !msrBitmap.intercepts(msr, true)));
+  };
+  assertEquals(machine.run().reason, "exit-code");
+  passes();
+  vm.addVcpu(1);
+  passes();
+  assertEquals(open, [[true, true, true, true], [true, true, true, true]]);
+});
