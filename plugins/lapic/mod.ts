@@ -35,6 +35,15 @@
 
 export { ApicAccessPage } from "./access_page.ts";
 export {
+  ASSIGNED_INDEXES,
+  type AssignedInterrupt,
+  type AssignedInterrupts,
+  assignedInterruptsSlot,
+  type AssignedProgrammer,
+  AssignedRoutes,
+  type AssignedRow,
+} from "./assigned.ts";
+export {
   ApicBase,
   DEFAULT_APIC_BASE,
   extendedLogicalId,

@@ -11,12 +11,8 @@ import {
   iommuSlot,
   remappedInterruptHook,
 } from "../../plugins/iommu/mod.ts";
-import {
-  type AssignedInterrupts,
-  assignedInterruptsSlot,
-  avic,
-  AvicInhibit,
-} from "../../plugins/svm/avic/mod.ts";
+import { type AssignedInterrupts, assignedInterruptsSlot } from "../../plugins/lapic/mod.ts";
+import { avic, AvicInhibit } from "../../plugins/svm/avic/mod.ts";
 import { code, dword } from "../silicon/code.ts";
 import { END, Machine, STI, store } from "./machine.ts";
 

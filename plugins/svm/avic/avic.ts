@@ -112,7 +112,7 @@ export class Avic implements AvicBoard {
   }
 
   moved(one: AvicVcpu): void {
-    this.#parts.posted()?.moved(one);
+    this.#parts.posted()?.routes.moved(one);
   }
 
   get #x2avicLimit(): number {
@@ -157,7 +157,7 @@ export class Avic implements AvicBoard {
       vcpu.accelerated = accelerated;
       if (accelerated) one.refresh(true);
     }
-    this.#parts.posted()?.reroute();
+    this.#parts.posted()?.routes.reroute();
   }
 
   #inhibitTooBig(): void {
@@ -216,7 +216,7 @@ export class Avic implements AvicBoard {
   lapicChanged(vcpu: Vcpu, change: LapicChange): void {
     const one = this.of(vcpu);
     if (one === undefined) return;
-    this.#parts.posted()?.reroute();
+    this.#parts.posted()?.routes.reroute();
     switch (change) {
       case "mode":
       case "reset":

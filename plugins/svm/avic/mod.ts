@@ -52,7 +52,13 @@ import {
 } from "../../../core/mod.ts";
 import { processorsSlot } from "../../cpu/mod.ts";
 import { gaLogHook, iommuSlot, remappedInterruptHook } from "../../iommu/mod.ts";
-import { deliverInterruptHook, lapicChangedHook, lapicSlot } from "../../lapic/mod.ts";
+import {
+  type AssignedInterrupt,
+  assignedInterruptsSlot,
+  deliverInterruptHook,
+  lapicChangedHook,
+  lapicSlot,
+} from "../../lapic/mod.ts";
 import {
   AvicReason,
   emulatedGifHook,
@@ -70,16 +76,11 @@ import { maxIndexSlot, x2avicLimitSlot } from "./policy/limits.ts";
 import type { PolicyRefs } from "./policy/refs.ts";
 import { cr8InterceptSlot, taskPrioritySyncSlot } from "./policy/task_priority.ts";
 import { vcpuIdSlot } from "./policy/vcpu_id.ts";
-import { type AssignedInterrupt, assignedInterruptsSlot, PostedInterrupts } from "./posted.ts";
+import { PostedInterrupts } from "./posted.ts";
 import { x2apicReadSlot, x2apicWriteSlot } from "./policy/x2apic_msrs.ts";
 
 export { IncompleteIpi } from "./exits.ts";
 export { AVIC_INHIBITS, AvicInhibit } from "./inhibits.ts";
-export {
-  type AssignedInterrupt,
-  type AssignedInterrupts,
-  assignedInterruptsSlot,
-} from "./posted.ts";
 export {
   type ActivationFlushPolicy,
   activationFlushSlot,
@@ -242,8 +243,8 @@ function setUp(ctx: PluginContext, vcpuIds: number): void {
     refresh: (vcpu, active) => unit?.refresh(vcpu, active),
   };
   ctx.provide(acceleratorSlot, accelerator);
-  ctx.provide(assignedInterruptsSlot, posted);
-  ctx.on(remappedInterruptHook, (deviceId, index) => posted?.remapped(deviceId, index));
+  ctx.provide(assignedInterruptsSlot, posted?.routes);
+  ctx.on(remappedInterruptHook, (deviceId, index) => posted?.routes.send(deviceId, index));
   ctx.on(gaLogHook, () => posted?.readLog());
   ctx.on(requestHook, accelerationRequest.id, (vcpu) => unit?.refreshed(vcpu));
   ctx.on(vcpuCreatedHook, (vcpu) => create(vcpu, false));

@@ -4,16 +4,7 @@
  *
  * @module
  */
-import {
-  ArgumentError,
-  defineSlot,
-  eventRequest,
-  type HostMemory,
-  PAGE_SIZE,
-  type Slot,
-  type Vcpu,
-  type Vm,
-} from "../../../core/mod.ts";
+import { eventRequest, type HostMemory, PAGE_SIZE, type Vcpu, type Vm } from "../../../core/mod.ts";
 import {
   GA_LOG_BYTES,
   guestEntry,
@@ -21,39 +12,14 @@ import {
   IRTE_BYTES,
   remappedEntry,
 } from "../../iommu/mod.ts";
-import { type ApicBus, ApicMessage, MessageType } from "../../lapic/mod.ts";
+import {
+  type ApicBus,
+  type AssignedInterrupt,
+  type AssignedProgrammer,
+  AssignedRoutes,
+  type AssignedRow,
+} from "../../lapic/mod.ts";
 import type { AvicVcpu } from "./avic_vcpu.ts";
-
-/** An interrupt of a device, and the message that the guest gave the device for it. */
-export interface AssignedInterrupt {
-  /** Bus, device and function: 16 bits. */
-  readonly deviceId: number;
-  /** Which of the device's interrupts, 0 to 255. */
-  readonly index: number;
-  /** Address of the guest's message. */
-  readonly address: number;
-  /** Data of the guest's message, 32 bits. */
-  readonly data: number;
-}
-
-/** Interrupts of assigned devices. */
-export interface AssignedInterrupts {
-  /**
-   * Assigns an interrupt to the guest, or gives it another message.
-   *
-   * @throws {ArgumentError} If the index is out of range.
-   */
-  assign(interrupt: AssignedInterrupt): void;
-  /** Takes an interrupt back: the IOMMU drops it from now on. */
-  release(deviceId: number, index: number): void;
-  /** Whether an interrupt is posted now: no software has a part in it. */
-  posted(deviceId: number, index: number): boolean;
-}
-
-/** Interrupts of assigned devices; provided by `avic` where there is an IOMMU. */
-export const assignedInterruptsSlot: Slot<AssignedInterrupts | undefined> = defineSlot(
-  "assigned-interrupts",
-);
 
 /** Entries of a device's table, and of the log: a page each. */
 const TABLE_ENTRIES = PAGE_SIZE / IRTE_BYTES;
@@ -69,27 +35,18 @@ const HOST_VECTOR = 0x30;
 const VM_TAG = 1 << 12;
 const INDEX_MASK = 0xfff;
 
-interface Row {
-  interrupt: AssignedInterrupt;
-  /** The only vCPU that it is for, if there is just one. */
-  target: AvicVcpu | undefined;
-  posted: boolean;
-}
-
 /** Programs an IOMMU for one VM. */
-export class PostedInterrupts implements AssignedInterrupts {
+export class PostedInterrupts implements AssignedProgrammer<AvicVcpu> {
+  /** The interrupts. */
+  readonly routes: AssignedRoutes<AvicVcpu>;
   readonly #vm: Vm;
   readonly #memory: HostMemory;
   readonly #iommu: Iommu;
-  readonly #bus: ApicBus;
   readonly #of: (vcpu: Vcpu) => AvicVcpu | undefined;
   /** Host APIC ID of the first processor, which takes what is not posted. */
   readonly #hostId: () => number;
   readonly #log: number;
   readonly #tables: Map<number, number> = new Map();
-  readonly #rows: Map<number, Row> = new Map();
-  readonly #state: AssignedInterrupt[];
-  readonly #message: ApicMessage = new ApicMessage();
 
   /** `state` is what is assigned; it is kept up to date. */
   constructor(
@@ -104,75 +61,32 @@ export class PostedInterrupts implements AssignedInterrupts {
     this.#vm = vm;
     this.#memory = memory;
     this.#iommu = iommu;
-    this.#bus = bus;
     this.#of = of;
     this.#hostId = hostId;
     this.#log = memory.alloc(PAGE_SIZE);
-    this.#state = state;
     iommu.setLog(this.#log, LOG_ENTRIES);
     // What another log had is not read any more: those that wait are to look for themselves.
     if (state.length > 0) vm.requestAll(eventRequest);
-    for (const interrupt of state) this.#add(interrupt);
+    this.routes = new AssignedRoutes(vm, bus, this, state);
   }
 
-  /** See {@linkcode AssignedInterrupts}. */
-  assign(interrupt: AssignedInterrupt): void {
-    const { deviceId, index } = interrupt;
-    if (!Number.isInteger(index) || index < 0 || index >= TABLE_ENTRIES) {
-      throw new ArgumentError(`interrupt ${index} of a device is not one of 0 to 255`);
-    }
-    this.#forget(deviceId, index);
-    this.#state.push(interrupt);
-    this.#add(interrupt);
+  /** See `AssignedProgrammer`. */
+  target(vcpu: Vcpu): AvicVcpu | undefined {
+    return this.#of(vcpu);
   }
 
-  #forget(deviceId: number, index: number): boolean {
-    const { interrupt } = this.#rows.get(keyOf(deviceId, index)) ?? {};
-    if (interrupt === undefined) return false;
-    this.#rows.delete(keyOf(deviceId, index));
-    this.#state.splice(this.#state.indexOf(interrupt), 1);
-    return true;
+  /** See `AssignedProgrammer`: a device counts its interrupts by itself. */
+  handle({ index }: AssignedInterrupt): number {
+    return index;
   }
 
-  #add(interrupt: AssignedInterrupt): void {
-    const { deviceId, index } = interrupt;
-    if (!this.#tables.has(deviceId)) {
-      const table = this.#memory.alloc(PAGE_SIZE);
-      this.#tables.set(deviceId, table);
-      this.#iommu.setTable(deviceId, table, TABLE_ENTRIES);
-    }
-    const row: Row = { interrupt, target: undefined, posted: false };
-    this.#rows.set(keyOf(deviceId, index), row);
-    this.#route(row);
+  /** See `AssignedProgrammer`. */
+  clear({ deviceId, index }: AssignedInterrupt): void {
+    this.#write(deviceId, index, [0, 0, 0, 0]);
   }
 
-  /** See {@linkcode AssignedInterrupts}. */
-  release(deviceId: number, index: number): void {
-    if (this.#forget(deviceId, index)) this.#write(deviceId, index, [0, 0, 0, 0]);
-  }
-
-  /** See {@linkcode AssignedInterrupts}. */
-  posted(deviceId: number, index: number): boolean {
-    return this.#rows.get(keyOf(deviceId, index))?.posted ?? false;
-  }
-
-  /** Looks for the target of an interrupt, and writes its entry. */
-  #route(row: Row): void {
-    const message = this.#message;
-    message.setMsi(row.interrupt.address, row.interrupt.data);
-    row.target = undefined;
-    const fixed = message.type === MessageType.FIXED || message.type === MessageType.LOWEST;
-    // The log and a posted interrupt are for one vCPU, and AVIC's interrupts are edge-triggered.
-    if (fixed && !message.level) {
-      const matching = this.#vm.vcpus.filter((vcpu) =>
-        this.#bus.matches(this.#bus.of(vcpu), message)
-      );
-      if (matching.length === 1) row.target = this.#of(matching[0]!);
-    }
-    this.#program(row);
-  }
-
-  #program(row: Row): void {
+  /** See `AssignedProgrammer`. */
+  program(row: AssignedRow<AvicVcpu>): void {
     const { interrupt: { deviceId, index, data }, target } = row;
     const posted = target !== undefined && target.listed && target.vcpu.accelerated;
     row.posted = posted;
@@ -195,26 +109,19 @@ export class PostedInterrupts implements AssignedInterrupts {
   }
 
   #write(deviceId: number, index: number, words: readonly number[]): void {
-    const table = this.#tables.get(deviceId);
-    if (table === undefined) return;
+    const table = this.#table(deviceId);
     const at = table + IRTE_BYTES * index;
     for (let k = 0; k < 4; k++) this.#memory.writeU32(at + 4 * k, words[k]!);
   }
 
-  /** AVIC went on or off for a vCPU, or it was placed on a processor or left it. */
-  moved(one: AvicVcpu): void {
-    for (const row of this.#rows.values()) if (row.target === one) this.#program(row);
-  }
-
-  /** IDs of local APICs have changed, or there is another vCPU: interrupts may have other targets. */
-  reroute(): void {
-    for (const row of this.#rows.values()) this.#route(row);
-  }
-
-  /** The host takes an interrupt that is not posted: the guest's message is sent in software. */
-  remapped(deviceId: number, index: number): void {
-    const row = this.#rows.get(keyOf(deviceId, index));
-    if (row !== undefined) this.#vm.sendMsi(row.interrupt.address, row.interrupt.data);
+  /** A device's table, which is made when it is first asked for. */
+  #table(deviceId: number): number {
+    const old = this.#tables.get(deviceId);
+    if (old !== undefined) return old;
+    const table = this.#memory.alloc(PAGE_SIZE);
+    this.#tables.set(deviceId, table);
+    this.#iommu.setTable(deviceId, table, TABLE_ENTRIES);
+    return table;
   }
 
   /** The IOMMU's own interrupt: those that the log names are to look at IRR. */
@@ -240,5 +147,3 @@ export class PostedInterrupts implements AssignedInterrupts {
     this.#memory.free(this.#log);
   }
 }
-
-const keyOf = (deviceId: number, index: number): number => deviceId * TABLE_ENTRIES + index;
