@@ -33,9 +33,10 @@
 export * from "./core/mod.ts";
 export { cpu, type CpuOptions, processorsSlot } from "./plugins/cpu/mod.ts";
 export { apicv } from "./plugins/vmx/apicv/mod.ts";
-export { ipiv } from "./plugins/vmx/ipiv/mod.ts";
+export { ipiv, type IpivOptions } from "./plugins/vmx/ipiv/mod.ts";
 export { vmx } from "./plugins/vmx/mod.ts";
 export { iommu } from "./plugins/iommu/mod.ts";
+export { vtd } from "./plugins/vtd/mod.ts";
 export { metal } from "./plugins/metal/mod.ts";
 export { svm } from "./plugins/svm/mod.ts";
 export { avic, type AvicOptions } from "./plugins/svm/avic/mod.ts";

@@ -53,6 +53,7 @@ import { ipiv } from "../plugins/vmx/ipiv/mod.ts";
 import { memoryDisk, SECTOR, virtioBlk, virtioConsole } from "../plugins/virtio/mod.ts";
 import { vmx } from "../plugins/vmx/mod.ts";
 import { boardParts, type PartChoice } from "./boards.ts";
+import { vtd } from "../plugins/vtd/mod.ts";
 import { CliError, usageError } from "./errors.ts";
 import { Status } from "./statuses.ts";
 
@@ -84,6 +85,7 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["pic", pic],
   ["lapic", lapic],
   ["iommu", iommu],
+  ["vtd", vtd],
   ["ioapic", ioapic],
   ["pit", pit],
   ["serial", serial],

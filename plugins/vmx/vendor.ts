@@ -146,6 +146,11 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     else host.apic.arrive(vector);
   }
 
+  /** See `Vmx.interruptId`. */
+  interruptId(id: number, vector: number): void {
+    this.find(id)?.arrive(vector);
+  }
+
   /** See `Vmx.interruptWaits`. */
   interruptWaits(pcpu: number, vector: number): boolean {
     return this.#hosts[pcpu]?.apic.waits(vector) === true;

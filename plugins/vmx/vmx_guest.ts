@@ -95,6 +95,8 @@ export interface Vmx {
    * processor takes it there; otherwise {@linkcode hostInterruptHook} is called at once.
    */
   interrupt(pcpu: number, vector: number): void;
+  /** The same for the host processor with a physical APIC ID, if there is one. */
+  interruptId(id: number, vector: number): void;
   /** Whether an interrupt that was sent to host processor `pcpu` waits until it is in guest mode again. */
   interruptWaits(pcpu: number, vector: number): boolean;
   /** Whether the vCPU's processor is in guest mode with it: its turn is over, and it has not exited. */

@@ -14,6 +14,7 @@ import {
 import {
   ApicAccessPage,
   type ApicBus,
+  type AssignedRoutes,
   type LapicChange,
   LapicMode,
   levelVectorsHook,
@@ -33,6 +34,8 @@ export interface ApicvParts {
   readonly bus: ApicBus;
   readonly policies: PolicyRefs;
   readonly exits: ApicvExits;
+  /** Interrupts of assigned devices, if the host remaps them. */
+  readonly routes: AssignedRoutes<ApicvVcpu> | undefined;
 }
 
 /** APICv of one VM. */
@@ -95,8 +98,10 @@ export class ApicvVm implements ApicvBoard {
     this.#vcpus[vcpu.index] = one;
     one.initializeVmcs(this.#accessPage.hpa);
     this.#readMsrPolicies(one);
+    this.#parts.routes?.reroute();
     if (existing) {
       if (vcpu.pcpu >= 0) one.load(vcpu.pcpu);
+      else if (vcpu.mpState === MpState.HALTED) one.wait(0);
       return;
     }
     vcpu.accelerated = !this.#minded(undefined) && !this.#minded(vcpu);
@@ -149,6 +154,7 @@ export class ApicvVm implements ApicvBoard {
     if (change === "reset") one.reset();
     if ((change === "reset" || change === "mode") && vcpu.accelerated) one.refresh(true);
     this.levelVectorsChanged();
+    this.#parts.routes?.reroute();
   }
 
   /** Others send level-triggered interrupts now, or to others. */

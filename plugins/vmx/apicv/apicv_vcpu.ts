@@ -182,21 +182,25 @@ export class ApicvVcpu {
   }
 
   /**
-   * It leaves its host processor (KVM's `vmx_vcpu_pi_put`). One that waits and could be interrupted is
-   * woken by notifications, which go to that processor still; one that makes place for another needs
-   * none, for it looks when it comes back.
+   * It leaves its host processor (KVM's `vmx_vcpu_pi_put`): to wait, or to make place for another. Then it
+   * needs no notification, for it looks when it comes back.
    */
   put(blocking: boolean): void {
+    if (blocking) this.wait(this.vcpu.pcpu);
+    else this.descriptor.suppressed = true;
+  }
+
+  /** It waits: if it could be interrupted, notifications to host processor `pcpu` wake it. */
+  wait(pcpu: number): void {
     const { descriptor, vcpu } = this;
-    if (!blocking) {
-      descriptor.suppressed = true;
-      return;
-    }
     if (!vcpu.vm.vendor.current.interruptAllowed(vcpu)) return;
-    this.#wakesOn = vcpu.pcpu;
+    const { vmx } = this.#board;
+    this.#wakesOn = pcpu;
     descriptor.vector = WAKEUP_VECTOR;
+    descriptor.destination = vmx.hostId(pcpu);
+    descriptor.suppressed = false;
     // One that was posted before went to the other vector.
-    if (descriptor.outstanding) this.#board.vmx.interrupt(vcpu.pcpu, WAKEUP_VECTOR);
+    if (descriptor.outstanding) vmx.interrupt(pcpu, WAKEUP_VECTOR);
   }
 
   /** Host processor `pcpu` took the wake-up vector (KVM's `pi_wakeup_handler`). */

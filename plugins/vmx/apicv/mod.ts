@@ -21,8 +21,10 @@
  * | {@linkcode apicvReadSlot}, {@linkcode apicvWriteSlot} | x2APIC MSRs that pass without an exit |
  * | {@linkcode servicingSlot} | SVI when APICv is activated at run time |
  *
- * Limits: interrupts of devices are posted by software, for there is no remapping of them that could do
- * without it. A guest that moves its APIC's registers, or changes an xAPIC ID, does without acceleration
+ * Where the host has a `vtd`, interrupts of assigned devices (`assignedInterruptsSlot` of the local APICs)
+ * are posted by it; all others are posted by software.
+ *
+ * Limits: a guest that moves its APIC's registers, or changes an xAPIC ID, does without acceleration
  * from then on.
  *
  * @module
@@ -39,12 +41,16 @@ import {
   type PluginContext,
   requestHook,
   type Slot,
+  type StateDefinition,
   type Vcpu,
   vcpuCreatedHook,
   vcpuLoadHook,
   vcpuPutHook,
+  type Vm,
 } from "../../../core/mod.ts";
 import {
+  type AssignedInterrupt,
+  assignedInterruptsSlot,
   collectRequestsHook,
   deliverInterruptHook,
   endOfInterruptHook,
@@ -60,14 +66,16 @@ import {
   type VmxCapabilities,
   vmxSlot,
 } from "../mod.ts";
+import { vtdInterruptHook, vtdNotifyHook, vtdSlot } from "../../vtd/mod.ts";
 import { ApicvVm } from "./apicv.ts";
-import { NOTIFICATION_VECTOR, WAKEUP_VECTOR } from "./apicv_vcpu.ts";
+import { type ApicvVcpu, NOTIFICATION_VECTOR, WAKEUP_VECTOR } from "./apicv_vcpu.ts";
 import type { PostedInterruptDescriptor } from "./descriptor.ts";
 import { ApicvExits } from "./exits.ts";
 import { APICV_INHIBITS } from "./inhibits.ts";
 import type { PolicyRefs } from "./policy/refs.ts";
 import { servicingSlot } from "./policy/servicing.ts";
 import { apicvReadSlot, apicvWriteSlot } from "./policy/x2apic_msrs.ts";
+import { PostedInterrupts } from "./posted.ts";
 
 export { NOTIFICATION_VECTOR, WAKEUP_VECTOR } from "./apicv_vcpu.ts";
 export { DescriptorControl, PostedInterruptDescriptor } from "./descriptor.ts";
@@ -107,7 +115,8 @@ export function apicv(): Plugin {
     version: "0.1.0",
     description: "Intel APICv: interrupts delivered by the processor",
     requires: ["cpu", "vmx", "lapic", hostMemorySlot, vmxSlot, lapicSlot],
-    provides: [acceleratorSlot, apicvSlot],
+    optional: ["vtd", vtdSlot],
+    provides: [acceleratorSlot, apicvSlot, assignedInterruptsSlot],
     setup,
   };
 }
@@ -116,6 +125,15 @@ export function apicv(): Plugin {
 function complete(has: VmxCapabilities): boolean {
   return has.tprShadow && has.registers && has.virtualInterrupts && has.postedInterrupts;
 }
+
+/** What is assigned goes along when the plugin is swapped. */
+const ASSIGNED: StateDefinition<AssignedInterrupt[], Vm> = {
+  name: "assigned-interrupts",
+  version: 1,
+  init: () => [],
+  save: (state) => state.map((interrupt) => ({ ...interrupt })),
+  load: (saved) => saved as unknown as AssignedInterrupt[],
+};
 
 function setup(ctx: PluginContext): void {
   const { vm } = ctx;
@@ -126,6 +144,13 @@ function setup(ctx: PluginContext): void {
   let unit: ApicvVm | undefined;
   let looked = false;
   let ipis = false;
+  const remapper = ctx.useOptional(vtdSlot).current;
+  const assigned = ctx.vmState(ASSIGNED);
+  const of = (vcpu: Vcpu): ApicvVcpu | undefined => unit?.of(vcpu);
+  const hostId = (): number => vmx.hostId(0);
+  const posted = remapper === undefined
+    ? undefined
+    : new PostedInterrupts(vm, memory, remapper, bus, of, hostId, assigned.current);
 
   const policies: PolicyRefs = {
     x2apicReads: ctx.use(apicvReadSlot, () => unit?.msrPoliciesChanged()),
@@ -141,7 +166,10 @@ function setup(ctx: PluginContext): void {
       looked = true;
       if (complete(vmx.capabilities)) {
         bus.splitIcr = false;
-        unit = new ApicvVm({ ctx, memory, vmx, bus, policies, exits }, ipis);
+        unit = new ApicvVm(
+          { ctx, memory, vmx, bus, policies, exits, routes: posted?.routes },
+          ipis,
+        );
       } else {
         ctx.inhibit(LapicInhibit.DISABLED);
       }
@@ -149,6 +177,7 @@ function setup(ctx: PluginContext): void {
     unit?.create(vcpu, existing);
   };
   ctx.onLeave((reason) => {
+    posted?.free();
     unit?.free(reason);
     if (reason === "unload") bus.splitIcr = splitIcr;
   });
@@ -170,6 +199,9 @@ function setup(ctx: PluginContext): void {
       if (unit !== undefined) unit.ipis = ipis;
     },
   });
+  ctx.provide(assignedInterruptsSlot, posted?.routes);
+  ctx.on(vtdInterruptHook, (_deviceId, handle) => posted?.remapped(handle));
+  ctx.on(vtdNotifyHook, (destination, vector) => vmx.interruptId(destination, vector));
   ctx.on(vcpuCreatedHook, (vcpu) => create(vcpu, false));
   ctx.on(requestHook, accelerationRequest.id, (vcpu) => unit?.refreshed(vcpu));
   ctx.on(beforeEnterHook, (vcpu) => unit?.of(vcpu)?.beforeEnter());
