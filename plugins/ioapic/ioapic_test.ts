@@ -149,6 +149,21 @@ Deno.test("message types and destination modes are handed on", () => {
   assertEquals(get(io, 0x22), 0x8400);
 });
 
+Deno.test("vectors of level-triggered entries, masked ones too, by whom they are for", () => {
+  const { chip: io, set } = chip();
+  set(1, 0x8041, 0x0100_0000);
+  set(2, 0x1_81ff, 0x0200_0000);
+  // Edge-triggered, and a level-triggered NMI: nobody ends those.
+  set(3, 0x0052, 0x0100_0000);
+  set(4, 0x8453, 0x0100_0000);
+  const vectors = (destination: number): number[] => {
+    const bits = new Uint32Array(8);
+    io.levelVectors(bits, (message) => message.destination === destination);
+    return [...Array(256).keys()].filter((k) => (bits[k >> 5]! >>> (k & 31)) & 1);
+  };
+  assertEquals([vectors(1), vectors(2), vectors(3)], [[0x41], [0xff], []]);
+});
+
 Deno.test("the EOI register is there from version 20h on", () => {
   for (const [version, entry] of [[0x11, 0xc035], [0x20, 0x8035]] as const) {
     const { chip: io, set } = chip(version);

@@ -198,6 +198,7 @@ export class Lapic extends Priorities {
     }
     if (mode === LapicMode.X2APIC) {
       registers.set(R.ICR_HIGH, 0);
+      registers.set(this.#icrHigh, 0);
       this.#setIdentity(false);
     } else if (from === LapicMode.X2APIC || from === LapicMode.DISABLED) {
       this.#setIdentity(true);

@@ -6,7 +6,7 @@ import { assertEquals } from "@std/assert";
 import { eventRequest, type InterruptAccelerator, MpState, type Plugin } from "../../core/mod.ts";
 import { acceleratorSlot } from "../../core/mod.ts";
 import { type Board, board, toX2apic } from "./fixture_test.ts";
-import { lapic, lapicChangedHook, LapicInhibit } from "./mod.ts";
+import { lapic, lapicChangedHook, LapicInhibit, lapicSlot } from "./mod.ts";
 
 const BASE = 0xfee0_0000;
 const OFF = BASE, XAPIC = BASE | 0x800, X2APIC = BASE | 0xc00, INVALID = BASE | 0x400;
@@ -78,6 +78,35 @@ Deno.test("into x2APIC mode: LDR is derived, the ICR's high half is lost, the re
   b.wrmsr(0x1b, XAPIC >>> 0, 0, 1);
   assertEquals([b.read(0x20, 1), b.read(0xd0, 1), b.read(0x80, 1)], [35 * 2 ** 24, 0, 0]);
   assertEquals([b.read(0xf0, 1), b.read(0x320, 1)], [0xff, 0x1_0000]);
+});
+
+Deno.test("the ICR's high half in x2APIC mode is where the vendor has it, or who accelerates", () => {
+  for (const [vendor, place, other] of [["amd", 0x310, 0x304], ["intel", 0x304, 0x310]] as const) {
+    using b = board({ vendor, cpus: 2 });
+    const bus = b.vm.slots.ref(lapicSlot).current;
+    toX2apic(b);
+    const [own] = b.apics;
+    const words = (): number[] => [0x300, 0x304, 0x310].map((offset) => own!.registers.get(offset));
+    b.wrmsr(0x830, 0x4051, 0x1234_5678);
+    const half = (at: number): number[] => [
+      0x4051,
+      at === 0x304 ? 0x1234_5678 : 0,
+      at === 0x310 ? 0x1234_5678 : 0,
+    ];
+    assertEquals(words(), half(place));
+    bus.splitIcr = !bus.splitIcr;
+    assertEquals(words(), half(other));
+    assertEquals(b.rdmsr(0x830), 0x1234_5678_0000_4051n);
+    // Saved in both places, for whoever takes it over.
+    const saved = own!.save();
+    bus.splitIcr = !bus.splitIcr;
+    own!.load(saved);
+    assertEquals(words(), half(place));
+    // The other local APIC is in xAPIC mode, and its destination stays.
+    b.write(0x310, 0x0700_0000, 1);
+    bus.splitIcr = !bus.splitIcr;
+    assertEquals(b.read(0x310, 1), 0x0700_0000);
+  }
 });
 
 Deno.test("off: no registers, no messages; the pins are INTR and NMI", () => {
