@@ -7,6 +7,7 @@ import { roundRobin } from "../../core/mod.ts";
 import { Vmcs } from "../../plugins/cpu/mod.ts";
 import { lapicSlot } from "../../plugins/lapic/mod.ts";
 import {
+  apicv,
   apicvSlot,
   NOTIFICATION_VECTOR,
   type PostedInterruptDescriptor,
@@ -162,6 +163,26 @@ Deno.test("what is posted when a snapshot is taken is in the saved IRR", () => {
   machine.program(1, BEGIN, STI, "eb fe");
   assertEquals(machine.run().reason, "exit-code");
   assertEquals([saved, machine.received(1, 0x51)], [true, 1]);
+});
+
+Deno.test("what was noted for one that was pushed off is there when the plugin is swapped", () => {
+  using machine = new Machine({
+    ids: [0, 1],
+    x2apic: true,
+    vmx: {},
+    processors: 1,
+    plugins: [roundRobin({ quantum: 1000, timeslice: 5000 })],
+  });
+  const states: boolean[] = [];
+  machine.onTold = () => {
+    const { suppressed, outstanding } = descriptorOf(machine, 1);
+    states.push(suppressed, outstanding, descriptorOf(machine, 1).requested(0x51));
+    machine.vm.swap("apicv", apicv());
+  };
+  machine.program(0, BEGIN, spin(30_000), SEND, TELL, spin(30_000), "31 c0", END);
+  machine.program(1, BEGIN, STI, "eb fe");
+  assertEquals(machine.run().reason, "exit-code");
+  assertEquals([states, machine.received(1, 0x51)], [[true, false, true], 1]);
 });
 
 Deno.test("the VMCS names the descriptor, the vector and the page of the local APIC", () => {

@@ -5,6 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type Plugin, type PluginContext, type Registration, roundRobin } from "../../core/mod.ts";
 import { LapicInhibit } from "../../plugins/lapic/mod.ts";
+import { apicv } from "../../plugins/vmx/apicv/mod.ts";
 import { ipiv } from "../../plugins/vmx/ipiv/mod.ts";
 import { Machine, type MachineOptions } from "../avic/machine.ts";
 import { programStorm, stormPlan, stormReceived } from "../avic/storm.ts";
@@ -62,6 +63,11 @@ function reloader(): Plugin {
     if (count % 2 === 0) vm.unload("ipiv");
     else vm.load(ipiv());
   });
+}
+
+/** Puts another of the kind in APICv's place. */
+function swapper(): Plugin {
+  return every("swapper", 30_000, (_count, { vm }) => vm.swap("apicv", apicv()));
 }
 
 interface StormCase extends MachineOptions {
@@ -130,5 +136,10 @@ for (const x2apic of [false, true]) {
     using machine = run({ x2apic, each: 2500, plugins: [reloader()] });
     assert(machine.counts.get("EXTERNAL_INTERRUPT")! > 20);
     assert(machine.counts.get(x2apic ? "WRMSR 830" : "APIC_WRITE")! > 100);
+  });
+
+  Deno.test(`${mode}: while APICv is swapped and switched`, () => {
+    using machine = run({ x2apic, each: 1250, plugins: [swapper(), vcpuToggler()] });
+    assert(machine.counts.get("EXTERNAL_INTERRUPT")! > 10);
   });
 }

@@ -77,6 +77,7 @@ export class ApicvVcpu {
     vmcs.set32(Vmcs.POSTED_INTERRUPT_VECTOR, NOTIFICATION_VECTOR);
     vmcs.setAddress(Vmcs.POSTED_INTERRUPT_DESCRIPTOR, this.descriptor.hpa);
     vmcs.set32(Vmcs.GUEST_INTERRUPT_STATUS, 0);
+    for (let k = 0; k < 4; k++) vmcs.setHalves(Vmcs.EOI_EXIT_BITMAP0 + 2 * k, 0, 0);
     if (this.#board.vmx.capabilities.apicAccesses) {
       vmcs.setAddress(Vmcs.APIC_ACCESS_ADDRESS, accessPage);
     }
@@ -140,9 +141,11 @@ export class ApicvVcpu {
     else vcpu.request(eventRequest);
   }
 
-  /** Puts what is posted into IRR. */
+  /** Puts what is posted into IRR. What comes while notifications are suppressed does not set ON. */
   collect(): void {
-    if (this.descriptor.outstanding) this.descriptor.collect(this.lapic.registers);
+    const { descriptor } = this;
+    const wanted = descriptor.outstanding || (descriptor.suppressed && !descriptor.empty);
+    if (wanted) descriptor.collect(this.lapic.registers);
   }
 
   /**
