@@ -80,13 +80,13 @@ export class Regions {
   constructor(memory: ArrayBuffer, handlers: Handlers, blocks: Blocks, tier: Tier) {
     this.#handlers = handlers;
     this.#halves = new Uint16Array(memory);
-    this.#words = new Int32Array(memory, 0, memory.byteLength >> 2);
+    this.#words = new Int32Array(memory);
     this.#records = new Records(memory);
     this.#policy = POLICIES[tier];
     this.#source = {
       words: this.#words,
       halves: this.#halves,
-      longs: new BigUint64Array(memory, 0, memory.byteLength >> 3),
+      longs: new BigUint64Array(memory),
       formOf: (record) => handlers.formOf(this.#handlerOf(record)),
       find: (like, code, rip) => blocks.find(like, code, rip),
     };
