@@ -79,6 +79,7 @@ export {
   loadImage,
   type LoadImageOptions,
   multiboot,
+  multiboot2,
   pvh,
 } from "./plugins/multiboot/mod.ts";
 export {

@@ -30,6 +30,7 @@ import {
   type ImageOptions,
   loadImage,
   multiboot,
+  multiboot2,
   pvh,
   UnknownFormatError,
 } from "../plugins/multiboot/mod.ts";
@@ -193,10 +194,22 @@ export function paravirtual(vendor: string, parts: readonly Plugin[]): Plugin[] 
 }
 
 /** Formats that `--format` takes. */
-const FORMATS = ["auto", "bzimage", "multiboot", "pvh", "elf", "flat", "firmware"] as const;
+const FORMATS = [
+  "auto",
+  "bzimage",
+  "multiboot",
+  "multiboot2",
+  "pvh",
+  "elf",
+  "flat",
+  "firmware",
+] as const;
 /** The loaders of formats that are not to be found out. */
 const BY_FORMAT: ReadonlyMap<string, (bytes: Uint8Array, options: ImageOptions) => Image> = new Map(
-  [["bzimage", bzImage], ["multiboot", multiboot], ["pvh", pvh], ["elf", elf]],
+  [["bzimage", bzImage], ["multiboot", multiboot], ["multiboot2", multiboot2], ["pvh", pvh], [
+    "elf",
+    elf,
+  ]],
 );
 /** Nothing, with the name of the firmware. */
 function firmwareImage({ name = "firmware", commandLine, modules }: ImageOptions): Image {

@@ -76,7 +76,7 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     name: "format",
     value: "NAME",
     help:
-      "auto (default), bzimage, multiboot, pvh, elf, flat, which has\nnothing to be recognized by, or firmware, a ROM at the reset vector",
+      "auto (default), bzimage, multiboot, multiboot2, pvh, elf, flat, which\nhas nothing to be recognized by, or firmware, a ROM at the reset vector",
   },
   { name: "load-address", value: "ADDRESS", help: "where a flat image goes; 0x7c00 if not given" },
   {

@@ -9,6 +9,7 @@ import { bootSectorLoader, ImageError, type ImageLoader, type ImageOptions } fro
 import { bzImageLoader } from "./bzimage.ts";
 import { isElf } from "./elf.ts";
 import { findHeader } from "./header.ts";
+import { multiboot2Loader } from "./multiboot2.ts";
 import { pvhLoader } from "./pvh.ts";
 import { elf, multiboot } from "./multiboot.ts";
 
@@ -38,6 +39,7 @@ export const elfLoader: ImageLoader = {
 export const LOADERS: readonly ImageLoader[] = [
   bzImageLoader,
   multibootLoader,
+  multiboot2Loader,
   pvhLoader,
   elfLoader,
   bootSectorLoader,

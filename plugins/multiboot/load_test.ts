@@ -54,7 +54,7 @@ Deno.test("what is of no known format is refused, naming those that are known", 
     assertEquals(
       error.message,
       `image "notes.txt": the file: its ${file.length} bytes are of none of the formats known: ` +
-        "bzImage, multiboot, PVH, ELF, boot sector",
+        "bzImage, multiboot, multiboot 2, PVH, ELF, boot sector",
     );
   }
 });

@@ -1,5 +1,5 @@
 /**
- * Loads bare-metal kernels and tests, and Linux: multiboot 1 images, plain ELF executables, bzImages
+ * Loads bare-metal kernels and tests, and Linux: multiboot 1 and 2 images, plain ELF executables, bzImages
  * and, by their magic, whatever {@linkcode loadImage} is given formats for.
  *
  * {@linkcode multiboot} takes what GRUB and `qemu -kernel` take, and hands over in the state that QEMU
@@ -11,7 +11,7 @@
  * {@linkcode elfSymbols} reads an executable's symbol table, for those who want to name addresses.
  *
  * Limits: no video modes, no symbols for the guest, no APM or VBE tables, no drives and no boot device are reported.
- * Compressed images are not unpacked. Multiboot 2 is not supported.
+ * Compressed images are not unpacked.
  *
  * @example A kernel with arguments and an initial file system
  * ```ts ignore
@@ -40,5 +40,6 @@ export {
   UnknownFormatError,
 } from "./load.ts";
 export { type ElfSymbol, elfSymbols } from "./elf_symbols.ts";
+export { multiboot2, multiboot2Loader } from "./multiboot2.ts";
 export { pvh, pvhLoader } from "./pvh.ts";
 export { elf, multiboot } from "./multiboot.ts";
