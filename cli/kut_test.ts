@@ -54,6 +54,9 @@ groups = nodefault
 [hangs]
 file = hangs.flat
 groups = slow nodefault
+[missing]
+file = missing.flat
+groups = unbuilt nodefault
 [asks]
 file = good.flat
 qemu_params = -device edu
@@ -103,6 +106,13 @@ Deno.test("--filter takes names and groups; --vendor a hypervisor, which runs no
     assertStringIncludes(err, "1/2 PASS good");
     assertStringIncludes(err, "2/2 SKIP hypervisor");
   }
+});
+
+Deno.test("a test that is not built is skipped", async () => {
+  const { status, err } = await kut("kut", "--filter=unbuilt");
+  assertEquals(status, Status.OK);
+  assertStringIncludes(err, "SKIP missing");
+  assertStringIncludes(err, "missing.flat is not built");
 });
 
 Deno.test("a test that does not end is ended", async () => {
