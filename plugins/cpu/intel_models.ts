@@ -5,7 +5,13 @@
  */
 import { ArgumentError } from "../../core/mod.ts";
 import { CR4_IMPLEMENTED } from "./microcode/control.ts";
-import { chooseIsa, type IsaFeatureChoice, type IsaFeatureName } from "./isa_features.ts";
+import {
+  chooseIsa,
+  ISA_HASWELL,
+  ISA_ICE_LAKE,
+  type IsaFeatureChoice,
+  type IsaFeatureName,
+} from "./isa_features.ts";
 import { Cr4 } from "./microcode/registers.ts";
 import {
   VMX_FEATURES,
@@ -47,9 +53,8 @@ const SAPPHIRE_RAPIDS: readonly VmxFeatureName[] = [
 ];
 const DIAMOND_RAPIDS: readonly VmxFeatureName[] = [...SAPPHIRE_RAPIDS, "xsaves"];
 
-const BMI: readonly IsaFeatureName[] = ["fxsr", "sse", "sse2", "bmi1", "bmi2"];
 const APX: readonly IsaFeatureName[] = [
-  ...BMI,
+  ...ISA_ICE_LAKE,
   "xsave",
   "apx",
   "wrmsrns",
@@ -68,9 +73,9 @@ const APX: readonly IsaFeatureName[] = [
 const MODELS: Readonly<
   Record<IntelModel, readonly [number, readonly VmxFeatureName[], readonly IsaFeatureName[]]>
 > = {
-  "haswell": [0x0003_06f2, HASWELL, BMI],
-  "skylake-sp": [0x0005_0654, SKYLAKE, BMI],
-  "sapphire-rapids": [0x0008_06f8, SAPPHIRE_RAPIDS, BMI],
+  "haswell": [0x0003_06f2, HASWELL, ISA_HASWELL],
+  "skylake-sp": [0x0005_0654, SKYLAKE, ISA_HASWELL],
+  "sapphire-rapids": [0x0008_06f8, SAPPHIRE_RAPIDS, ISA_ICE_LAKE],
   "diamond-rapids": [0x0040_0f10, DIAMOND_RAPIDS, APX],
 };
 

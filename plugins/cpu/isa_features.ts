@@ -11,6 +11,13 @@ export type IsaFeatureName =
   | "fxsr"
   | "sse"
   | "sse2"
+  | "pni"
+  | "ssse3"
+  | "sse4_1"
+  | "sse4_2"
+  | "aes"
+  | "pclmulqdq"
+  | "sha_ni"
   | "xsave"
   | "apx"
   | "wrmsrns"
@@ -39,6 +46,14 @@ export const ISA_FEATURES: Readonly<Record<IsaFeatureName, IsaFeatureRow>> = {
   fxsr: { cpuid: [1, 0, "edx", 24] },
   sse: { cpuid: [1, 0, "edx", 25], extends: "fxsr" },
   sse2: { cpuid: [1, 0, "edx", 26], extends: "sse" },
+  // SSE3, which Linux knows as Prescott New Instructions.
+  pni: { cpuid: [1, 0, "ecx", 0], extends: "sse2" },
+  ssse3: { cpuid: [1, 0, "ecx", 9], extends: "pni" },
+  sse4_1: { cpuid: [1, 0, "ecx", 19], extends: "ssse3" },
+  sse4_2: { cpuid: [1, 0, "ecx", 20], extends: "sse4_1" },
+  aes: { cpuid: [1, 0, "ecx", 25], extends: "sse2" },
+  pclmulqdq: { cpuid: [1, 0, "ecx", 1], extends: "sse2" },
+  sha_ni: { cpuid: [7, 0, "ebx", 29], extends: "sse2" },
   // XSAVEOPT, XSAVEC, XGETBV of ECX = 1 and XSAVES come with it: they are (0Dh,1) EAX.
   xsave: { cpuid: [1, 0, "ecx", 26] },
   // R16–R31 are usable only where XCR0 says so.
@@ -56,6 +71,14 @@ export const ISA_FEATURES: Readonly<Record<IsaFeatureName, IsaFeatureRow>> = {
 
 /** Their names; a feature stands behind the one it extends. */
 export const ISA_NAMES: readonly IsaFeatureName[] = Object.keys(ISA_FEATURES) as IsaFeatureName[];
+
+/** What all the models have, from Zen 2 and Haswell on. */
+export const ISA_HASWELL: readonly IsaFeatureName[] = [
+  ...["fxsr", "sse", "sse2", "pni", "ssse3", "sse4_1", "sse4_2", "aes", "pclmulqdq"] as const,
+  ...["bmi1", "bmi2"] as const,
+];
+/** What AMD's models have, and Intel's from Ice Lake on. */
+export const ISA_ICE_LAKE: readonly IsaFeatureName[] = [...ISA_HASWELL, "sha_ni"];
 
 /** Whether `name` is one of them. */
 export function isIsaFeature(name: string): name is IsaFeatureName {

@@ -7,6 +7,7 @@ import { ArgumentError } from "../../core/mod.ts";
 import { INTEL_MODELS, type IntelModel, intelModel, isIntelModel } from "./intel_models.ts";
 import {
   chooseIsa,
+  ISA_ICE_LAKE,
   ISA_NAMES,
   type IsaFeatureChoice,
   type IsaFeatureName,
@@ -83,11 +84,8 @@ const ZEN2: readonly SvmFeatureName[] = [
 const ZEN4: readonly SvmFeatureName[] = [...ZEN2, "x2avic", "vnmi", "avic_extlvt"];
 const ZEN5: readonly SvmFeatureName[] = [...ZEN4, "bus_lock_threshold", "idle_hlt", "x2avic_ext"];
 
-/** What every processor with 64-bit mode has. */
-const BASE: readonly IsaFeatureName[] = ["fxsr", "sse", "sse2"];
-const BMI: readonly IsaFeatureName[] = [...BASE, "bmi1", "bmi2"];
-const ZEN5_ISA: readonly IsaFeatureName[] = [...BMI, "movdiri", "movdir64b"];
-const APX: readonly IsaFeatureName[] = [...BMI, "xsave", "apx", "wrmsrns", "msr_imm"];
+const ZEN5_ISA: readonly IsaFeatureName[] = [...ISA_ICE_LAKE, "movdiri", "movdir64b"];
+const APX: readonly IsaFeatureName[] = [...ISA_ICE_LAKE, "xsave", "apx", "wrmsrns", "msr_imm"];
 
 /**
  * Signatures are those of the server parts. Of the features, 8000_000Ah EDX of a Zen 4 reads 1EBF_BCFFh;
@@ -97,9 +95,9 @@ const APX: readonly IsaFeatureName[] = [...BMI, "xsave", "apx", "wrmsrns", "msr_
 const MODELS: Readonly<
   Record<AmdModel, readonly [number, readonly SvmFeatureName[], readonly IsaFeatureName[]]>
 > = {
-  zen2: [0x0083_0f10, ZEN2, BMI],
-  zen3: [0x00a0_0f11, ZEN2, BMI],
-  zen4: [0x00a1_0f11, ZEN4, BMI],
+  zen2: [0x0083_0f10, ZEN2, ISA_ICE_LAKE],
+  zen3: [0x00a0_0f11, ZEN2, ISA_ICE_LAKE],
+  zen4: [0x00a1_0f11, ZEN4, ISA_ICE_LAKE],
   zen5: [0x00b0_0f21, ZEN5, ZEN5_ISA],
   apx: [0x00a1_0f11, ZEN4, APX],
   max: [0x00b0_0f21, NAMES, ISA_NAMES],

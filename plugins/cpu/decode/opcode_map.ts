@@ -82,7 +82,7 @@ C8 BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | 
 export const MAP_0F38 = `
 80 66 INVEPT Gr,Mdq ; - | 66 INVVPID Gr,Mdq ; - | - | - | - | - | - | -
 88 - | - | @movrs NP mem MOV Gb,Eb | @movrs NP mem MOV Gv,Ev ; @movrs 66 mem MOV Gv,Ev | - | - | - | -
-F0 F2 CRC32 Gy,Eb ; MOVBE Gv,Mv | F2 CRC32 Gy,Ev ; MOVBE Mv,Gv | - | - | - | - | 66 ADCX Gy,Ey ; F3 ADOX Gy,Ey ; - | -
+F0 @sse4_2 F2 CRC32 Gy,Eb ; MOVBE Gv,Mv | @sse4_2 F2 CRC32 Gy,Ev ; MOVBE Mv,Gv | - | - | - | - | 66 ADCX Gy,Ey ; F3 ADOX Gy,Ey ; - | -
 F8 @movdir64b 66 MOVDIR64B Gq,Mdq | @movdiri NP mem MOVNTI My,Gy | - | - | @rao_int mem NP AADD My,Gy ; @rao_int mem 66 AAND My,Gy ; @rao_int mem F3 AXOR My,Gy ; @rao_int mem F2 AOR My,Gy | - | - | -
 `;
 

@@ -9,12 +9,14 @@ import { FX_UNIT } from "../microcode/fxsave.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { FLOAT_UNIT } from "../semantics/float/unit.ts";
 import type { Unit } from "../semantics/unit.ts";
+import { CRYPTO_UNIT } from "../semantics/vector/crypto.ts";
+import { TEXT_UNIT } from "../semantics/vector/text.ts";
 import { VECTOR_UNIT } from "../semantics/vector/unit.ts";
 import type { ModuleBuilder } from "../wasm/mod.ts";
 
 export type { Unit };
 
-const UNITS: readonly Unit[] = [FLOAT_UNIT, FX_UNIT, VECTOR_UNIT];
+const UNITS: readonly Unit[] = [CRYPTO_UNIT, FLOAT_UNIT, FX_UNIT, TEXT_UNIT, VECTOR_UNIT];
 
 const owners = new Map<string, Unit>(
   UNITS.flatMap((unit) => unit.functions.map(({ name }) => [name, unit] as const)),

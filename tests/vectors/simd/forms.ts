@@ -34,7 +34,7 @@ export interface SimdForm {
  *
  * Shapes: `b` two sources, `u` one, `r` register form only, `m` memory form only, `n` general register
  * in ModRM.reg, `x` first operand register 1, digits the ModRM.reg extension; `i` an immediate; `f`
- * MXCSR counts; `p` a predicate; `a` approximate; `W` with REX.W as well.
+ * MXCSR counts; `p` a predicate; `t` a control of strings; `a` approximate; `W` with REX.W as well.
  */
 const LEGACY = `
 sse u int 0f: 10 movups 28 movaps
@@ -100,6 +100,37 @@ sse2 ui int f2.0f: 70 pshuflw
 sse bi int 0f: c6 shufps
 sse2 bi int 66.0f: c6 shufpd c4 pinsrw
 sse2 nri int 66.0f: c5 pextrw
+pni bf f64 66.0f: 7c haddpd 7d hsubpd d0 addsubpd
+pni bf f32 f2.0f: 7c haddps 7d hsubps d0 addsubps
+pni u int f3.0f: 12 movsldup 16 movshdup
+pni u int f2.0f: 12 movddup
+pni um int f2.0f: f0 lddqu
+ssse3 b int 66.0f38: 00 pshufb 01 phaddw 02 phaddd 03 phaddsw 04 pmaddubsw 05 phsubw 06 phsubd 07 phsubsw 08 psignb 09 psignw 0a psignd 0b pmulhrsw
+ssse3 u int 66.0f38: 1c pabsb 1d pabsw 1e pabsd
+ssse3 bi int 66.0f3a: 0f palignr
+sse4_1 bx int 66.0f38: 10 pblendvb 14 blendvps 15 blendvpd
+sse4_1 u int 66.0f38: 17 ptest 20 pmovsxbw 21 pmovsxbd 22 pmovsxbq 23 pmovsxwd 24 pmovsxwq 25 pmovsxdq 30 pmovzxbw 31 pmovzxbd 32 pmovzxbq 33 pmovzxwd 34 pmovzxwq 35 pmovzxdq
+sse4_1 b int 66.0f38: 28 pmuldq 29 pcmpeqq 2b packusdw 38 pminsb 39 pminsd 3a pminuw 3b pminud 3c pmaxsb 3d pmaxsd 3e pmaxuw 3f pmaxud 40 pmulld
+sse4_1 um int 66.0f38: 2a movntdqa
+sse4_1 u int 66.0f38: 41 phminposuw
+sse4_1 ufi f32 66.0f3a: 08 roundps 0a roundss
+sse4_1 ufi f64 66.0f3a: 09 roundpd 0b roundsd
+sse4_1 bi int 66.0f3a: 0c blendps 0d blendpd 0e pblendw 42 mpsadbw 21 insertps 20 pinsrb
+sse4_1 biW int 66.0f3a: 22 pinsrd
+sse4_1 ui int 66.0f3a: 14 pextrb 15 pextrw_sse41 17 extractps
+sse4_1 uiW int 66.0f3a: 16 pextrd
+sse4_1 bfi f32 66.0f3a: 40 dpps
+sse4_1 bfi f64 66.0f3a: 41 dppd
+sse4_2 b int 66.0f38: 37 pcmpgtq
+sse4_2 btW text 66.0f3a: 60 pcmpestrm 61 pcmpestri
+sse4_2 bt text 66.0f3a: 62 pcmpistrm 63 pcmpistri
+aes b int 66.0f38: dc aesenc dd aesenclast de aesdec df aesdeclast
+aes u int 66.0f38: db aesimc
+aes ui int 66.0f3a: df aeskeygenassist
+pclmulqdq bi int 66.0f3a: 44 pclmulqdq
+sha_ni b int 0f38: c8 sha1nexte c9 sha1msg1 ca sha1msg2 cc sha256msg1 cd sha256msg2
+sha_ni bx int 0f38: cb sha256rnds2
+sha_ni bi int 0f3a: cc sha1rnds4
 `;
 
 const MAPS: Readonly<Record<string, readonly number[]>> = {
@@ -117,6 +148,15 @@ const CONSTANTS: readonly number[] = [
 
 /** Predicates of comparisons that SSE knows. */
 const PREDICATES: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7];
+
+/** Controls of string comparisons: every format, aggregation, polarity and output. */
+const TEXT_CONTROLS: readonly number[] = Array.from({ length: 128 }, (_, k) => k);
+
+function constantsOf(shape: string): readonly number[] {
+  if (shape.includes("i")) return CONSTANTS;
+  if (shape.includes("p")) return PREDICATES;
+  return shape.includes("t") ? TEXT_CONTROLS : [];
+}
 
 /** ModRM of the register form and of the memory form. */
 function modrms(shape: string): readonly (readonly ["reg" | "mem", number])[] {
@@ -149,7 +189,7 @@ function* legacy(): Generator<SimdForm> {
               parseInt(words[k]!, 16),
               modrm,
             ],
-            constants: shape!.includes("i") ? CONSTANTS : shape!.includes("p") ? PREDICATES : [],
+            constants: constantsOf(shape!),
             approximate: shape!.includes("a"),
           };
         }

@@ -21,6 +21,7 @@ import type { Unit } from "../unit.ts";
 import { defineArithmetic } from "./arithmetic.ts";
 import { Approximations, defineApproximations, defineComparisons } from "./compare.ts";
 import { defineConversions } from "./convert.ts";
+import { defineDotProducts, DoubleDot, SingleDot } from "./dot.ts";
 import { DOUBLE, type Format, Mxcsr, SINGLE } from "./format.ts";
 import { laneOf, withLane } from "./lanes.ts";
 import { begin, end, finish, Part } from "./part.ts";
@@ -87,6 +88,7 @@ function define(module: ModuleBuilder, mc: Microcode): void {
   defineConversions(module, Singles, Doubles);
   defineVectorConversions(module);
   defineApproximations(module);
+  defineDotProducts(module);
   defineFinish(module, mc);
 }
 
@@ -103,6 +105,8 @@ export const FLOAT_UNIT: Unit = {
     ...functionsOf(Doubles),
     ...Object.values(VectorConversions),
     ...Object.values(Approximations),
+    ...Object.values(SingleDot),
+    ...Object.values(DoubleDot),
     finish,
   ],
   define,

@@ -5,7 +5,8 @@
  */
 import type { I32, V128 } from "../../wasm/mod.ts";
 import { Approximations } from "../float/compare.ts";
-import { DOUBLE, type Format, SINGLE } from "../float/format.ts";
+import { DoubleDot, SingleDot } from "../float/dot.ts";
+import { DOUBLE, type Format, roundingControl, SINGLE } from "../float/format.ts";
 import { floats, type Operation } from "../float/references.ts";
 import type { Instruction, Semantics } from "../instruction.ts";
 import { arithmetic, inSoftware, type Lanes } from "./arithmetic.ts";
@@ -63,6 +64,40 @@ export const EVERY_KIND: Readonly<Record<string, FloatBinary>> = {
   MIN: extreme("min"),
   MAX: extreme("max"),
 };
+
+/** ROUNDPS and the like: rounding by the constant, or by MXCSR where its bit 2 says so. */
+export function integral(
+  i: Instruction,
+  lanes: Lanes,
+  a: readonly V128[],
+  b: readonly V128[],
+): V128[] {
+  const number = constant(i);
+  const rounding = number.and(4).select(roundingControl(i.f), number.and(3));
+  const how = rounding.or(number.and(8));
+  return inSoftware(i, lanes.count, a.length, (k, part) => {
+    const result = i.f.call(floats(lanes.format).integral, b[k]!, how, part);
+    return merged(lanes, a[k]!, result);
+  });
+}
+
+/** DPPS and DPPD. */
+export function dotProduct(
+  i: Instruction,
+  { format, count }: Lanes,
+  a: readonly V128[],
+  b: readonly V128[],
+): V128[] {
+  const dot = format.bits === 32 ? SingleDot : DoubleDot;
+  const number = constant(i);
+  const products = inSoftware(
+    i,
+    count,
+    a.length,
+    (k, part) => i.f.call(dot.products, a[k]!, b[k]!, number, part),
+  );
+  return inSoftware(i, count, a.length, (k, part) => i.f.call(dot.sum, products[k]!, number, part));
+}
 
 /** Comparison by a predicate, all ones or zeros in each lane. */
 export function compared(
@@ -188,6 +223,8 @@ export const WIDENING: typeof CONVERSIONS = {
 export const SSE_FLOAT: Readonly<Record<string, Semantics>> = {
   ...ofKinds(ALL_KINDS, EVERY_KIND, binary),
   ...ofKinds(PACKED_KINDS, PACKED, binary),
+  ...ofKinds(ALL_KINDS, { ROUND: integral }, binary),
+  ...ofKinds(["PS", "PD"], { DP: dotProduct }, binary),
   ...ofKinds(ALL_KINDS, { CMP: undefined }, compare),
   ...ofKinds(
     SCALAR_KINDS,

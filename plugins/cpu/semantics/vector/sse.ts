@@ -7,8 +7,9 @@ import { MXCSR_BITS } from "../../microcode/extended_state.ts";
 import { Vector } from "../../microcode/raise.ts";
 import { Rflags } from "../../microcode/registers.ts";
 import { S } from "../../state/cpu_state.ts";
-import { i32 } from "../../wasm/mod.ts";
+import { type I32, i32, type I64, type V128 } from "../../wasm/mod.ts";
 import type { Semantics } from "../instruction.ts";
+import { CryptoUnit } from "./crypto.ts";
 import { SSE_FLOAT } from "./float.ts";
 import {
   type Binary,
@@ -22,6 +23,8 @@ import {
 import { constant, MOVES } from "./move.ts";
 import { readVector, sse, sseAvailable, writeVector } from "./operands.ts";
 import { BYTE_SHIFT, SHIFT, type Shift } from "./shift.ts";
+import { sumsOfDifferences } from "./sums.ts";
+import { compareText } from "./text.ts";
 import { BY_CONSTANT, BY_MASK, type ByConstant, UNARY_BY_CONSTANT } from "./shuffle.ts";
 
 function all<T>(
@@ -84,6 +87,57 @@ const ldmxcsr: Semantics = {
 
 const stmxcsr: Semantics = sse((i) => i.write(0, S.mxcsr.get(i.f).extendU()));
 
+/** A function of two vectors. */
+const called = (unit: typeof CryptoUnit.encrypt): Semantics =>
+  sse((i) => {
+    const b = readVector(i, 1);
+    writeVector(i, 0, i.f.call(unit, readVector(i, 0), b));
+  });
+
+/** The quadword of each source that a bit of the constant names. */
+export function carrylessOperand(a: V128, number: I32): I64 {
+  return number.select(a.lane64(1), a.lane64(0));
+}
+
+/** The comparisons of strings: the result goes to ECX or, as a mask, to XMM0. */
+const text = (explicit: boolean, index: boolean): Semantics =>
+  sse((i) => {
+    const b = readVector(i, 1, "any");
+    const write = index ? undefined : (mask: V128) => i.f.store128(0, mask, S.vectors);
+    compareText(i, readVector(i, 0), b, explicit, write);
+  }, { operandSize: true });
+
+/** AES, PCLMULQDQ and SHA. */
+const CRYPTO: Readonly<Record<string, Semantics>> = {
+  AESENC: called(CryptoUnit.encrypt),
+  AESENCLAST: called(CryptoUnit.encryptLast),
+  AESDEC: called(CryptoUnit.decrypt),
+  AESDECLAST: called(CryptoUnit.decryptLast),
+  AESIMC: sse((i) => writeVector(i, 0, i.f.call(CryptoUnit.inverseMix, readVector(i, 1)))),
+  AESKEYGENASSIST: sse((i) =>
+    writeVector(i, 0, i.f.call(CryptoUnit.keyAssist, readVector(i, 1), constant(i)))
+  ),
+  PCLMULQDQ: sse((i) => {
+    const b = carrylessOperand(readVector(i, 1), constant(i).and(0x10));
+    const a = carrylessOperand(readVector(i, 0), constant(i).and(1));
+    writeVector(i, 0, i.f.call(CryptoUnit.carryless, a, b));
+  }),
+  SHA1NEXTE: called(CryptoUnit.sha1Next),
+  SHA1MSG1: called(CryptoUnit.sha1Message1),
+  SHA1MSG2: called(CryptoUnit.sha1Message2),
+  SHA256MSG1: called(CryptoUnit.sha256Message1),
+  SHA256MSG2: called(CryptoUnit.sha256Message2),
+  SHA1RNDS4: sse((i) => {
+    const words = readVector(i, 1);
+    writeVector(i, 0, i.f.call(CryptoUnit.sha1Rounds, readVector(i, 0), words, constant(i)));
+  }),
+  SHA256RNDS2: sse((i) => {
+    const abef = readVector(i, 1);
+    const words = i.f.load128(0, S.vectors);
+    writeVector(i, 0, i.f.call(CryptoUnit.sha256Rounds, readVector(i, 0), abef, words));
+  }),
+};
+
 /** Instructions by mnemonic. */
 export const SSE: Readonly<Record<string, Semantics>> = {
   ...MOVES,
@@ -101,6 +155,12 @@ export const SSE: Readonly<Record<string, Semantics>> = {
     (operation) => sse((i) => writeVector(i, 0, operation(readVector(i, 1), constant(i)))),
   ),
   ...all(BY_MASK, byMask),
+  ...CRYPTO,
+  MPSADBW: byConstant(sumsOfDifferences),
+  PCMPESTRI: text(true, true),
+  PCMPESTRM: text(true, false),
+  PCMPISTRI: text(false, true),
+  PCMPISTRM: text(false, false),
   PTEST: ptest,
   LDMXCSR: ldmxcsr,
   STMXCSR: stmxcsr,

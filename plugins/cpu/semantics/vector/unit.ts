@@ -82,3 +82,6 @@ export const VECTOR_UNIT: Unit = {
 
 /** A vector of zeros. */
 export const ZERO: V128 = v128(0n, 0n);
+
+/** A vector of ones. */
+export const ONES: V128 = v128(-1n, -1n);
