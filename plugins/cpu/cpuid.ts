@@ -6,7 +6,7 @@
 import type { CpuidResult, CpuidSource, Vcpu } from "../../core/mod.ts";
 import { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
 import { ISA_FEATURES, supportedXcr0 } from "./isa_features.ts";
-import { APX_BYTES, XsaveArea } from "./microcode/extended_state.ts";
+import { APX_BYTES, AVX_BYTES, XsaveArea } from "./microcode/extended_state.ts";
 import { Cr4, Xcr0 } from "./microcode/registers.ts";
 import type { ProcessorModel } from "./models.ts";
 
@@ -66,6 +66,8 @@ const OSXSAVE = 1 << 27;
 const XSAVE_EXTENSIONS = 0xf;
 /** CPUID (29h,0) EBX bit 0: NDD and NF forms exist for everything that has been promoted. */
 const APX_NCI_NDD_NF = 1;
+/** XCR0[2]. */
+const AVX_COMPONENT = 2;
 /** XCR0[19]. */
 const APX_COMPONENT = 19;
 const MAX_EXTENDED_LEAF = 0x8000_0021;
@@ -135,12 +137,17 @@ export function processorCpuid(model: ProcessorModel): CpuidSource {
 function extendedState({ isa }: ProcessorModel, result: CpuidResult, xcr0: number): void {
   const legacy = XsaveArea.COMPACTED;
   const standard = (components: number): number =>
-    (components & Xcr0.APX) !== 0 ? XsaveArea.APX + APX_BYTES : legacy;
+    (components & Xcr0.APX) !== 0
+      ? XsaveArea.APX + APX_BYTES
+      : legacy + ((components & Xcr0.AVX) !== 0 ? AVX_BYTES : 0);
   const supported = supportedXcr0(isa);
   if (result.subleaf === 0) fill(result, supported, standard(xcr0), standard(supported));
   else if (result.subleaf === 1) {
-    const compacted = legacy + ((xcr0 & Xcr0.APX) !== 0 ? APX_BYTES : 0);
+    const compacted = legacy + ((xcr0 & Xcr0.AVX) !== 0 ? AVX_BYTES : 0) +
+      ((xcr0 & Xcr0.APX) !== 0 ? APX_BYTES : 0);
     fill(result, XSAVE_EXTENSIONS, compacted);
+  } else if (result.subleaf === AVX_COMPONENT && isa.has("avx")) {
+    fill(result, AVX_BYTES, XsaveArea.COMPACTED);
   } else if (result.subleaf === APX_COMPONENT && isa.has("apx")) {
     fill(result, APX_BYTES, XsaveArea.APX);
   } else fill(result, 0);

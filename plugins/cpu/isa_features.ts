@@ -19,6 +19,10 @@ export type IsaFeatureName =
   | "pclmulqdq"
   | "sha_ni"
   | "xsave"
+  | "avx"
+  | "avx2"
+  | "fma"
+  | "f16c"
   | "apx"
   | "wrmsrns"
   | "msr_imm"
@@ -56,6 +60,10 @@ export const ISA_FEATURES: Readonly<Record<IsaFeatureName, IsaFeatureRow>> = {
   sha_ni: { cpuid: [7, 0, "ebx", 29], extends: "sse2" },
   // XSAVEOPT, XSAVEC, XGETBV of ECX = 1 and XSAVES come with it: they are (0Dh,1) EAX.
   xsave: { cpuid: [1, 0, "ecx", 26] },
+  avx: { cpuid: [1, 0, "ecx", 28], extends: "xsave" },
+  avx2: { cpuid: [7, 0, "ebx", 5], extends: "avx" },
+  fma: { cpuid: [1, 0, "ecx", 12], extends: "avx" },
+  f16c: { cpuid: [1, 0, "ecx", 29], extends: "avx" },
   // R16–R31 are usable only where XCR0 says so.
   apx: { cpuid: [7, 1, "edx", 21], extends: "xsave" },
   wrmsrns: { cpuid: [7, 1, "eax", 19] },
@@ -112,5 +120,5 @@ export function chooseIsa(
 /** Bits that XCR0 can have; 0 without XSAVE. */
 export function supportedXcr0(isa: ReadonlySet<IsaFeatureName>): number {
   if (!isa.has("xsave")) return 0;
-  return Xcr0.X87 | Xcr0.SSE | (isa.has("apx") ? Xcr0.APX : 0);
+  return Xcr0.X87 | Xcr0.SSE | (isa.has("avx") ? Xcr0.AVX : 0) | (isa.has("apx") ? Xcr0.APX : 0);
 }

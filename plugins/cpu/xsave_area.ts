@@ -6,6 +6,7 @@
  */
 import { Gpr } from "../../core/mod.ts";
 import { Xcr0 } from "./microcode/registers.ts";
+import { XSAVE_BYTES } from "./state/xsave.ts";
 
 /** Place and size of component 19, and of XSTATE_BV. */
 const APX_OFFSET = 960;
@@ -15,15 +16,12 @@ const XSTATE_BV = 512;
 const FIRST = 2 * (Gpr.R15 + 1);
 const WORDS = APX_BYTES / 4;
 
-/** Bytes of an area with x87 and SSE state. */
-const LEGACY_BYTES = 576;
-
 /**
- * x87 and SSE state after RESET, in standard form (SDM vol. 3, table 10-1): FCW 40h, registers zero and not
+ * x87, SSE and AVX state after RESET, in standard form (SDM vol. 3, table 10-1): FCW 40h, registers zero and not
  * empty, MXCSR 1F80h. INIT leaves it as it is.
  */
 export function resetXsave(): Uint8Array {
-  const area = new Uint8Array(LEGACY_BYTES);
+  const area = new Uint8Array(XSAVE_BYTES);
   const view = new DataView(area.buffer);
   view.setUint16(0, 0x40, true);
   // The abridged tag word: a bit for each register that is not empty.
@@ -33,7 +31,7 @@ export function resetXsave(): Uint8Array {
   return area;
 }
 
-/** A copy of `area`, x87 and SSE, with the R16–R31 of `registers` behind it. */
+/** A copy of `area`, x87, SSE and AVX, with the R16–R31 of `registers` behind it. */
 export function withExtendedRegisters(area: Uint8Array, registers: Uint32Array): Uint8Array {
   const whole = new Uint8Array(APX_OFFSET + APX_BYTES);
   whole.set(area);

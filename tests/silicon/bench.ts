@@ -12,6 +12,7 @@ import type { HostMemory } from "../../core/mod.ts";
 import {
   Attr,
   type CpuModel,
+  type CpuOptions,
   Cr0,
   Cr4,
   createHost,
@@ -99,6 +100,8 @@ export interface BenchOptions {
   /** Which processor, and what of SVM or VMX it has. */
   readonly model?: CpuModel;
   readonly features?: FeatureChoice;
+  /** Which code may run: interpreted, compiled, or what is hot compiled. */
+  readonly tier?: NonNullable<CpuOptions["tier"]>;
 }
 
 /** The address space that maps the bench's memory at 0. */

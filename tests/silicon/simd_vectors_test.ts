@@ -2,14 +2,14 @@
  * Vector instructions recorded on a real processor, run on ours: registers, flags, MXCSR, memory, #XM.
  */
 import { assertEquals } from "@std/assert";
-import { Cr4, S } from "../../plugins/cpu/mod.ts";
+import { Cr4, S, Xcr0 } from "../../plugins/cpu/mod.ts";
 import { readSimd, type SimdResult } from "../vectors/simd/file.ts";
 import { SIMD_FORMS, type SimdForm } from "../vectors/simd/forms.ts";
 import { ARITHMETIC, caseCode, initialState } from "../vectors/simd/inputs.ts";
 import { Bench, Place } from "./bench.ts";
 
 const bench = new Bench({ model: "max" });
-const CR4 = BigInt(Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT);
+const CR4 = BigInt(Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE);
 
 function hex(bytes: Uint8Array | readonly number[]): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -40,7 +40,7 @@ const ERROR = 2 * 1.5 * 2 ** -12;
 function approximate(is: Uint8Array, recorded: Uint8Array): void {
   const ours = new DataView(is.buffer);
   const theirs = new DataView(recorded.buffer, recorded.byteOffset);
-  for (let at = 0; at < 16; at += 4) {
+  for (let at = 0; at < 32; at += 4) {
     const value = theirs.getFloat32(at, true);
     const error = Math.abs(ours.getFloat32(at, true) - value);
     if (error <= ERROR * Math.abs(value)) ours.setUint32(at, theirs.getUint32(at, true), true);
@@ -86,6 +86,7 @@ Deno.test("vector instructions do what was recorded on silicon", async () => {
   const recorded = await readSimd();
   bench.long(0);
   bench.state.set(S.cr4, CR4);
+  bench.state.set(S.xcr0, BigInt(Xcr0.X87 | Xcr0.SSE | Xcr0.AVX));
   bench.processor.refresh();
   const filter = Deno.env.get("SIMD_FORM");
   const differences: string[] = [];

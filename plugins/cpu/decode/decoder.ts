@@ -84,6 +84,8 @@ export class Decoder {
   readonly #prefixes: Prefixes;
   #mode: DecodeMode = START_MODE;
   #modrm = 0;
+  #sib = 0;
+  #vectorIndex = 0;
   #ripRelative = false;
 
   /** Whether a LOCK prefix stands in front. */
@@ -145,6 +147,7 @@ export class Decoder {
     if (entry.hasModrm && this.#hasMemoryOperand(entry)) {
       const complete = this.#memory();
       if (!complete) return DecodeStatus.TRUNCATED;
+      if (entry.vectorIndex && !this.#takeVectorIndex()) return DecodeStatus.UNDEFINED;
     } else {
       this.#implicitAddressing();
     }
@@ -152,6 +155,7 @@ export class Decoder {
       const done = this.#operand(i, entry.operands[i]!);
       if (done !== DecodeStatus.OK) return done;
     }
+    if (entry.vectorIndex && !this.#gatherAllowed()) return DecodeStatus.UNDEFINED;
     if (entry.noRsp && !this.#pairAllowed(entry)) return DecodeStatus.UNDEFINED;
     if (prefixes.lock && !(entry.lockable && this.operands[0]?.kind === "M")) {
       return DecodeStatus.UNDEFINED;
@@ -163,6 +167,22 @@ export class Decoder {
   #pairAllowed({ distinct }: Entry): boolean {
     const rsp = registerAddress(4);
     return this.reg0 !== rsp && this.reg1 !== rsp && !(distinct && this.reg0 === this.reg1);
+  }
+
+  /** Takes the index for that of a vector register, number 4 included; there has to be a SIB byte. */
+  #takeVectorIndex(): boolean {
+    if (this.addressBits === 16 || (this.#modrm & 7) !== 4) return false;
+    this.#vectorIndex = vectorAddress((this.#sib >> 3 & 7) | this.#prefixes.extension.index & 8);
+    this.index = S.zero;
+    this.addressing = this.addressing & ~3 | this.#sib >> 6;
+    if (this.addressForm !== "gen") this.addressForm = this.#mode.code === 64 ? "b64" : "b32";
+    return true;
+  }
+
+  /** Destination, mask and index of a gather differ from each other. */
+  #gatherAllowed(): boolean {
+    const index = this.#vectorIndex;
+    return this.reg0 !== this.reg1 && this.reg0 !== index && this.reg1 !== index;
   }
 
   #select(alternatives: readonly Entry[]): DecodeStatus {
@@ -299,6 +319,7 @@ export class Decoder {
     if (rm === 4) {
       const sib = this.#cursor.byte();
       if (sib < 0) return false;
+      this.#sib = sib;
       scale = sib >> 6;
       const index = ((sib >> 3) & 7) | this.#prefixes.extension.index;
       if (index !== 4) this.index = registerAddress(index);
@@ -402,6 +423,8 @@ export class Decoder {
         return DecodeStatus.OK;
       case "H":
         return this.#vector(i, bits, this.#prefixes.extension.v);
+      case "X":
+        return this.#constant(i, bits, this.#vectorIndex, 0);
       case "L": {
         const byte = this.#cursor.byte();
         if (byte < 0) return DecodeStatus.TRUNCATED;

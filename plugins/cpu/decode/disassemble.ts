@@ -101,6 +101,9 @@ const SIZED: Readonly<Record<string, readonly (string | undefined)[]>> = {
   POPF: [undefined, "popfw", "popfd", "popfq"],
   PUSHA: [undefined, "pushaw", "pushad"],
   POPA: [undefined, "popaw", "popad"],
+  VMOVD: [undefined, undefined, "vmovd", "vmovq"],
+  VPINSRD: [undefined, undefined, "vpinsrd", "vpinsrq"],
+  VPEXTRD: [undefined, undefined, "vpextrd", "vpextrq"],
   MOVD: [undefined, undefined, "movd", "movq"],
   PINSRD: [undefined, undefined, "pinsrd", "pinsrq"],
   PEXTRD: [undefined, undefined, "pextrd", "pextrq"],
@@ -154,7 +157,10 @@ class Writer {
 
   text(): string {
     const { entry, operands, lock } = this.#d;
-    const written = entry.operands.map((spec, i) => this.#operand(spec, operands[i]!, i));
+    const written = entry.operands.flatMap((spec, i) =>
+      // A vector that is an index stands in the memory operand.
+      spec.place === "X" ? [] : [this.#operand(spec, operands[i]!, i)]
+    );
     // A new destination stands first; so do the default flags, and the index of an MSR that is written.
     const last = entry.operands.at(-1)?.place === "dfv" || entry.name === "WRMSRNS.imm" ||
       (entry.newDestination && entry.operands.at(-1)?.place === "B");
@@ -216,7 +222,7 @@ class Writer {
       case "R":
         return this.#register(i, operand.bits);
       case "V":
-        return vectorName(this.#place(i), this.#d.vectorBits);
+        return vectorName(this.#place(i), operand.bits === 256 ? 256 : 128);
       case "K":
         return this.#defaultFlags(i);
       case "M":
@@ -267,9 +273,11 @@ class Writer {
     const { entry, operands, addressBits, addressing, base, index } = this.#d;
     const parts: string[] = [];
     if (base !== S.zero) parts.push(registerName(base, addressBits));
-    if (index !== S.zero) {
-      const scale = 1 << (addressing & 3);
-      parts.push(registerName(index, addressBits) + (scale === 1 ? "" : `*${scale}`));
+    const scale = 1 << (addressing & 3);
+    const scaled = (name: string): string => name + (scale === 1 ? "" : `*${scale}`);
+    if (index !== S.zero) parts.push(scaled(registerName(index, addressBits)));
+    if (entry.vectorIndex) {
+      parts.push(scaled(vectorName(this.#d.immediateLow, this.#d.vectorBits)));
     }
     const displacement = join(this.#d.displacementLow, this.#d.displacementHigh);
     let inside = parts.join("+");

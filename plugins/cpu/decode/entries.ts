@@ -5,6 +5,7 @@
  */
 import type { IsaFeatureName } from "../isa_features.ts";
 import { APX_GROUPS, EVEX_PROMOTED, MSR_IMMEDIATE, VEX_0F38, VEX_0F3A } from "./apx_map.ts";
+import { AVX_0F, AVX_0F38, AVX_0F3A, AVX_GROUPS } from "./avx_map.ts";
 import { OpcodeMap } from "./extension.ts";
 import { GROUPS, LOCKABLE, MAP_0F38, ONE_BYTE, SUBGROUPS, TWO_BYTE } from "./opcode_map.ts";
 import { SSE_0F, SSE_0F38, SSE_0F3A, SSE_GROUPS } from "./sse_map.ts";
@@ -28,6 +29,7 @@ export type Place =
   | "U"
   | "V"
   | "W"
+  | "X"
   | "Z"
   | "dfv"
   | "fixed"
@@ -72,6 +74,8 @@ export interface Entry {
   readonly w1: boolean;
   /** VEX.L that it has: 0, 1, or −1 for either. */
   readonly vectorLength: -1 | 0 | 1;
+  /** The index is a vector register. */
+  readonly vectorIndex: boolean;
   /** It is of a vector unit: EVEX does not stand for VEX. */
   readonly vector: boolean;
   /** Not with another address size than the mode's. */
@@ -90,6 +94,8 @@ export interface Entry {
   readonly distinct: boolean;
   /** Feature without which it is undefined. */
   readonly feature: IsaFeatureName | undefined;
+  /** Another one. */
+  readonly feature2: IsaFeatureName | undefined;
   /** Required form of ModRM: "", "mem" or "reg". */
   readonly modrm: string;
   /** Whether a ModRM byte follows. */
@@ -149,7 +155,7 @@ const SEGMENTS: readonly string[] = ["ES", "CS", "SS", "DS", "FS", "GS"];
 /** Places that come out of a ModRM byte. */
 const MODRM_PLACES = "CDEGMRSUVW";
 /** Places of vector registers. */
-const VECTOR_PLACES = "HLUVW";
+const VECTOR_PLACES = "HLUVWX";
 /** Places that the register in V of VEX or EVEX stands for. */
 const V_PLACES = "BH";
 /** The operand that ND adds: the register in V. */
@@ -206,10 +212,13 @@ function parseAlternative(text: string, inherited: readonly OperandSpec[]): read
   const words = text.trim().split(/\s+/);
   const qualifiers = new Set<string>();
   let feature: IsaFeatureName | undefined;
+  let second: IsaFeatureName | undefined;
   while (words.length > 1) {
     const word = words[0]!;
-    if (word.startsWith("@")) feature = word.slice(1) as IsaFeatureName;
-    else if (QUALIFIERS.has(word)) qualifiers.add(word);
+    if (word.startsWith("@")) {
+      second = feature;
+      feature = word.slice(1) as IsaFeatureName;
+    } else if (QUALIFIERS.has(word)) qualifiers.add(word);
     else break;
     words.shift();
   }
@@ -230,7 +239,8 @@ function parseAlternative(text: string, inherited: readonly OperandSpec[]): read
   } else if (operandText !== undefined) {
     operands = operandText.split(",").map(parseOperand);
   }
-  const groupText = GROUPS[name] ?? APX_GROUPS[name] ?? SSE_GROUPS[name];
+  const groupText = GROUPS[name] ?? APX_GROUPS[name] ?? SSE_GROUPS[name] ??
+    AVX_GROUPS[name];
   const subgroupText = SUBGROUPS[name];
   const row = (table: string) =>
     table.split("|").map((cell) => parseCell(cell, groupText === undefined ? [] : operands));
@@ -252,6 +262,7 @@ function parseAlternative(text: string, inherited: readonly OperandSpec[]): read
     w0: qualifiers.has("w0"),
     w1: qualifiers.has("w1"),
     vectorLength: qualifiers.has("l1") ? 1 : lengthIgnored ? -1 : 0,
+    vectorIndex: operands.some(({ place }) => place === "X"),
     vector: qualifiers.has("lig") || qualifiers.has("l1") ||
       operands.some(({ place }) => VECTOR_PLACES.includes(place)),
     a64: qualifiers.has("a64"),
@@ -262,6 +273,7 @@ function parseAlternative(text: string, inherited: readonly OperandSpec[]): read
     noRsp: qualifiers.has("norsp"),
     distinct: qualifiers.has("distinct"),
     feature,
+    feature2: second,
     modrm: modrmForm,
     hasModrm: groupText !== undefined || subgroupText !== undefined || modrmForm !== "" ||
       operands.some(({ place }) => MODRM_PLACES.includes(place)),
@@ -298,8 +310,9 @@ const NO_OPCODES: readonly (readonly Entry[])[] = Array.from({ length: 256 }, ()
 
 /** Maps behind VEX and EVEX, by number; undefined numbers have none. */
 const PREFIXED: Readonly<Record<number, readonly (readonly Entry[])[]>> = {
-  2: parseMap(VEX_0F38),
-  3: parseMap(VEX_0F3A),
+  1: parseMap(AVX_0F),
+  2: parseMap(AVX_0F38 + VEX_0F38),
+  3: parseMap(AVX_0F3A + VEX_0F3A),
   [OpcodeMap.MSR_IMMEDIATE]: parseMap(MSR_IMMEDIATE),
 };
 const PROMOTED: readonly (readonly Entry[])[] = parseMap(EVEX_PROMOTED);
@@ -307,6 +320,7 @@ const PROMOTED: readonly (readonly Entry[])[] = parseMap(EVEX_PROMOTED);
 /** The map that a VEX or EVEX prefix names; without opcodes if there is none of that number. */
 export function prefixedMap(map: number, evex: boolean): readonly (readonly Entry[])[] {
   if (map === OpcodeMap.EVEX_PROMOTED) return evex ? PROMOTED : NO_OPCODES;
+  if (map === OpcodeMap.VECTOR && evex) return NO_OPCODES;
   return PREFIXED[map] ?? NO_OPCODES;
 }
 

@@ -12,8 +12,8 @@ export const Encoding = { LEGACY: 0, REX2: 1, VEX: 2, EVEX: 3 } as const;
 /** One of {@linkcode Encoding}. */
 export type Encoding = typeof Encoding[keyof typeof Encoding];
 
-/** Maps of VEX and EVEX besides 0–3, by number. */
-export const OpcodeMap = { EVEX_PROMOTED: 4, MSR_IMMEDIATE: 7 } as const;
+/** Maps of VEX and EVEX, by number. */
+export const OpcodeMap = { VECTOR: 1, EVEX_PROMOTED: 4, MSR_IMMEDIATE: 7 } as const;
 
 /**
  * Rows of sixteen opcodes that are undefined with REX2, a bit each, for maps 0 and 1: branches, string

@@ -180,6 +180,7 @@ export class Prefixes {
     if (this.#mode.code === 64 ? entry.i64 : entry.o64) return false;
     if (entry.rexB && this.extension.base === 0) return false;
     if (entry.feature !== undefined && !this.#isa.has(entry.feature)) return false;
+    if (entry.feature2 !== undefined && !this.#isa.has(entry.feature2)) return false;
     if (this.extension.encoding !== Encoding.LEGACY || entry.rex2) {
       if (!this.#extensionAllows(entry, modrm)) return false;
     }

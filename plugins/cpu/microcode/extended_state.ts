@@ -1,14 +1,14 @@
 /**
  * Extended state: XCR0, and the XSAVE area in standard and compacted form (SDM vol. 1, ch. 13).
  *
- * Three components exist: x87 (0), SSE (1) and, where the processor has APX, R16–R31 (19). The legacy
- * region always has its place in an area, so that the one component that can stand behind the header
- * in compacted form stands at 240h.
+ * Four components exist: x87 (0), SSE (1) and, where the processor has them, the upper halves of
+ * YMM0–YMM15 (2) and APX's R16–R31 (19). The legacy region always has its place in an area; in compacted
+ * form the components behind the header follow each other, the upper halves first.
  *
  * @module
  */
 import { Mode, registerAddress, S } from "../state/cpu_state.ts";
-import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, i32, I32T, type I64, I64T } from "../wasm/mod.ts";
 import type { Microcode } from "./microcode.ts";
 import { Vector } from "./raise.ts";
 import { Xcr0 } from "./registers.ts";
@@ -33,6 +33,8 @@ export const XsaveArea = {
   APX: 960,
 } as const;
 
+/** Bytes of AVX's component: the upper halves of sixteen registers. Its place in standard form is 240h. */
+export const AVX_BYTES = 256;
 /** Bytes of APX's component: R16–R31. */
 export const APX_BYTES = 128;
 
@@ -167,13 +169,23 @@ export function defineExtendedState(mc: Microcode): void {
       at.set(register.add(64));
     });
     mark(any.get().ne(0), Xcr0.SSE);
+    any.set(0);
+    at.set(0);
+    f.while(() => at.get().ltU(16 * 64), () => {
+      const register = at.get();
+      const both = f.load64(register, S.vectors + 16).or(f.load64(register, S.vectors + 24));
+      any.set(any.get().or(both));
+      at.set(register.add(64));
+    });
+    mark(any.get().ne(0), Xcr0.AVX);
     gather(registerAddress(16), APX_BYTES / 8);
     mark(any.get().ne(0), Xcr0.APX);
     f.return(bits.get());
   });
 
   module.body(mc.writeXcr0, (f, value) => {
-    const bad = value.and(S.xcr0Supported.get(f).xor(-1)).ne(0).or(value.has(Xcr0.X87).eqz());
+    const bad = value.and(S.xcr0Supported.get(f).xor(-1)).ne(0).or(value.has(Xcr0.X87).eqz())
+      .or(value.has(Xcr0.AVX).and(value.has(Xcr0.SSE).eqz()));
     f.if(bad, () => f.call(mc.raiseError, Vector.GP, 0));
     S.xcr0.set(f, value);
     f.call(mc.updateMode);
@@ -181,22 +193,31 @@ export function defineExtendedState(mc: Microcode): void {
 
   // Saving. Everything is known to be writable by then.
 
+  const storeAvx = (f: FunctionBuilder, area: I64): void => {
+    eachQuad(f, xmmCount(f).shl(1), (offset) => {
+      const half = f.load64(vectorOffset(offset), S.vectors + 16);
+      f.call(mc.store64, area.add(XsaveArea.COMPACTED).add(offset.extendU()), half);
+    });
+  };
   const storeApx = (f: FunctionBuilder, area: I64): void => {
     eachQuad(f, APX_BYTES / 8, (offset) => {
       f.call(mc.store64, area.add(offset.extendU()), f.load64(offset, registerAddress(16)));
     });
   };
 
+  /** Where APX's component stands: in compacted form behind AVX's, if that has a place. */
+  const apxOffset = (components: I64, compacted: I32): I32 => {
+    const behind = has(components, Xcr0.AVX).mul(AVX_BYTES).add(XsaveArea.COMPACTED);
+    return compacted.select(behind, i32(XsaveArea.APX));
+  };
   /** Bytes of an area that an instruction reaches, by the components it has room for. */
   const extent = (components: I64, compacted: I32): I32 => {
-    const withApx = compacted.select(
-      i32(XsaveArea.COMPACTED + APX_BYTES),
-      i32(XsaveArea.APX + APX_BYTES),
-    );
-    return has(components, Xcr0.APX).select(withApx, i32(XsaveArea.COMPACTED));
+    const withoutApx = has(components, Xcr0.AVX).mul(AVX_BYTES).add(XsaveArea.COMPACTED);
+    const withApx = apxOffset(components, compacted).add(APX_BYTES);
+    return has(components, Xcr0.APX).select(withApx, withoutApx);
   };
-  const apxAt = (area: I64, compacted: I32): I64 =>
-    area.add(compacted.select(i64(XsaveArea.COMPACTED), i64(XsaveArea.APX)));
+  const apxAt = (area: I64, components: I64, compacted: I32): I64 =>
+    area.add(apxOffset(components, compacted).extendU());
 
   module.body(mc.saveExtended, (f, area, wanted, how) => {
     const requested = wanted.and(S.xcr0.get(f));
@@ -211,12 +232,14 @@ export function defineExtendedState(mc: Microcode): void {
     const optimized = how.and(SaveHow.OPTIMIZED).ne(0);
     const written = optimized.select(present, requested);
     f.if(has(written, Xcr0.X87), () => storeX87(mc, f, area));
-    // XSAVE and XSAVEOPT write MXCSR whenever SSE is asked for.
-    f.if(compacted.select(has(written, Xcr0.SSE), has(requested, Xcr0.SSE)), () => {
+    // XSAVE and XSAVEOPT write MXCSR whenever SSE or AVX is asked for.
+    const standardMxcsr = has(requested, Xcr0.SSE | Xcr0.AVX);
+    f.if(compacted.select(has(written, Xcr0.SSE), standardMxcsr), () => {
       storeMxcsr(mc, f, area);
     });
     f.if(has(written, Xcr0.SSE), () => storeSse(mc, f, area));
-    f.if(has(written, Xcr0.APX), () => storeApx(f, apxAt(area, compacted)));
+    f.if(has(written, Xcr0.AVX), () => storeAvx(f, area));
+    f.if(has(written, Xcr0.APX), () => storeApx(f, apxAt(area, requested, compacted)));
     const header = area.add(XsaveArea.XSTATE_BV);
     f.if(compacted, () => {
       f.call(mc.store64, header, present);
@@ -237,6 +260,17 @@ export function defineExtendedState(mc: Microcode): void {
     S.fpuInstruction.set(f, 0);
     S.fpuData.set(f, 0);
     f.fill(S.st, 0, 128);
+  };
+  const loadAvx = (f: FunctionBuilder, area: I64): void => {
+    eachQuad(f, xmmCount(f).shl(1), (offset) => {
+      const half = f.call(mc.load64, area.add(XsaveArea.COMPACTED).add(offset.extendU()));
+      f.store64(vectorOffset(offset), half, S.vectors + 16);
+    });
+  };
+  const initAvx = (f: FunctionBuilder): void => {
+    eachQuad(f, xmmCount(f).shl(1), (offset) => {
+      f.store64(vectorOffset(offset), 0, S.vectors + 16);
+    });
   };
   const initSse = (f: FunctionBuilder): void => {
     eachQuad(f, xmmCount(f).shl(1), (offset) => f.store64(vectorOffset(offset), 0, S.vectors));
@@ -276,7 +310,8 @@ export function defineExtendedState(mc: Microcode): void {
     // In compacted form a component that has no place in the area is initialised.
     const loaded = requested.and(present);
     const initialised = requested.and(present.xor(-1));
-    const mxcsrIn = compacted.select(has(loaded, Xcr0.SSE), has(requested, Xcr0.SSE));
+    const standardMxcsr = has(requested, Xcr0.SSE | Xcr0.AVX);
+    const mxcsrIn = compacted.select(has(loaded, Xcr0.SSE), standardMxcsr);
     const mxcsr = f.variable(I32T, MXCSR_INITIAL);
     f.if(mxcsrIn, () => {
       mxcsr.set(f.call(mc.load32, area.add(XsaveArea.MXCSR)).wrap());
@@ -284,15 +319,20 @@ export function defineExtendedState(mc: Microcode): void {
     });
     // Both ends of what will be read are touched first: an area reaches into two pages at most.
     f.call(mc.load8, area);
-    const last = extent(loaded, compacted).sub(1).extendU();
+    // In compacted form it is the components with a place in the area that decide where the others are.
+    const places = compacted.select(format.and(~COMPACTED), loaded);
+    const last = extent(places, compacted).sub(1).extendU();
     f.call(mc.load8, area.add(last));
 
     f.if(has(loaded, Xcr0.X87), () => loadX87(mc, f, area));
     f.if(has(initialised, Xcr0.X87), () => initX87(f));
-    f.if(has(requested, Xcr0.SSE), () => S.mxcsr.set(f, mxcsr.get()));
+    const mxcsrOut = has(requested, Xcr0.SSE).or(compacted.eqz().and(standardMxcsr));
+    f.if(mxcsrOut, () => S.mxcsr.set(f, mxcsr.get()));
     f.if(has(loaded, Xcr0.SSE), () => loadSse(mc, f, area));
     f.if(has(initialised, Xcr0.SSE), () => initSse(f));
-    f.if(has(loaded, Xcr0.APX), () => loadApx(f, apxAt(area, compacted)));
+    f.if(has(loaded, Xcr0.AVX), () => loadAvx(f, area));
+    f.if(has(initialised, Xcr0.AVX), () => initAvx(f));
+    f.if(has(loaded, Xcr0.APX), () => loadApx(f, apxAt(area, places, compacted)));
     f.if(has(initialised, Xcr0.APX), () => f.fill(registerAddress(16), 0, APX_BYTES));
   });
 }

@@ -73,6 +73,8 @@ export const Cr4 = {
 export const Xcr0 = {
   X87: 0x1,
   SSE: 0x2,
+  /** Upper halves of YMM0–YMM15. */
+  AVX: 0x4,
   /** R16–R31. */
   APX: 0x8_0000,
 } as const;

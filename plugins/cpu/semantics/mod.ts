@@ -18,6 +18,8 @@ import { MOVES } from "./move.ts";
 import { PSEUDO } from "./pseudo.ts";
 import { REMOTE } from "./remote.ts";
 import { SHIFTS } from "./shift.ts";
+import { AVX } from "./vector/avx.ts";
+import { FMA } from "./vector/fma.ts";
 import { SSE } from "./vector/sse.ts";
 import { STRINGS } from "./string.ts";
 import { SYSTEM } from "./system.ts";
@@ -27,11 +29,13 @@ import { X87_CONTROL } from "./x87_control.ts";
 
 const PLAIN: Readonly<Record<string, Semantics>> = {
   ...ALU,
+  ...AVX,
   ...APX,
   ...BITS,
   ...BMI,
   ...BRANCHES,
   ...EXTENDED_STATE,
+  ...FMA,
   ...IO,
   ...MOVES,
   ...PSEUDO,

@@ -1,14 +1,14 @@
 /**
- * x87 and SSE state as an XSAVE area in standard format (SDM vol. 1, 13.4).
+ * x87, SSE and AVX state as an XSAVE area in standard format (SDM vol. 1, 13.4).
  *
  * @module
  */
 import { S } from "./cpu_state.ts";
 
-/** Bytes of the legacy region and the header. */
-const AREA_BYTES = 576;
-/** Components of the area: x87 and SSE. */
-const COMPONENTS = 3;
+/** Bytes of an XSAVE area in standard form with x87, SSE and AVX state. */
+export const XSAVE_BYTES = 832;
+/** Components of the area: x87, SSE and AVX. */
+const COMPONENTS = 7;
 
 /** Offsets in the area. */
 const Xsave = {
@@ -22,6 +22,7 @@ const Xsave = {
   ST: 32,
   XMM: 160,
   XSTATE_BV: 512,
+  YMM: 576,
 } as const;
 
 /** The tag word with one bit a register (1 = not empty) that FXSAVE stores. */
@@ -38,9 +39,9 @@ function expanded(tags: number): number {
   return full;
 }
 
-/** Reads the loaded processor's x87 and SSE state out of `memory`. */
+/** Reads the loaded processor's x87, SSE and AVX state out of `memory`. */
 export function readXsave(memory: Uint8Array): Uint8Array {
-  const area = new Uint8Array(AREA_BYTES);
+  const area = new Uint8Array(XSAVE_BYTES);
   const out = new DataView(area.buffer);
   const state = new DataView(memory.buffer, memory.byteOffset);
   out.setUint16(Xsave.FCW, state.getUint32(S.fpuControl.address, true), true);
@@ -54,13 +55,15 @@ export function readXsave(memory: Uint8Array): Uint8Array {
     area.set(memory.subarray(S.st + 16 * k, S.st + 16 * k + 10), Xsave.ST + 16 * k);
   }
   for (let k = 0; k < 16; k++) {
-    area.set(memory.subarray(S.vectors + 64 * k, S.vectors + 64 * k + 16), Xsave.XMM + 16 * k);
+    const register = S.vectors + 64 * k;
+    area.set(memory.subarray(register, register + 16), Xsave.XMM + 16 * k);
+    area.set(memory.subarray(register + 16, register + 32), Xsave.YMM + 16 * k);
   }
   out.setUint32(Xsave.XSTATE_BV, COMPONENTS, true);
   return area;
 }
 
-/** Writes the loaded processor's x87 and SSE state. */
+/** Writes the loaded processor's x87 and SSE state; what of AVX's is not in a shorter area is cleared. */
 export function writeXsave(memory: Uint8Array, area: Uint8Array): void {
   const source = new DataView(area.buffer, area.byteOffset);
   const state = new DataView(memory.buffer, memory.byteOffset);
@@ -75,6 +78,9 @@ export function writeXsave(memory: Uint8Array, area: Uint8Array): void {
     memory.set(area.subarray(Xsave.ST + 16 * k, Xsave.ST + 16 * k + 10), S.st + 16 * k);
   }
   for (let k = 0; k < 16; k++) {
-    memory.set(area.subarray(Xsave.XMM + 16 * k, Xsave.XMM + 16 * k + 16), S.vectors + 64 * k);
+    const register = S.vectors + 64 * k;
+    memory.set(area.subarray(Xsave.XMM + 16 * k, Xsave.XMM + 16 * k + 16), register);
+    memory.fill(0, register + 16, register + 32);
+    memory.set(area.subarray(Xsave.YMM + 16 * k, Xsave.YMM + 16 * k + 16), register + 16);
   }
 }

@@ -27,14 +27,19 @@ export const MEMORY_BYTES = 64;
 /** OF, SF, ZF, AF, PF and CF. */
 export const ARITHMETIC = 0x8d5;
 
-/** Cases of a form in registers and in memory: memory differs in how the operand is found alone. */
-const CASES = { reg: 32, mem: 8 } as const;
-const ROUNDING_CASES = { reg: 192, mem: 16 } as const;
+/**
+ * Cases of a form in registers and in memory: memory differs in how the operand is found alone. VEX forms
+ * compute what the legacy ones do.
+ */
+const CASES = { reg: 32, mem: 8, vex: 12, vexMem: 3 } as const;
+const ROUNDING_CASES = { reg: 192, mem: 16, vex: 72, vexMem: 4 } as const;
 
 /** How many cases a form has. */
 export function caseCount({ name, rounds, constants }: SimdForm): number {
-  const kind = name.includes(" mem") ? "mem" : "reg";
-  return (rounds ? ROUNDING_CASES : CASES)[kind] + (kind === "reg" ? 2 * constants.length : 0);
+  const cases = rounds ? ROUNDING_CASES : CASES;
+  const vex = name.startsWith("v");
+  if (name.includes(" mem")) return vex ? cases.vexMem : cases.mem;
+  return vex ? cases.vex + constants.length : cases.reg + 2 * constants.length;
 }
 
 /** MXCSR: all roundings, with and without DAZ and FTZ, sometimes with an exception unmasked. */
@@ -50,7 +55,8 @@ interface Format {
   readonly bits: number;
   readonly fraction: number;
 }
-const FORMATS: Readonly<Record<"f32" | "f64", Format>> = {
+const FORMATS: Readonly<Record<"half" | "f32" | "f64", Format>> = {
+  half: { bits: 16, fraction: 10 },
   f32: { bits: 32, fraction: 23 },
   f64: { bits: 64, fraction: 52 },
 };
@@ -119,6 +125,7 @@ const TEXT = "aabbccddABz\0\x7f\x80\xff";
 
 function fill(rng: Prng, inputs: InputClass, into: Uint8Array): void {
   switch (inputs) {
+    case "half":
     case "f32":
     case "f64": {
       const view = new DataView(into.buffer, into.byteOffset);
@@ -132,7 +139,8 @@ function fill(rng: Prng, inputs: InputClass, into: Uint8Array): void {
             (BigInt(rng.below(2)) << BigInt(format.bits - 1))
           : floatBits(rng, format);
         previous.push(value);
-        if (format.bits === 32) view.setUint32(at, Number(value), true);
+        if (format.bits === 16) view.setUint16(at, Number(value & 0xffffn), true);
+        else if (format.bits === 32) view.setUint32(at, Number(value), true);
         else view.setBigUint64(at, value, true);
       }
       break;

@@ -75,62 +75,79 @@ export function declareArithmetic(name: string): Arithmetic {
 }
 
 /** What is added below the last bit that is kept: a half, all but nothing, or nothing. */
-function roundingAddend(f: FunctionBuilder, sign: I32, dropped: number): I64 {
-  const control = roundingControl(f);
+function roundingAddend(control: I32, sign: I32, dropped: number): I64 {
   const away = control.eq(i32(Rounding.UP).sub(sign)).and(control.ne(Rounding.NEAREST));
   const directed = away.select(i64((1n << BigInt(dropped)) - 1n), i64(0));
   return control.eqz().select(i64(1n << BigInt(dropped - 1)), directed);
 }
 
-function defineRound(module: ModuleBuilder, format: Format, { round }: Arithmetic): void {
+/**
+ * Rounds and puts together a number whose significand is not 0, and returns it from the function. `flush`
+ * says whether MXCSR.FTZ counts.
+ */
+export function returnRounded(
+  f: FunctionBuilder,
+  format: Format,
+  sign: I32,
+  exponent: I32,
+  significand: I64,
+  control: I32,
+  flush: boolean,
+): void {
   const { fraction, most, infinity } = format;
   const dropped = LEADING - fraction;
   const below = (1n << BigInt(dropped)) - 1n;
   const half = 1n << BigInt(dropped - 1);
-  module.body(round, (f, sign, exponent, significand) => {
-    const addend = roundingAddend(f, sign, dropped);
-    const sign64 = signBit(format, sign);
-    const nearest = roundingControl(f).eqz();
-    /** The significand without what is dropped, rounded; the even one of two equally near. */
-    const kept = (value: I64): I64 => {
-      const tie = nearest.and(value.and(below).eq(half)).extendU();
-      return value.add(addend).shrU(dropped).and(tie.xor(-1));
-    };
-    f.if(
-      exponent.leS(0),
-      () => {
-        // Whether a result is tiny is decided after rounding as if exponents had no bounds.
-        const carries = exponent.eqz().and(significand.add(addend).ltS(0));
-        const tiny = carries.eqz();
-        const masked = S.mxcsr.has(f, Mxcsr.UM);
+  const addend = roundingAddend(control, sign, dropped);
+  const sign64 = signBit(format, sign);
+  const nearest = control.eqz();
+  /** The significand without what is dropped, rounded; the even one of two equally near. */
+  const kept = (value: I64): I64 => {
+    const tie = nearest.and(value.and(below).eq(half)).extendU();
+    return value.add(addend).shrU(dropped).and(tie.xor(-1));
+  };
+  f.if(
+    exponent.leS(0),
+    () => {
+      // Whether a result is tiny is decided after rounding as if exponents had no bounds.
+      const carries = exponent.eqz().and(significand.add(addend).ltS(0));
+      const tiny = carries.eqz();
+      const masked = S.mxcsr.has(f, Mxcsr.UM);
+      if (flush) {
         f.if(tiny.and(masked).and(S.mxcsr.has(f, Mxcsr.FTZ)), () => {
           note(f, Mxcsr.UE | Mxcsr.PE);
           f.return(sign64);
         });
-        const value = shiftRightSticky(significand, i32(1).sub(exponent));
-        // An unmasked underflow is about the result that exponents without bounds would give.
-        f.if(tiny.and(masked.eqz()), () => {
-          note(f, significand.and(below).ne(0).mul(Mxcsr.PE).or(Mxcsr.UE));
-          f.return(sign64);
-        });
-        const inexact = value.and(below).ne(0);
-        note(f, inexact.mul(Mxcsr.PE).or(tiny.and(inexact).mul(Mxcsr.UE)));
-        f.return(sign64.or(kept(value)));
-      },
-      undefined,
-      "unlikely",
-    );
-    f.if(exponent.ltS(most), () => {
-      const value = exponent.sub(1).extendU().shl(fraction).add(kept(significand));
-      f.if(value.ltU(infinity), () => {
-        note(f, significand.and(below).ne(0).mul(Mxcsr.PE));
-        f.return(sign64.or(value));
+      }
+      const value = shiftRightSticky(significand, i32(1).sub(exponent));
+      // An unmasked underflow is about the result that exponents without bounds would give.
+      f.if(tiny.and(masked.eqz()), () => {
+        note(f, significand.and(below).ne(0).mul(Mxcsr.PE).or(Mxcsr.UE));
+        f.return(sign64);
       });
+      const inexact = value.and(below).ne(0);
+      note(f, inexact.mul(Mxcsr.PE).or(tiny.and(inexact).mul(Mxcsr.UE)));
+      f.return(sign64.or(kept(value)));
+    },
+    undefined,
+    "unlikely",
+  );
+  f.if(exponent.ltS(most), () => {
+    const value = exponent.sub(1).extendU().shl(fraction).add(kept(significand));
+    f.if(value.ltU(infinity), () => {
+      note(f, significand.and(below).ne(0).mul(Mxcsr.PE));
+      f.return(sign64.or(value));
     });
-    // So is an unmasked overflow; a masked one is always inexact.
-    const inexact = significand.and(below).ne(0).or(S.mxcsr.has(f, Mxcsr.OM));
-    note(f, inexact.mul(Mxcsr.PE).or(Mxcsr.OE));
-    f.return(sign64.or(addend.eqz().select(i64(infinity - 1n), i64(infinity))));
+  });
+  // So is an unmasked overflow; a masked one is always inexact.
+  const inexact = significand.and(below).ne(0).or(S.mxcsr.has(f, Mxcsr.OM));
+  note(f, inexact.mul(Mxcsr.PE).or(Mxcsr.OE));
+  f.return(sign64.or(addend.eqz().select(i64(infinity - 1n), i64(infinity))));
+}
+
+function defineRound(module: ModuleBuilder, format: Format, { round }: Arithmetic): void {
+  module.body(round, (f, sign, exponent, significand) => {
+    returnRounded(f, format, sign, exponent, significand, roundingControl(f), true);
   });
 }
 

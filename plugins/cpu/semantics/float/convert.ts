@@ -126,8 +126,8 @@ function defineFromInteger(
   });
 }
 
-/** A NaN in the other format, made quiet, with as much of its fraction as there is room for. */
-function convertNan(f: FunctionBuilder, from: Format, to: Format, a: I64): void {
+/** A NaN in another format, made quiet, with as much of its fraction as there is room for. */
+export function convertNan(f: FunctionBuilder, from: Format, to: Format, a: I64): void {
   f.if(
     isNan(from, a),
     () => {

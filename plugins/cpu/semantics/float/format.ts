@@ -42,7 +42,7 @@ export const LEADING = 62;
 /** A format. */
 export interface Format {
   /** Bits of a value. */
-  readonly bits: 32 | 64;
+  readonly bits: 16 | 32 | 64;
   /** Bits of the fraction. */
   readonly fraction: number;
   /** The greatest exponent, that of infinities and NaNs. */
@@ -61,7 +61,7 @@ export interface Format {
   readonly indefinite: bigint;
 }
 
-function format(bits: 32 | 64, fraction: number): Format {
+function format(bits: 16 | 32 | 64, fraction: number): Format {
   const width = BigInt(bits);
   const most = (1 << (bits - 1 - fraction)) - 1;
   const infinity = BigInt(most) << BigInt(fraction);
@@ -80,6 +80,8 @@ function format(bits: 32 | 64, fraction: number): Format {
   };
 }
 
+/** Half precision, which is converted alone. */
+export const HALF: Format = format(16, 10);
 /** Single precision. */
 export const SINGLE: Format = format(32, 23);
 /** Double precision. */

@@ -10,6 +10,7 @@ import { type Arithmetic, declareArithmetic } from "./arithmetic.ts";
 import { type Comparisons, declareComparisons } from "./compare.ts";
 import { type Conversions, declareConversions } from "./convert.ts";
 import type { Format } from "./format.ts";
+import { declareFused, type Fused } from "./fused.ts";
 
 type I = TypeToken<I32>;
 type V = TypeToken<V128>;
@@ -20,7 +21,7 @@ export const OPERATIONS = ["add", "sub", "mul", "div", "sqrt", "addsub"] as cons
 export type Operation = typeof OPERATIONS[number];
 
 /** Functions on single values and vectors of one format. */
-export interface Floats extends Arithmetic, Conversions, Comparisons {
+export interface Floats extends Arithmetic, Conversions, Comparisons, Fused {
   /** `(a, b, part)`: a with the lowest lanes computed. */
   readonly vector: Readonly<Record<Operation, Fn<[V, V, I], V>>>;
 }
@@ -32,6 +33,7 @@ function declare(name: string): Floats {
     ...declareArithmetic(name),
     ...declareConversions(name),
     ...declareComparisons(name),
+    ...declareFused(name),
     vector: {
       add: operation("add"),
       sub: operation("sub"),

@@ -23,6 +23,8 @@ import { Approximations, defineApproximations, defineComparisons } from "./compa
 import { defineConversions } from "./convert.ts";
 import { defineDotProducts, DoubleDot, SingleDot } from "./dot.ts";
 import { DOUBLE, type Format, Mxcsr, SINGLE } from "./format.ts";
+import { defineFused, Negated } from "./fused.ts";
+import { defineHalves, Halves } from "./half.ts";
 import { laneOf, withLane } from "./lanes.ts";
 import { begin, end, finish, Part } from "./part.ts";
 import { Doubles, type Floats, OPERATIONS, Singles } from "./references.ts";
@@ -63,6 +65,19 @@ function defineVectors(module: ModuleBuilder, format: Format, functions: Floats)
   }
 }
 
+function defineFusedVector(module: ModuleBuilder, format: Format, functions: Floats): void {
+  module.body(functions.fusedVector, (f, base, a, b, c, negated, part) => {
+    begin(f, part);
+    const result = eachLane(f, format, base, part, (k) => {
+      const [x, y, z] = [a, b, c].map((value) => laneOf(format, value, k)) as [I64, I64, I64];
+      const how = k % 2 === 0 ? negated : negated.shrU(Negated.ODD);
+      return f.call(functions.fused, x, y, z, how);
+    });
+    end(f, part);
+    f.return(result);
+  });
+}
+
 function defineFinish(module: ModuleBuilder, mc: Microcode): void {
   module.body(finish, (f) => {
     const met = S.laneExceptions.get(f);
@@ -83,12 +98,15 @@ function define(module: ModuleBuilder, mc: Microcode): void {
   for (const [format, functions] of [[SINGLE, Singles], [DOUBLE, Doubles]] as const) {
     defineArithmetic(module, format, functions);
     defineComparisons(module, format, functions);
+    defineFused(module, format, functions);
     defineVectors(module, format, functions);
+    defineFusedVector(module, format, functions);
   }
   defineConversions(module, Singles, Doubles);
   defineVectorConversions(module);
   defineApproximations(module);
   defineDotProducts(module);
+  defineHalves(module);
   defineFinish(module, mc);
 }
 
@@ -107,6 +125,7 @@ export const FLOAT_UNIT: Unit = {
     ...Object.values(Approximations),
     ...Object.values(SingleDot),
     ...Object.values(DoubleDot),
+    ...Object.values(Halves),
     finish,
   ],
   define,

@@ -163,9 +163,14 @@ const compare = (lanes: Lanes): Semantics =>
   two((i, a, b) => compared(i, lanes, constant(i).and(7), [a], [b])[0]!);
 
 /** COMISS and the like: ZF, PF and CF; the other flags are cleared. */
-export function comparedFlags(i: Instruction, format: Format, quietToo: boolean): void {
-  const b = readVector(i, 1);
-  const a = readVector(i, 0);
+export function comparedFlags(
+  i: Instruction,
+  format: Format,
+  quietToo: boolean,
+  read: (k: number) => V128,
+): void {
+  const b = read(1);
+  const a = read(0);
   i.spill();
   i.flagsValue(i.f.call(floats(format).flags, a, b, Number(quietToo)));
 }
@@ -187,8 +192,8 @@ const fromGeneral = (format: Format): Semantics =>
   });
 
 /** CVTSS2SI and the like. */
-export function toGeneral(i: Instruction, format: Format, towards: Towards): void {
-  i.write(0, toInteger(i, format, towards, i.width(0), readVector(i, 1)));
+export function toGeneral(i: Instruction, format: Format, towards: Towards, a: V128): void {
+  i.write(0, toInteger(i, format, towards, i.width(0), a));
 }
 
 const scalarToOther = (from: Format): Semantics =>
@@ -229,7 +234,8 @@ export const SSE_FLOAT: Readonly<Record<string, Semantics>> = {
   ...ofKinds(
     SCALAR_KINDS,
     { COMI: true, UCOMI: false },
-    ({ format }, quietToo) => sse((i) => comparedFlags(i, format, quietToo)),
+    ({ format }, quietToo) =>
+      sse((i) => comparedFlags(i, format, quietToo, (k) => readVector(i, k))),
   ),
   RCPPS: approximate("reciprocal", false),
   RCPSS: approximate("reciprocal", true),
@@ -243,10 +249,10 @@ export const SSE_FLOAT: Readonly<Record<string, Semantics>> = {
   ),
   CVTSI2SS: fromGeneral(SINGLE),
   CVTSI2SD: fromGeneral(DOUBLE),
-  CVTSS2SI: sse((i) => toGeneral(i, SINGLE, "mxcsr")),
-  CVTSD2SI: sse((i) => toGeneral(i, DOUBLE, "mxcsr")),
-  CVTTSS2SI: sse((i) => toGeneral(i, SINGLE, "zero")),
-  CVTTSD2SI: sse((i) => toGeneral(i, DOUBLE, "zero")),
+  CVTSS2SI: sse((i) => toGeneral(i, SINGLE, "mxcsr", readVector(i, 1))),
+  CVTSD2SI: sse((i) => toGeneral(i, DOUBLE, "mxcsr", readVector(i, 1))),
+  CVTTSS2SI: sse((i) => toGeneral(i, SINGLE, "zero", readVector(i, 1))),
+  CVTTSD2SI: sse((i) => toGeneral(i, DOUBLE, "zero", readVector(i, 1))),
   CVTSS2SD: scalarToOther(SINGLE),
   CVTSD2SS: scalarToOther(DOUBLE),
 };

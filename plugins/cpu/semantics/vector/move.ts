@@ -85,7 +85,7 @@ const signs = (name: "i8x16" | "i32x4" | "i64x2"): Semantics =>
 export const constant = (i: Instruction): I32 => i.immediate().wrap();
 
 /** The value in all lanes of `bits`. */
-function everywhere(bits: 8 | 16 | 32 | 64, value: I64): V128 {
+export function everywhere(bits: 8 | 16 | 32 | 64, value: I64): V128 {
   switch (bits) {
     case 8:
       return splat("i8x16", value.wrap());

@@ -43,7 +43,7 @@ function quadwordMask(constant: I32): V128 {
 }
 
 /** Byte indices of the doublewords with the numbers in `lanes`. */
-function doublewordIndices(lanes: V128): V128 {
+export function doublewordIndices(lanes: V128): V128 {
   return lanes.binary("i32x4.mul", v128Of(32, 0x0404_0404))
     .binary("i32x4.add", v128Of(32, 0x0302_0100));
 }

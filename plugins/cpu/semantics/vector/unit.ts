@@ -6,9 +6,12 @@
  */
 import type { Microcode } from "../../microcode/microcode.ts";
 import { Vector } from "../../microcode/raise.ts";
-import { Cr0, Cr4 } from "../../microcode/registers.ts";
+import { Cr0, Cr4, Xcr0 } from "../../microcode/registers.ts";
 import { S } from "../../state/cpu_state.ts";
 import {
+  type FunctionBuilder,
+  type I32,
+  I32T,
   type I64,
   I64T,
   type ModuleBuilder,
@@ -21,6 +24,7 @@ import {
 } from "../../wasm/mod.ts";
 import type { Fn, Unit } from "../unit.ts";
 
+type I = TypeToken<I32>;
 type L = TypeToken<I64>;
 type V = TypeToken<V128>;
 
@@ -32,13 +36,25 @@ export const VectorUnit: {
   readonly store: Fn<[L, V]>;
   /** `(linear, value, mask)`: stores the bytes whose byte in the mask has bit 7 set, after checking all. */
   readonly maskedStore: Fn<[L, V, V]>;
+  /** `(linear, mask, bytes)`: the elements of 4 or 8 bytes whose mask is negative, zeros for the others. */
+  readonly loadElements: Fn<[L, V, I], V>;
+  /** `(linear, mask, bytes)`: faults if one of the elements whose mask is negative cannot be stored. */
+  readonly probeElements: Fn<[L, V, I]>;
+  /** `(linear, value, mask, bytes)`: stores the elements whose mask is negative. */
+  readonly storeElements: Fn<[L, V, V, I]>;
   /** `()`: raises #UD or #NM where SSE may not be used. */
   readonly unavailable: Fn<[]>;
+  /** `()`: raises #UD or #NM where AVX may not be used. */
+  readonly avxUnavailable: Fn<[]>;
 } = {
   load: reference("vector.load", [I64T], V128T),
   store: reference("vector.store", [I64T, V128T], undefined),
   maskedStore: reference("vector.maskedStore", [I64T, V128T, V128T], undefined),
+  loadElements: reference("vector.loadElements", [I64T, V128T, I32T], V128T),
+  probeElements: reference("vector.probeElements", [I64T, V128T, I32T], undefined),
+  storeElements: reference("vector.storeElements", [I64T, V128T, V128T, I32T], undefined),
   unavailable: reference("vector.unavailable", [], undefined),
+  avxUnavailable: reference("vector.avxUnavailable", [], undefined),
 };
 
 function define(module: ModuleBuilder, mc: Microcode): void {
@@ -66,9 +82,56 @@ function define(module: ModuleBuilder, mc: Microcode): void {
     }
   });
 
+  /** Does something with each element whose mask is negative. */
+  const elements = (
+    f: FunctionBuilder,
+    mask: V128,
+    bytes: I32,
+    four: (k: number) => void,
+    eight: (k: number) => void,
+  ): void => {
+    const each = (bits: I32, count: number, body: (k: number) => void): void => {
+      for (let k = 0; k < count; k++) f.if(bits.and(1 << k), () => body(k));
+    };
+    f.if(
+      bytes.eq(4),
+      () => each(mask.test("i32x4.bitmask"), 4, four),
+      () => each(mask.test("i64x2.bitmask"), 2, eight),
+    );
+  };
+  module.body(VectorUnit.loadElements, (f, linear, mask, bytes) => {
+    const result = f.variable(V128T, ZERO);
+    elements(f, mask, bytes, (k) => {
+      const value = f.call(mc.load32, linear.add(4 * k)).wrap();
+      result.set(result.get().withLane("i32x4", k, value));
+    }, (k) => {
+      result.set(result.get().withLane64(k, f.call(mc.load64, linear.add(8 * k))));
+    });
+    f.return(result.get());
+  });
+  module.body(VectorUnit.probeElements, (f, linear, mask, bytes) => {
+    const probe = (k: number): void =>
+      f.call(mc.probeStore, linear.add(bytes.mul(k).extendU()), bytes);
+    elements(f, mask, bytes, probe, probe);
+  });
+  module.body(VectorUnit.storeElements, (f, linear, value, mask, bytes) => {
+    elements(f, mask, bytes, (k) => {
+      f.call(mc.store32, linear.add(4 * k), value.lane("i32x4", k).extendU());
+    }, (k) => {
+      f.call(mc.store64, linear.add(8 * k), value.lane64(k));
+    });
+  });
+
   module.body(VectorUnit.unavailable, (f) => {
     const undefinedHere = S.cr0.has(f, Cr0.EM).or(S.cr4.has(f, Cr4.OSFXSR).eqz());
     f.if(undefinedHere, () => f.call(mc.raise, Vector.UD));
+    f.call(mc.raise, Vector.NM);
+  });
+
+  module.body(VectorUnit.avxUnavailable, (f) => {
+    const components = Xcr0.SSE | Xcr0.AVX;
+    const enabled = S.xcr0.low(f).and(components).eq(components);
+    f.if(S.cr4.has(f, Cr4.OSXSAVE).and(enabled).eqz(), () => f.call(mc.raise, Vector.UD));
     f.call(mc.raise, Vector.NM);
   });
 }
