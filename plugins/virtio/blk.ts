@@ -35,12 +35,23 @@ const TYPE = 2;
 const CLASS = 0x01_8000;
 /** Bytes of a sector. */
 export const SECTOR = 512;
+/** Heads, sectors of a track, and cylinders of ATA's geometry. */
+const HEADS = 16;
+const TRACK = 63;
+const LEAST_CYLINDERS = 2;
+const MOST_CYLINDERS = 16_383;
 const QUEUE_SIZE = 256;
 const CONFIG_BYTES = 24;
 const SERIAL_BYTES = 20;
 
 /** Feature bits. */
-const Feature = { SEGMENTS: 0x004, READ_ONLY: 0x020, BLOCK_SIZE: 0x040, FLUSH: 0x200 } as const;
+const Feature = {
+  SEGMENTS: 0x004,
+  GEOMETRY: 0x010,
+  READ_ONLY: 0x020,
+  BLOCK_SIZE: 0x040,
+  FLUSH: 0x200,
+} as const;
 /** Pieces of data in a request: what a queue has room for beside header and status. */
 const MOST_SEGMENTS: number = QUEUE_SIZE - 2;
 
@@ -80,7 +91,7 @@ export function virtioBlk(disk: DiskImage, options: VirtioBlkOptions = {}): Plug
         name,
         type: TYPE,
         classCode: CLASS,
-        features: Feature.SEGMENTS | Feature.BLOCK_SIZE | Feature.FLUSH |
+        features: Feature.SEGMENTS | Feature.GEOMETRY | Feature.BLOCK_SIZE | Feature.FLUSH |
           (disk.write === undefined ? Feature.READ_ONLY : 0),
         queues: [QUEUE_SIZE],
         config: configuration(disk),
@@ -95,6 +106,11 @@ function configuration(disk: DiskImage): Uint8Array {
   const view = new DataView(bytes.buffer);
   view.setBigUint64(0, BigInt(disk.size / SECTOR), true);
   view.setUint32(12, MOST_SEGMENTS, true);
+  // Code that addresses sectors by cylinder, head and sector wants some geometry, as all BIOSes guess it.
+  const cylinders = Math.floor(disk.size / SECTOR / (HEADS * TRACK));
+  view.setUint16(16, Math.min(Math.max(cylinders, LEAST_CYLINDERS), MOST_CYLINDERS), true);
+  view.setUint8(18, HEADS);
+  view.setUint8(19, TRACK);
   view.setUint32(20, SECTOR, true);
   return bytes;
 }

@@ -54,7 +54,11 @@ Deno.test("the device is found: identity, capabilities, capacity", () => {
   assertEquals([d.config(0, 4), d.config(0x0a, 2), d.config(8, 1)], [0x1042_1af4, 0x0180, 1]);
   assertEquals([...d.places.keys()].sort(), [1, 2, 3, 4]);
   assertEquals([d.deviceConfig(0, 4), d.deviceConfig(4, 4), d.deviceConfig(20, 4)], [16, 0, 512]);
-  assertEquals(d.features & 0x260, 0x240);
+  assertEquals(d.features & 0x270, 0x250);
+  assertEquals([d.deviceConfig(16, 2), d.deviceConfig(18, 1), d.deviceConfig(19, 1)], [2, 16, 63]);
+  const size = 16 * 63 * 512 * 20_000;
+  using large = start({ size, read: () => {} });
+  assertEquals(large.deviceConfig(16, 2), 16_383);
 });
 
 Deno.test("sectors are read, in one piece or in several", () => {
