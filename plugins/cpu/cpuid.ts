@@ -18,6 +18,7 @@ export const FEATURES: Readonly<Record<string, readonly [number, CpuidOutput, nu
   cx16: [1, "ecx", 13],
   movbe: [1, "ecx", 22],
   popcnt: [1, "ecx", 23],
+  fpu: [1, "edx", 0],
   de: [1, "edx", 2],
   pse: [1, "edx", 3],
   tsc: [1, "edx", 4],

@@ -8,6 +8,7 @@ import { Xcr0 } from "./microcode/registers.ts";
 
 /** An optional part of the instruction set, by the name that Linux has for it. */
 export type IsaFeatureName =
+  | "mmx"
   | "fxsr"
   | "sse"
   | "sse2"
@@ -47,6 +48,7 @@ export interface IsaFeatureRow {
 
 /** All of them. */
 export const ISA_FEATURES: Readonly<Record<IsaFeatureName, IsaFeatureRow>> = {
+  mmx: { cpuid: [1, 0, "edx", 23] },
   fxsr: { cpuid: [1, 0, "edx", 24] },
   sse: { cpuid: [1, 0, "edx", 25], extends: "fxsr" },
   sse2: { cpuid: [1, 0, "edx", 26], extends: "sse" },
@@ -82,7 +84,18 @@ export const ISA_NAMES: readonly IsaFeatureName[] = Object.keys(ISA_FEATURES) as
 
 /** What all the models have, from Zen 2 and Haswell on. */
 export const ISA_HASWELL: readonly IsaFeatureName[] = [
-  ...["fxsr", "sse", "sse2", "pni", "ssse3", "sse4_1", "sse4_2", "aes", "pclmulqdq"] as const,
+  ...[
+    "mmx",
+    "fxsr",
+    "sse",
+    "sse2",
+    "pni",
+    "ssse3",
+    "sse4_1",
+    "sse4_2",
+    "aes",
+    "pclmulqdq",
+  ] as const,
   ...["bmi1", "bmi2"] as const,
 ];
 /** What AMD's models have, and Intel's from Ice Lake on. */

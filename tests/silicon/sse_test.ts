@@ -181,8 +181,10 @@ Deno.test("FXSAVE and FXRSTOR carry x87 and SSE state, in both formats", () => {
     state.set(S.fpuInstruction, 0x1234_5678_9abcn);
     state.set(S.fpuData, 0x2345_6789_abcdn);
     state.set32(S.mxcsr, 0x3f82);
-    state.setAt(S.st, 0x8000_0000_0000_0001n);
-    state.setAt(S.st + 8, 0x4000n);
+    // TOP is 7, so that ST0 is the last of the registers.
+    const st0 = S.st + 16 * 7;
+    state.setAt(st0, 0x8000_0000_0000_0001n);
+    state.setAt(st0 + 8, 0x4000n);
     for (let n = 0; n < 16; n++) {
       state.setAt(at(n, 0), BigInt(n));
       state.setAt(at(n, 1), ~BigInt(n));

@@ -15,6 +15,8 @@ function run(code: string, prepare: () => void = () => {}): number | undefined {
   bench.long();
   bench.state.setRegister(3, BigInt(DATA));
   bench.set64(DATA, -1n & 0xffff_ffff_ffff_ffffn);
+  bench.state.set32(S.fpuControl, 0x37f);
+  bench.state.set32(S.fpuTag, 0xffff);
   prepare();
   return bench.execute(hex(`${code} f4`), 10).events[0]?.vector;
 }
@@ -25,8 +27,11 @@ const words = (): [number, number, number] => [
   bench.state.get32(S.fpuTag),
 ];
 
-const WAITING = ["d9 d0", "d9 2b"];
-const NO_WAIT = ["db e3", "db e2", "d9 3b", "dd 3b", "df e0", "db e0", "db e1", "db e4"];
+const WAITING = ["d9 d0", "d9 2b", "d9 e8", "d8 c1", "d9 03", "d9 1b", "dd 23", "d9 23"];
+const NO_WAIT = [
+  ..."db e3,db e2,d9 3b,dd 3b,df e0,db e0,db e1,db e4".split(","),
+  ..."d9 33,dd 33".split(","),
+];
 
 Deno.test("FNINIT: all masked, 64-bit precision, all empty", () => {
   assertEquals(run("db e3"), undefined);
@@ -89,9 +94,44 @@ Deno.test("to take the mask off a flag that is set makes the exception pending",
   assertEquals(run("d9 2b d9 d0", flagged), Vector.MF);
 });
 
-Deno.test("other x87 instructions stop the machine and are named; undefined ones are #UD", () => {
-  for (const code of ["d9 e8", "d8 c1", "dd 33", "df c1", "db 2b"]) {
-    assertThrows(() => run(code), Error, `the X87 instruction ${code}`);
+Deno.test("FWAIT: #NM only with both MP and TS, #MF for what is pending", () => {
+  const bits = (cr0: number, status = 0): number | undefined =>
+    run("9b", () => {
+      bench.state.set(S.cr0, bench.state.get(S.cr0) | BigInt(cr0));
+      bench.state.set32(S.fpuStatus, status);
+    });
+  assertEquals(bits(Cr0.MP), undefined);
+  assertEquals(bits(Cr0.TS), undefined);
+  assertEquals(bits(Cr0.EM), undefined);
+  assertEquals(bits(Cr0.MP | Cr0.TS), Vector.NM);
+  assertEquals(bits(0, 0x8081), Vector.MF);
+  assertEquals(bits(Cr0.MP | Cr0.TS, 0x8081), Vector.NM);
+});
+
+Deno.test("with CR0.NE clear a pending exception stops the machine, which has no FERR# pin", () => {
+  const clear = (): void => {
+    bench.state.set(S.cr0, bench.state.get(S.cr0) & ~BigInt(Cr0.NE));
+    bench.state.set32(S.fpuControl, 0x37e);
+    bench.state.set32(S.fpuStatus, 0x8081);
+  };
+  for (const code of ["9b", ...WAITING]) assertThrows(() => run(code, clear), Error, "FERR#");
+  for (const code of NO_WAIT) assertEquals(run(code, clear), undefined, code);
+});
+
+Deno.test("FISTTP came with SSE3", () => {
+  for (const code of ["db 0b", "dd 0b", "df 0b"]) {
+    assertEquals(run(code), undefined, code);
+    const older = new Bench({ features: { pni: false } });
+    older.long();
+    older.state.setRegister(3, BigInt(DATA));
+    assertEquals(older.judge(hex(code)), "#6", code);
   }
-  for (const code of ["db e5", "d9 d1", "df e1"]) assertEquals(run(code), Vector.UD, code);
+});
+
+Deno.test("undefined encodings of the x87 escapes are #UD", () => {
+  const undefinedOnes = [
+    ..."d9 d1,d9 e2,d9 e6,d9 ef,d9 0b,da e0,da e8,da f0,da f8,db e5,db f8,db 23,db 33".split(","),
+    ..."dd 2b,dd f0,dd f8,de d8,de da,df e1,df f8".split(","),
+  ];
+  for (const code of undefinedOnes) assertEquals(run(code), Vector.UD, code);
 });

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { registerAddress, S, Seg, vectorAddress } from "../state/cpu_state.ts";
+import { mmxAddress, registerAddress, S, Seg, vectorAddress } from "../state/cpu_state.ts";
 import type { IsaFeatureName } from "../isa_features.ts";
 import { Cursor } from "./cursor.ts";
 import { type Entry, OPCODES, type OperandSpec } from "./entries.ts";
@@ -227,6 +227,8 @@ export class Decoder {
         return 32;
       case "q":
         return 64;
+      case "t":
+        return 80;
       case "dq":
         return 128;
       case "qq":
@@ -254,7 +256,9 @@ export class Decoder {
 
   #hasMemoryOperand(entry: Entry): boolean {
     return this.#modrm < 0xc0 &&
-      entry.operands.some(({ place }) => place === "E" || place === "M" || place === "W");
+      entry.operands.some(({ place }) =>
+        place === "E" || place === "M" || place === "Q" || place === "W"
+      );
   }
 
   /** Address of register `n` as an operand of `bits`: bytes 4–7 without REX are AH, CH, DH, BH. */
@@ -421,6 +425,15 @@ export class Decoder {
         if (this.#modrm >= 0xc0) return this.#vector(i, bits, modRm);
         this.operands.push({ kind: "M", bits });
         return DecodeStatus.OK;
+      // There are eight MMX registers: no prefix counts.
+      case "P":
+        return this.#mmx(i, (this.#modrm >> 3) & 7);
+      case "N":
+        return this.#mmx(i, this.#modrm & 7);
+      case "Q":
+        if (this.#modrm >= 0xc0) return this.#mmx(i, this.#modrm & 7);
+        this.operands.push({ kind: "M", bits });
+        return DecodeStatus.OK;
       case "H":
         return this.#vector(i, bits, this.#prefixes.extension.v);
       case "X":
@@ -433,6 +446,15 @@ export class Decoder {
       }
       case "dfv":
         this.#setRegister(i, this.#prefixes.extension.defaultFlags);
+        this.operands.push({ kind: "K", bits });
+        return DecodeStatus.OK;
+      case "T":
+        // There are eight: REX.B does not count.
+        return this.#constant(i, bits, this.#modrm & 7, 0);
+      case "top":
+        return this.#constant(i, bits, 0, 0);
+      case "fop":
+        this.#setRegister(i, ((this.#prefixes.opcode & 7) << 8) | this.#modrm);
         this.operands.push({ kind: "K", bits });
         return DecodeStatus.OK;
       case "I":
@@ -464,6 +486,12 @@ export class Decoder {
   #vector(i: number, bits: number, n: number): DecodeStatus {
     this.#setRegister(i, vectorAddress(n & 15));
     this.operands.push({ kind: "V", bits });
+    return DecodeStatus.OK;
+  }
+
+  #mmx(i: number, n: number): DecodeStatus {
+    this.#setRegister(i, mmxAddress(n));
+    this.operands.push({ kind: "V", bits: 64 });
     return DecodeStatus.OK;
   }
 
@@ -569,5 +597,6 @@ const WIDTH_CODE: Readonly<Record<number, number>> = {
   64: 3,
   128: 4,
   256: 5,
+  80: 6,
 };
 const ADDRESS_CODE = { b64: 1, x64: 2, b32: 3, x32: 4, gen: 5 } as const;

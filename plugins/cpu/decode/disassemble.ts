@@ -5,7 +5,7 @@
  */
 import { ISA_NAMES, type IsaFeatureName } from "../isa_features.ts";
 import { Rflags } from "../microcode/registers.ts";
-import { registerAddress, S, Seg, vectorAddress } from "../state/cpu_state.ts";
+import { mmxAddress, registerAddress, S, Seg, vectorAddress } from "../state/cpu_state.ts";
 import { Decoder } from "./decoder.ts";
 import type { OperandSpec } from "./entries.ts";
 import { type FormOperand, registerPlace } from "./form.ts";
@@ -124,6 +124,7 @@ const COMPARING: ReadonlySet<string> = new Set(["CMPS", "SCAS"]);
 /** Instructions whose memory operand has no size, or whose name says it. */
 const SIZELESS: ReadonlySet<string> = new Set([
   ...["LEA", "SGDT", "SIDT", "LGDT", "LIDT", "INVLPG", "CLFLUSH", "CALLFIND", "JMPFIND"],
+  ...["FLDENV", "FNSTENV", "FNSAVE", "FRSTOR"],
   ...["MOVFROMSEG", "FXSAVE", "FXRSTOR", "LES", "LDS", "LSS", "LFS", "LGS", "CMPXCHG8B", "BOUND"],
 ]);
 
@@ -133,6 +134,7 @@ const POINTERS: Readonly<Record<number, string>> = {
   16: "word",
   32: "dword",
   64: "qword",
+  80: "tword",
   128: "oword",
   256: "yword",
 };
@@ -161,6 +163,8 @@ class Writer {
       // A vector that is an index stands in the memory operand.
       spec.place === "X" ? [] : [this.#operand(spec, operands[i]!, i)]
     );
+    // What the x87 unit keeps of the opcode is no operand to a reader.
+    if (entry.operands.at(-1)?.place === "fop") written.pop();
     // A new destination stands first; so do the default flags, and the index of an MSR that is written.
     const last = entry.operands.at(-1)?.place === "dfv" || entry.name === "WRMSRNS.imm" ||
       (entry.newDestination && entry.operands.at(-1)?.place === "B");
@@ -215,6 +219,13 @@ class Writer {
         return `dr${this.#d.immediateLow}`;
       case "L":
         return vectorName(this.#d.immediateLow, this.#d.vectorBits);
+      case "N":
+      case "P":
+        return mmxName(this.#place(i));
+      case "T":
+        return `st(${Number(this.#value(i))})`;
+      case "top":
+        return "st";
       default:
         break;
     }
@@ -222,6 +233,7 @@ class Writer {
       case "R":
         return this.#register(i, operand.bits);
       case "V":
+        if (spec.place === "Q") return mmxName(this.#place(i));
         return vectorName(this.#place(i), operand.bits === 256 ? 256 : 128);
       case "K":
         return this.#defaultFlags(i);
@@ -257,12 +269,15 @@ class Writer {
     return hex(this.target);
   }
 
-  #constant({ size }: OperandSpec, bits: number, i: number): string {
+  /** Constant operand `i`. */
+  #value(i: number): bigint {
     const { operands, immediateLow, immediateHigh, displacementLow, displacementHigh } = this.#d;
     const second = i > 0 && operands[i - 1]?.kind === "I";
-    const value = second
-      ? join(displacementLow, displacementHigh)
-      : join(immediateLow, immediateHigh);
+    return second ? join(displacementLow, displacementHigh) : join(immediateLow, immediateHigh);
+  }
+
+  #constant({ size }: OperandSpec, bits: number, i: number): string {
+    const value = this.#value(i);
     // What is extended reads best with its sign.
     const extended = size === "bs" || (size === "z" && bits === 64);
     if (extended && value < 0n) return `-${hex(-value)}`;
@@ -300,13 +315,17 @@ class Writer {
 
 /** The mnemonic in the name of a form that writes its result in another way. */
 function plainName(name: string): string {
-  const [mnemonic, ...suffixes] = name.replace(/\.(nf|nd|imm)/g, "").split(/\.(?=zu)/);
+  const [mnemonic, ...suffixes] = name.replace(/\.(nf|nd|imm|mm$)/g, "").split(/\.(?=zu)/);
   if (suffixes[0] !== "zu") return mnemonic!;
   return mnemonic!.startsWith("SET") ? `SETZU${mnemonic!.slice(3)}` : `${mnemonic}ZU`;
 }
 
 function vectorName(address: number, bits: 128 | 256): string {
   return `${bits === 256 ? "y" : "x"}mm${(address - vectorAddress(0)) >> 6}`;
+}
+
+function mmxName(address: number): string {
+  return `mm${(address - mmxAddress(0)) >> 4}`;
 }
 
 function registerName(address: number, bits: number): string {

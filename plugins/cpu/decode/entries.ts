@@ -7,8 +7,10 @@ import type { IsaFeatureName } from "../isa_features.ts";
 import { APX_GROUPS, EVEX_PROMOTED, MSR_IMMEDIATE, VEX_0F38, VEX_0F3A } from "./apx_map.ts";
 import { AVX_0F, AVX_0F38, AVX_0F3A, AVX_GROUPS } from "./avx_map.ts";
 import { OpcodeMap } from "./extension.ts";
+import { MMX_0F, MMX_0F38, MMX_0F3A, MMX_GROUPS } from "./mmx_map.ts";
 import { GROUPS, LOCKABLE, MAP_0F38, ONE_BYTE, SUBGROUPS, TWO_BYTE } from "./opcode_map.ts";
 import { SSE_0F, SSE_0F38, SSE_0F3A, SSE_GROUPS } from "./sse_map.ts";
+import { X87_GROUPS, X87_SUBGROUPS } from "./x87_map.ts";
 
 /** Where an operand is found. */
 export type Place =
@@ -23,9 +25,13 @@ export type Place =
   | "J"
   | "L"
   | "M"
+  | "N"
   | "O"
+  | "P"
+  | "Q"
   | "R"
   | "S"
+  | "T"
   | "U"
   | "V"
   | "W"
@@ -33,8 +39,10 @@ export type Place =
   | "Z"
   | "dfv"
   | "fixed"
+  | "fop"
   | "one"
-  | "segment";
+  | "segment"
+  | "top";
 
 /** An operand as the map gives it. */
 export interface OperandSpec {
@@ -151,9 +159,11 @@ const FIXED: Readonly<Record<string, [number, string]>> = {
   rAX: [0, "v"],
   eAX: [0, "z"],
 };
+/** Operands of x87 instructions: ST(i), the top of the stack, and the opcode as the unit keeps it. */
+const X87_PLACES: Readonly<Record<string, Place>> = { T: "T", ST: "top", fop: "fop" };
 const SEGMENTS: readonly string[] = ["ES", "CS", "SS", "DS", "FS", "GS"];
 /** Places that come out of a ModRM byte. */
-const MODRM_PLACES = "CDEGMRSUVW";
+const MODRM_PLACES = "CDEGMNPQRSTUVW";
 /** Places of vector registers. */
 const VECTOR_PLACES = "HLUVWX";
 /** Places that the register in V of VEX or EVEX stands for. */
@@ -168,6 +178,8 @@ function parseOperand(text: string): OperandSpec {
   if (fixed !== undefined) return { place: "fixed", register: fixed[0], size: fixed[1] };
   const segment = SEGMENTS.indexOf(text);
   if (segment >= 0) return { place: "segment", register: segment, size: "w" };
+  const x87 = X87_PLACES[text];
+  if (x87 !== undefined) return { place: x87, register: 0, size: "w" };
   if (text === "1") return { place: "one", register: 0, size: "b" };
   return { place: text[0] as Place, register: 0, size: text.slice(1) };
 }
@@ -240,8 +252,8 @@ function parseAlternative(text: string, inherited: readonly OperandSpec[]): read
     operands = operandText.split(",").map(parseOperand);
   }
   const groupText = GROUPS[name] ?? APX_GROUPS[name] ?? SSE_GROUPS[name] ??
-    AVX_GROUPS[name];
-  const subgroupText = SUBGROUPS[name];
+    AVX_GROUPS[name] ?? MMX_GROUPS[name] ?? X87_GROUPS[name];
+  const subgroupText = SUBGROUPS[name] ?? X87_SUBGROUPS[name];
   const row = (table: string) =>
     table.split("|").map((cell) => parseCell(cell, groupText === undefined ? [] : operands));
   // An operand whose size is that of the vector takes both lengths.
@@ -324,10 +336,21 @@ export function prefixedMap(map: number, evex: boolean): readonly (readonly Entr
   return PREFIXED[map] ?? NO_OPCODES;
 }
 
+/** The alternatives of both maps, those of `first` first. */
+function joined(
+  first: readonly (readonly Entry[])[],
+  second: readonly (readonly Entry[])[],
+): readonly (readonly Entry[])[] {
+  return second.map((entries, opcode) => {
+    const before = first[opcode]!.filter((entry) => !entry.undefined);
+    return [...before, ...entries];
+  });
+}
+
 /** The opcode maps: 0 one-byte, 1 behind 0F, 2 behind 0F 38, 3 behind 0F 3A; alternatives per opcode. */
 export const OPCODES: readonly (readonly (readonly Entry[])[])[] = [
   parseMap(ONE_BYTE),
-  parseMap(TWO_BYTE + SSE_0F),
-  parseMap(MAP_0F38 + SSE_0F38),
-  parseMap(SSE_0F3A),
+  joined(parseMap(MMX_0F), parseMap(TWO_BYTE + SSE_0F)),
+  joined(parseMap(MMX_0F38), parseMap(MAP_0F38 + SSE_0F38)),
+  joined(parseMap(MMX_0F3A), parseMap(SSE_0F3A)),
 ];

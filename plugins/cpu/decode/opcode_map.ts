@@ -3,11 +3,12 @@
  *
  * An entry is a mnemonic and its operands in the manual's notation: a letter for where the operand is
  * (E = ModRM.rm register or memory, G = ModRM.reg, I = immediate, J = relative target, M = memory only,
- * N/R = register only, O = absolute address, S/C/D = segment, control, debug register, Z = register in
- * the opcode's low bits, A = far pointer, V/W = vector register, vector register or memory) and letters
- * for its size (b, w, d, q, dq; v = operand size; z = operand size, at most 32 bits; y = 32 or 64;
- * p = far pointer; s = descriptor-table register; bs = byte sign-extended). A size alone gives the
- * operand size of an instruction with implicit operands. Capital names are registers.
+ * N/R = register only, T = x87 register ST(ModRM.rm), O = absolute address, S/C/D = segment, control,
+ * debug register, Z = register in the opcode's low bits, A = far pointer, V/W = vector register, vector
+ * register or memory) and letters for its size (b, w, d, q, dq; t = 80 bits; v = operand size;
+ * z = operand size, at most 32 bits; y = 32 or 64; p = far pointer; s = descriptor-table register;
+ * bs = byte sign-extended). A size alone gives the operand size of an instruction with implicit
+ * operands. Capital names are registers.
  *
  * Words in front qualify: `i64` not in 64-bit mode, `o64` only there, `d64` operand size defaults to 64
  * bits there, `f64` it is always 64, `NP 66 F3 F2` mandatory prefix, `mem reg` form of ModRM,
@@ -48,7 +49,7 @@ B8 MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Zv,Iv | MOV Z
 C0 GRP2 Eb,Ib | GRP2 Ev,Ib | f64 RET Iw | f64 RET v | i64 mem LES Gz,Mp ; - | i64 mem LDS Gz,Mp ; - | GRP11 Eb,Ib | GRP11 Ev,Iz
 C8 d64 ENTER Iw,Ib | d64 LEAVE v | RETF Iw | RETF v | INT3 | INT Ib | i64 INTO | IRET v
 D0 GRP2 Eb,1 | GRP2 Ev,1 | GRP2 Eb,CL | GRP2 Ev,CL | i64 AAM Ib | i64 AAD Ib | i64 SALC b | XLAT b
-D8 ?X87 | GRPD9 | ?X87 | GRPDB | ?X87 | GRPDD | ?X87 | GRPDF
+D8 GRPD8 | GRPD9 | GRPDA | GRPDB | GRPDC | GRPDD | GRPDE | GRPDF
 E0 f64 LOOPNE Jb | f64 LOOPE Jb | f64 LOOP Jb | f64 JRCXZ Jb | IN AL,Ib | IN eAX,Ib | OUT Ib,AL | OUT Ib,eAX
 E8 f64 CALL Jz | f64 JMP Jz | i64 JMPF Ap | f64 JMP Jb | IN AL,DX | IN eAX,DX | OUT DX,AL | OUT DX,eAX
 F0 - | INT1 | - | - | HLT | CMC | GRP3 Eb | GRP3 Ev
@@ -65,7 +66,7 @@ export const TWO_BYTE = `
 38 - | - | - | - | - | - | - | -
 40 CMOVO Gv,Ev | CMOVNO Gv,Ev | CMOVB Gv,Ev | CMOVNB Gv,Ev | CMOVZ Gv,Ev | CMOVNZ Gv,Ev | CMOVBE Gv,Ev | CMOVNBE Gv,Ev
 48 CMOVS Gv,Ev | CMOVNS Gv,Ev | CMOVP Gv,Ev | CMOVNP Gv,Ev | CMOVL Gv,Ev | CMOVNL Gv,Ev | CMOVLE Gv,Ev | CMOVNLE Gv,Ev
-78 NP VMREAD Er,Gr ; - | NP VMWRITE Gr,Er ; - | - | - | @pni 66 HADDPD Vdq,Wdq ; @pni F2 HADDPS Vdq,Wdq | @pni 66 HSUBPD Vdq,Wdq ; @pni F2 HSUBPS Vdq,Wdq | NP ?MMX ; @sse2 66 MOVD Ey,Vdq ; @sse2 F3 MOVQ Vdq,Wq | NP ?MMX ; @sse2 66 MOVDQA Wdq,Vdq ; @sse2 F3 MOVDQU Wdq,Vdq
+78 NP VMREAD Er,Gr ; - | NP VMWRITE Gr,Er ; - | - | - | @pni 66 HADDPD Vdq,Wdq ; @pni F2 HADDPS Vdq,Wdq | @pni 66 HSUBPD Vdq,Wdq ; @pni F2 HSUBPS Vdq,Wdq | @sse2 66 MOVD Ey,Vdq ; @sse2 F3 MOVQ Vdq,Wq | @sse2 66 MOVDQA Wdq,Vdq ; @sse2 F3 MOVDQU Wdq,Vdq
 80 f64 JO Jz | f64 JNO Jz | f64 JB Jz | f64 JNB Jz | f64 JZ Jz | f64 JNZ Jz | f64 JBE Jz | f64 JNBE Jz
 88 f64 JS Jz | f64 JNS Jz | f64 JP Jz | f64 JNP Jz | f64 JL Jz | f64 JNL Jz | f64 JLE Jz | f64 JNLE Jz
 90 SETO Eb | SETNO Eb | SETB Eb | SETNB Eb | SETZ Eb | SETNZ Eb | SETBE Eb | SETNBE Eb
@@ -74,7 +75,7 @@ A0 d64 PUSHSEG FS | d64 POPSEG FS | CPUID | BT Ev,Gv | SHLD Ev,Gv,Ib | SHLD Ev,G
 A8 d64 PUSHSEG GS | d64 POPSEG GS | RSM | BTS Ev,Gv | SHRD Ev,Gv,Ib | SHRD Ev,Gv | GRP15 | IMUL Gv,Ev
 B0 CMPXCHG Eb,Gb | CMPXCHG Ev,Gv | LSS Gz,Mp | BTR Ev,Gv | LFS Gz,Mp | LGS Gz,Mp | MOVZX Gv,Eb | MOVZX Gv,Ew
 B8 F3 POPCNT Gv,Ev ; - | UD1 Gv,Ev | GRP8 Ev,Ib | BTC Ev,Gv | F3 TZCNT Gv,Ev ; BSF Gv,Ev | F3 LZCNT Gv,Ev ; BSR Gv,Ev | MOVSX Gv,Eb | MOVSX Gv,Ew
-C0 XADD Eb,Gb | XADD Ev,Gv | @sse NP CMPPS Vdq,Wdq,Ib ; @sse2 66 CMPPD Vdq,Wdq,Ib ; @sse F3 CMPSS Vdq,Wd,Ib ; @sse2 F2 CMPSD Vdq,Wq,Ib | NP MOVNTI My,Gy | NP ?MMX ; @sse2 66 reg PINSRW Vdq,Rd,Ib ; @sse2 66 mem PINSRW Vdq,Mw,Ib | reg NP ?MMX ; @sse2 66 reg PEXTRW Gd,Udq,Ib ; - | @sse NP SHUFPS Vdq,Wdq,Ib ; @sse2 66 SHUFPD Vdq,Wdq,Ib | GRP9
+C0 XADD Eb,Gb | XADD Ev,Gv | @sse NP CMPPS Vdq,Wdq,Ib ; @sse2 66 CMPPD Vdq,Wdq,Ib ; @sse F3 CMPSS Vdq,Wd,Ib ; @sse2 F2 CMPSD Vdq,Wq,Ib | NP MOVNTI My,Gy | @sse2 66 reg PINSRW Vdq,Rd,Ib ; @sse2 66 mem PINSRW Vdq,Mw,Ib | @sse2 66 reg PEXTRW Gd,Udq,Ib ; - | @sse NP SHUFPS Vdq,Wdq,Ib ; @sse2 66 SHUFPD Vdq,Wdq,Ib | GRP9
 C8 BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv
 `;
 
@@ -103,11 +104,6 @@ export const GROUPS: Readonly<Record<string, string>> = {
   GRP11: "MOV | - | - | - | - | - | - | -",
   GRP15:
     "mem NP FXSAVE Mb ; reg F3 o64 RDFSBASE Ry ; - | mem NP FXRSTOR Mb ; reg F3 o64 RDGSBASE Ry ; - | @sse mem NP LDMXCSR Md ; reg F3 o64 WRFSBASE Ry ; - | @sse mem NP STMXCSR Md ; reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | no2 mem NP XSAVEOPT Mb ; reg NP FENCE | reg NP FENCE ; mem CLFLUSH Mb ; -",
-  GRPD9:
-    "?X87 | ?X87 | mem ?X87 ; reg GRPD9.2 | ?X87 | ?X87 | mem FLDCW Mw ; ?X87 | ?X87 | mem FNSTCW Mw ; ?X87",
-  GRPDB: "?X87 | ?X87 | ?X87 | ?X87 | reg GRPDB.4 ; - | ?X87 | ?X87 | ?X87",
-  GRPDD: "?X87 | ?X87 | ?X87 | ?X87 | ?X87 | ?X87 | ?X87 | mem FNSTSW Mw ; -",
-  GRPDF: "?X87 | ?X87 | ?X87 | ?X87 | mem ?X87 ; reg GRPDF.4 | ?X87 | ?X87 | ?X87",
   GRP16: "NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev",
 };
 
@@ -118,9 +114,6 @@ export const SUBGROUPS: Readonly<Record<string, string>> = {
   "GRP7.1": "- | - | CLAC | STAC | - | - | - | -",
   "GRP7.2": "NP XGETBV | NP XSETBV | - | - | NP VMFUNC ; - | - | - | -",
   "GRP7.3": "VMRUN | VMMCALL | VMLOAD | VMSAVE | STGI | CLGI | SKINIT | INVLPGA",
-  "GRPD9.2": "FNOP | - | - | - | - | - | - | -",
-  "GRPDB.4": "FNOPNOWAIT | FNOPNOWAIT | FNCLEX | FNINIT | FNOPNOWAIT | - | - | -",
-  "GRPDF.4": "FNSTSW AX | - | - | - | - | - | - | -",
   "GRP7.7": "o64 SWAPGS | RDTSCP | - | - | - | - | - | -",
 };
 

@@ -30,6 +30,8 @@ export class Prefixes {
   operand = false;
   /** 67. */
   address = false;
+  /** The opcode, where there is one byte of it. */
+  opcode = 0;
   /** The segment that is named, −1 for none. */
   segment = -1;
   /** REX, REX2, VEX or EVEX. */
@@ -49,6 +51,7 @@ export class Prefixes {
     this.#mode = mode;
     const opcode = this.#legacy(cursor, mode.code === 64);
     if (opcode < 0) return DecodeStatus.TRUNCATED;
+    this.opcode = opcode;
     this.extension.legacy(this.#rex);
     switch (opcode) {
       case 0x0f:

@@ -162,10 +162,12 @@ export class Machine {
     const name = this.blocks.unimplementedName(uop);
     // Everything has been stored; giving the instruction up makes RIP point at it.
     this.exports.settle!();
+    // An instruction that is there calls this for an exception that it would have to tell by a pin.
+    const what = name === ""
+      ? "the FERR# pin: an x87 exception is pending with CR0.NE clear, at"
+      : `the ${name} instruction`;
     throw new UnimplementedError(
-      `the processor does not implement the ${name} instruction ${
-        bytes.join(" ")
-      } (${this.#where()})`,
+      `the processor does not implement ${what} ${bytes.join(" ")} (${this.#where()})`,
     );
   }
 

@@ -13,10 +13,19 @@ import { CRYPTO_UNIT } from "../semantics/vector/crypto.ts";
 import { TEXT_UNIT } from "../semantics/vector/text.ts";
 import { VECTOR_UNIT } from "../semantics/vector/unit.ts";
 import type { ModuleBuilder } from "../wasm/mod.ts";
+import { X87_FUNCTION_UNIT, X87_UNIT } from "../x87/unit.ts";
 
 export type { Unit };
 
-const UNITS: readonly Unit[] = [CRYPTO_UNIT, FLOAT_UNIT, FX_UNIT, TEXT_UNIT, VECTOR_UNIT];
+const UNITS: readonly Unit[] = [
+  CRYPTO_UNIT,
+  FLOAT_UNIT,
+  FX_UNIT,
+  TEXT_UNIT,
+  VECTOR_UNIT,
+  X87_FUNCTION_UNIT,
+  X87_UNIT,
+];
 
 const owners = new Map<string, Unit>(
   UNITS.flatMap((unit) => unit.functions.map(({ name }) => [name, unit] as const)),

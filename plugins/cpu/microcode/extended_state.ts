@@ -48,6 +48,8 @@ export const MXCSR_BITS = 0xffff;
 /** x87 control and tag word after FNINIT. */
 const FCW_INITIAL = 0x37f;
 const FTW_INITIAL = 0xffff;
+/** TOP in the status word. */
+const FSW_TOP = 0x3800;
 
 /** What tells the instructions apart that save; bits of an operand of `saveExtended`. */
 export const SaveHow = {
@@ -75,6 +77,11 @@ function xmmCount(f: FunctionBuilder): I32 {
   return S.mode.has(f, Mode.LONG).select(i32(16), i32(8));
 }
 
+/** An area has ST0 first; where that and what follows it stand among the registers by physical number. */
+function registerOffset(f: FunctionBuilder, offset: I32): I32 {
+  return S.fpuStatus.get(f).and(FSW_TOP).shrU(7).add(offset).and(127);
+}
+
 /** Stores x87 state in the format of FXSAVE64 and XSAVE. */
 export function storeX87(mc: Microcode, f: FunctionBuilder, area: I64): void {
   f.call(mc.store16, area, S.fpuControl.get(f).extendU());
@@ -89,7 +96,8 @@ export function storeX87(mc: Microcode, f: FunctionBuilder, area: I64): void {
   f.call(mc.store64, area.add(XsaveArea.FIP), S.fpuInstruction.get(f));
   f.call(mc.store64, area.add(XsaveArea.FDP), S.fpuData.get(f));
   eachQuad(f, 16, (offset) => {
-    f.call(mc.store64, area.add(XsaveArea.ST).add(offset.extendU()), f.load64(offset, S.st));
+    const quad = f.load64(registerOffset(f, offset), S.st);
+    f.call(mc.store64, area.add(XsaveArea.ST).add(offset.extendU()), quad);
   });
 }
 
@@ -127,7 +135,8 @@ export function loadX87(mc: Microcode, f: FunctionBuilder, area: I64): void {
   eachQuad(f, 16, (offset) => {
     const quad = f.call(mc.load64, area.add(XsaveArea.ST).add(offset.extendU()));
     // A register has 80 bits; what stands behind them in the area is reserved.
-    f.store64(offset, offset.and(8).ne(0).select(quad.and(0xffff), quad), S.st);
+    const kept = offset.and(8).ne(0).select(quad.and(0xffff), quad);
+    f.store64(registerOffset(f, offset), kept, S.st);
   });
 }
 

@@ -20,11 +20,13 @@ import { REMOTE } from "./remote.ts";
 import { SHIFTS } from "./shift.ts";
 import { AVX } from "./vector/avx.ts";
 import { FMA } from "./vector/fma.ts";
+import { MMX } from "./vector/mmx.ts";
 import { SSE } from "./vector/sse.ts";
 import { STRINGS } from "./string.ts";
 import { SYSTEM } from "./system.ts";
 import { VIRTUALIZATION } from "./virtualization.ts";
 import { VMX } from "./vmx.ts";
+import { X87 } from "./x87.ts";
 import { X87_CONTROL } from "./x87_control.ts";
 
 const PLAIN: Readonly<Record<string, Semantics>> = {
@@ -41,11 +43,13 @@ const PLAIN: Readonly<Record<string, Semantics>> = {
   ...PSEUDO,
   ...REMOTE,
   ...SHIFTS,
+  ...MMX,
   ...SSE,
   ...STRINGS,
   ...SYSTEM,
   ...VIRTUALIZATION,
   ...VMX,
+  ...X87,
   ...X87_CONTROL,
 };
 

@@ -28,6 +28,7 @@ import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { exitGuest, exitTrap, intercept } from "./intercept.ts";
 import { ended, privileged } from "./privilege.ts";
 import { exitImmediateMsr, exitInvlpg, exitMsr, exitPause } from "./vmx_intercept.ts";
+import { pendingException } from "./x87_available.ts";
 
 // MSRs, time, identification.
 
@@ -303,6 +304,7 @@ const fwait: Semantics = {
   emit: (i) => {
     const both = Cr0.MP | Cr0.TS;
     i.faultIf(S.cr0.get(i.f).and(both).eq(both), Vector.NM);
+    pendingException(i);
   },
 };
 

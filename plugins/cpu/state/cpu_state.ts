@@ -521,11 +521,15 @@ export class CpuState {
   readonly fpuInstruction: Field64 = at.i64();
   /** Where its memory operand stood. */
   readonly fpuData: Field64 = at.i64();
+  /** Selectors of the two: CS in 15:0, that of the operand's segment in 31:16. */
+  readonly fpuSelectors: Field32 = at.i32();
+  /** Second result of a function of the x87 unit; nothing lasts in it. */
+  readonly fpuSecond: Field64 = at.i64();
   /** MXCSR */
   readonly mxcsr: Field32 = at.i32();
   /** Exceptions that the lanes of the vector instruction at hand have met so far, as in MXCSR 5:0. */
   readonly laneExceptions: Field32 = at.i32();
-  /** x87 registers, 16 bytes each. */
+  /** x87 registers by physical number, 16 bytes each; MM0–MM7 are their low halves. */
   readonly st: number = at.bytes(8 * 16, 16);
   /** 32 vector registers, 64 bytes each. */
   readonly vectors: number = at.bytes(32 * 64, 64);
@@ -557,4 +561,9 @@ export function vectorAddress(n: number): number {
 /** Address of segment register `n` ({@linkcode Seg}). */
 export function segmentAddress(n: number): number {
   return S.segments + SEGMENT_BYTES * n;
+}
+
+/** Address of MMX register `n` (0–7): the low half of the x87 register of that physical number. */
+export function mmxAddress(n: number): number {
+  return S.st + 16 * n;
 }

@@ -39,6 +39,11 @@ function expanded(tags: number): number {
   return full;
 }
 
+/** TOP: the area has ST0 first, the state physical register 0. */
+function topOf(state: DataView): number {
+  return (state.getUint32(S.fpuStatus.address, true) >> 11) & 7;
+}
+
 /** Reads the loaded processor's x87, SSE and AVX state out of `memory`. */
 export function readXsave(memory: Uint8Array): Uint8Array {
   const area = new Uint8Array(XSAVE_BYTES);
@@ -51,8 +56,10 @@ export function readXsave(memory: Uint8Array): Uint8Array {
   out.setBigUint64(Xsave.FIP, state.getBigUint64(S.fpuInstruction.address, true), true);
   out.setBigUint64(Xsave.FDP, state.getBigUint64(S.fpuData.address, true), true);
   out.setUint32(Xsave.MXCSR, state.getUint32(S.mxcsr.address, true), true);
+  const top = topOf(state);
   for (let k = 0; k < 8; k++) {
-    area.set(memory.subarray(S.st + 16 * k, S.st + 16 * k + 10), Xsave.ST + 16 * k);
+    const register = S.st + 16 * ((top + k) & 7);
+    area.set(memory.subarray(register, register + 10), Xsave.ST + 16 * k);
   }
   for (let k = 0; k < 16; k++) {
     const register = S.vectors + 64 * k;
@@ -74,8 +81,10 @@ export function writeXsave(memory: Uint8Array, area: Uint8Array): void {
   state.setBigUint64(S.fpuInstruction.address, source.getBigUint64(Xsave.FIP, true), true);
   state.setBigUint64(S.fpuData.address, source.getBigUint64(Xsave.FDP, true), true);
   state.setUint32(S.mxcsr.address, source.getUint32(Xsave.MXCSR, true), true);
+  const top = topOf(state);
   for (let k = 0; k < 8; k++) {
-    memory.set(area.subarray(Xsave.ST + 16 * k, Xsave.ST + 16 * k + 10), S.st + 16 * k);
+    const register = S.st + 16 * ((top + k) & 7);
+    memory.set(area.subarray(Xsave.ST + 16 * k, Xsave.ST + 16 * k + 10), register);
   }
   for (let k = 0; k < 16; k++) {
     const register = S.vectors + 64 * k;

@@ -58,6 +58,10 @@ export class ApxBench extends Bench {
     this.long(cpl);
     this.state.set(S.cr4, this.state.get(S.cr4) | BigInt(Cr4.OSXSAVE | Cr4.OSFXSR));
     this.state.set(S.xcr0, BigInt(Xcr0.X87 | Xcr0.SSE | (apx ? Xcr0.APX : 0)));
+    // As FNINIT leaves them.
+    this.state.set32(S.fpuControl, 0x37f);
+    this.state.set32(S.fpuStatus, 0);
+    this.state.set32(S.fpuTag, 0xffff);
     this.processor.refresh();
   }
 
