@@ -67,8 +67,7 @@ const APX: readonly IsaFeatureName[] = [
 
 /**
  * Signatures are those of the server parts; Diamond Rapids, the first with APX, is family 19 (13h), model
- * 1 in Linux's list. Only models with APX have XSAVE unless they are asked for it, until there are vector
- * registers for it to save.
+ * 1 in Linux's list. Only models with APX have XSAVE unless they are asked for it, as with AMD's.
  */
 const MODELS: Readonly<
   Record<IntelModel, readonly [number, readonly VmxFeatureName[], readonly IsaFeatureName[]]>

@@ -90,8 +90,8 @@ const APX: readonly IsaFeatureName[] = [...ISA_ICE_LAKE, "xsave", "apx", "wrmsrn
 /**
  * Signatures are those of the server parts. Of the features, 8000_000Ah EDX of a Zen 4 reads 1EBF_BCFFh;
  * the others follow the order in which Linux learned the bits and the PPRs of the families. The Zen
- * models have XSAVE, and AVX with it, only if they are asked for it: Intel's models cannot have it yet, and
- * the same guests are to run on both.
+ * models have XSAVE, and AVX with it, only if they are asked for it (`features`, or the model `"max"`): who has
+ * XSAVE has extended state to switch around each entry of a guest.
  */
 const MODELS: Readonly<
   Record<AmdModel, readonly [number, readonly SvmFeatureName[], readonly IsaFeatureName[]]>

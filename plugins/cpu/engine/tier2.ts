@@ -278,10 +278,9 @@ export class Records {
     return this.#bytes.getBigInt64(address, true);
   }
 
-  /** Whether all registers among the operands of `op` are general-purpose ones. */
+  /** Whether all registers among the operands of `op` are general-purpose or vector ones. */
   inRegisters({ record, form }: RegionOp): boolean {
     return form.operands.every(({ kind }, k) => {
-      if (kind === "V") return false;
       if (kind !== "R") return true;
       const address = this.half(record + REGISTER_FIELDS[registerPlace(form.operands, k)]!);
       return address >= registerAddress(0) && address < registerAddress(REGISTERS);

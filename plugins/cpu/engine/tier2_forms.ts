@@ -13,6 +13,9 @@ import { BMI } from "../semantics/bmi.ts";
 import { CONDITIONS } from "../semantics/move.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
 import { SHIFTS } from "../semantics/shift.ts";
+import { AVX } from "../semantics/vector/avx.ts";
+import { FMA } from "../semantics/vector/fma.ts";
+import { SSE } from "../semantics/vector/sse.ts";
 
 const LOCKED = ".lock";
 
@@ -36,7 +39,18 @@ const NAMES: ReadonlySet<string> = new Set([
   Pseudo.END,
 ]);
 
-/** Whether the semantics of `form` work on registers that are locals. */
-export function usesLocals({ name }: Form): boolean {
+/** Vector instructions, whose own registers stay in the state. */
+const VECTORS: ReadonlySet<string> = new Set([
+  ...Object.keys(SSE),
+  ...Object.keys(AVX),
+  ...Object.keys(FMA),
+]);
+
+/**
+ * Whether the semantics of `form` work on registers that are locals. Vector operators on constants alone
+ * are not folded, so that vector instructions with one are left to the interpreter's way.
+ */
+export function usesLocals({ name, operands }: Form): boolean {
+  if (VECTORS.has(name)) return operands.every(({ kind }) => kind !== "I");
   return NAMES.has(name.endsWith(LOCKED) ? name.slice(0, -LOCKED.length) : name);
 }

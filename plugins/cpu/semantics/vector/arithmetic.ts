@@ -8,8 +8,9 @@
  *
  * @module
  */
+import { Rflags } from "../../microcode/registers.ts";
 import { S } from "../../state/cpu_state.ts";
-import { type I32, type V128, V128T } from "../../wasm/mod.ts";
+import { type I32, I32T, type V128, V128T, type Variable } from "../../wasm/mod.ts";
 import type { VectorBinary, VectorUnary } from "../../wasm/mod.ts";
 import type { Format } from "../float/format.ts";
 import { Mxcsr } from "../float/format.ts";
@@ -18,6 +19,7 @@ import { Part } from "../float/part.ts";
 import { floats, type Operation } from "../float/references.ts";
 import type { Instruction } from "../instruction.ts";
 import { mergeLow } from "./move.ts";
+import { ZERO } from "./unit.ts";
 
 /** Values of a vector instruction: their format, and how many of them there are in 128 bits. */
 export interface Lanes {
@@ -109,19 +111,83 @@ export function arithmetic(
   const attempts = a.map((_, k) => attempt(lanes, operation, a[k]!, b[k]!));
   const certain = attempts.map(({ certain }) => allOf(format, certain, count))
     .reduce((x, y) => x.and(y));
-  const results = a.map((value) => f.variable(V128T, value));
   const whole = count * format.bits === 128;
-  f.if(
+  return either(
+    i,
     mxcsrAllows(i).and(certain),
+    () => attempts.map(({ result }, k) => whole ? result : mergeLow(format.bits, a[k]!, result)),
+    software,
+  );
+}
+
+/** The parts that `certain` computes if the condition is non-zero, else those of `software`. */
+function either(
+  i: Instruction,
+  condition: I32,
+  certain: () => readonly V128[],
+  software: () => readonly V128[],
+): V128[] {
+  const { f } = i;
+  let results: readonly Variable<V128>[] = [];
+  const take = (parts: readonly V128[]): void => {
+    if (results.length === 0) results = parts.map(() => f.variable(V128T, ZERO));
+    for (const [k, value] of parts.entries()) results[k]!.set(value);
+  };
+  f.if(condition, () => take(certain()), () => take(software()), "likely");
+  return results.map((result) => result.get());
+}
+
+/** MIN and MAX: the first if the relation holds, else the second; plain numbers meet no exception. */
+export function extreme(
+  i: Instruction,
+  lanes: Lanes,
+  operation: "min" | "max",
+  a: readonly V128[],
+  b: readonly V128[],
+): V128[] {
+  const { format, count } = lanes;
+  const merged = (k: number, result: V128): V128 =>
+    count * format.bits === 128 ? result : mergeLow(format.bits, a[k]!, result);
+  const relation = `${wasmShape(format)}.${operation === "min" ? "lt" : "gt"}` as VectorBinary;
+  return either(
+    i,
+    allPlain(format, count, [...a, ...b]),
+    () => a.map((x, k) => merged(k, x.select(b[k]!, x.binary(relation, b[k]!)))),
+    () =>
+      inSoftware(
+        i,
+        count,
+        a.length,
+        (k, part) => merged(k, i.f.call(floats(format)[operation], a[k]!, b[k]!, part)),
+      ),
+  );
+}
+
+/** 1 if the lowest lanes of all values are normal numbers or zeros. */
+function allPlain(format: Format, count: number, values: readonly V128[]): I32 {
+  const mask = values.map((value) => plain(format, value)).reduce((x, y) => x.and(y));
+  return allOf(format, mask, count);
+}
+
+/** ZF, PF and CF of a comparison of the lowest lanes; `all`: quiet NaNs are invalid, too. */
+export function comparedFlagBits(
+  i: Instruction,
+  format: Format,
+  a: V128,
+  b: V128,
+  all: boolean,
+): I32 {
+  const { f } = i;
+  const lowest = (name: "lt" | "eq"): I32 =>
+    a.binary(`${wasmShape(format)}.${name}` as VectorBinary, b).lane("i32x4", 0);
+  return f.choose(
+    I32T,
+    allPlain(format, 1, [a, b]),
+    () => lowest("lt").and(Rflags.CF).or(lowest("eq").and(Rflags.ZF)),
     () => {
-      for (const [k, { result }] of attempts.entries()) {
-        results[k]!.set(whole ? result : mergeLow(format.bits, a[k]!, result));
-      }
-    },
-    () => {
-      for (const [k, value] of software().entries()) results[k]!.set(value);
+      i.spill();
+      return f.call(floats(format).flags, a, b, Number(all));
     },
     "likely",
   );
-  return results.map((result) => result.get());
 }

@@ -9,7 +9,7 @@ import { DoubleDot, SingleDot } from "../float/dot.ts";
 import { DOUBLE, type Format, roundingControl, SINGLE } from "../float/format.ts";
 import { floats, type Operation } from "../float/references.ts";
 import type { Instruction, Semantics } from "../instruction.ts";
-import { arithmetic, inSoftware, type Lanes } from "./arithmetic.ts";
+import { arithmetic, comparedFlagBits, extreme, inSoftware, type Lanes } from "./arithmetic.ts";
 import {
   doublesToSingles,
   fromInteger,
@@ -48,11 +48,8 @@ export function merged({ format, count }: Lanes, a: V128, result: V128): V128 {
   return count * format.bits === 128 ? result : mergeLow(format.bits, a, result);
 }
 
-const extreme = (name: "min" | "max"): FloatBinary => (i, lanes, a, b) =>
-  inSoftware(i, lanes.count, a.length, (k, part) => {
-    const result = i.f.call(floats(lanes.format)[name], a[k]!, b[k]!, part);
-    return merged(lanes, a[k]!, result);
-  });
+const least: FloatBinary = (i, lanes, a, b) => extreme(i, lanes, "min", a, b);
+const greatest: FloatBinary = (i, lanes, a, b) => extreme(i, lanes, "max", a, b);
 
 /** Operations of all four kinds by the beginning of the mnemonic. */
 export const EVERY_KIND: Readonly<Record<string, FloatBinary>> = {
@@ -61,8 +58,8 @@ export const EVERY_KIND: Readonly<Record<string, FloatBinary>> = {
   MUL: operation("mul"),
   DIV: operation("div"),
   SQRT: operation("sqrt"),
-  MIN: extreme("min"),
-  MAX: extreme("max"),
+  MIN: least,
+  MAX: greatest,
 };
 
 /** ROUNDPS and the like: rounding by the constant, or by MXCSR where its bit 2 says so. */
@@ -171,8 +168,7 @@ export function comparedFlags(
 ): void {
   const b = read(1);
   const a = read(0);
-  i.spill();
-  i.flagsValue(i.f.call(floats(format).flags, a, b, Number(quietToo)));
+  i.flagsValue(comparedFlagBits(i, format, a, b, quietToo));
 }
 
 const approximate = (which: keyof typeof Approximations, scalar: boolean): Semantics =>
