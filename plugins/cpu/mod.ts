@@ -20,10 +20,9 @@
  * Intel APX with R16–R31, RDMSR and WRMSRNS with immediates; models `"apx"`, `"max"` and
  * `"diamond-rapids"` have them.
  *
- * Limits: no AVX, of SSE what is up to SSE2 and computes with integers (meeting another stops the
- * machine with an error that names it, as does an x87 exception while CR0.NE is clear: there is no FERR#
- * pin), no caches, no 5-level paging. At most 64 GiB of physical address space and 3.9 GiB in use.
- * Processors take turns on one thread.
+ * Limits: no AVX-512, no FERR# pin (an x87 exception that is pending while CR0.NE is clear stops the machine
+ * with an error that says so), no caches, no 5-level paging. At most 64 GiB of physical address space and
+ * 3.9 GiB in use. Processors take turns on one thread.
  *
  * @module
  */
