@@ -13,6 +13,7 @@ import { IntControl } from "../svm/vmcb.ts";
 import { Pin } from "../vmx/controls.ts";
 import { VmxExit } from "../vmx/exit_reasons.ts";
 import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
+import { chargeDelivery } from "./interrupt.ts";
 import { type Microcode, Service } from "./microcode.ts";
 import { VmCr } from "./msr.ts";
 import { EventFormat, Vector } from "./raise.ts";
@@ -93,15 +94,7 @@ export function defineEvents(mc: Microcode): void {
       f.if(f.call(mc.vmxNotify, trap), () => f.return(Service.AGAIN));
     });
     // A delivery that came to nothing costs as much as one that was completed.
-    f.if(
-      isEndless(f),
-      () => {
-        S.deliveries.set(f, S.deliveries.get(f).add(1));
-        S.budget.set(f, S.budget.get(f).sub(1));
-      },
-      undefined,
-      "unlikely",
-    );
+    f.if(isEndless(f), () => chargeDelivery(f, mc), undefined, "unlikely");
     // DR6 and DR7 change before the intercept is looked at (APM vol. 2, 15.12.2). GD is cleared so that
     // the handler can use the debug registers.
     f.if(vector.eq(Vector.DB), () => {

@@ -188,11 +188,34 @@ export function defineInterrupt(mc: Microcode): void {
       undefined,
       "unlikely",
     );
-    S.deliveries.set(f, S.deliveries.get(f).add(1));
-    S.budget.set(f, S.budget.get(f).sub(1));
+    chargeDelivery(f, mc);
     // The monitor trap flag exits before the handler's first instruction.
     f.if(S.events.has(f, Event.MTF), () => S.events.or(f, Event.MTF_PENDING));
   });
+}
+
+/** Deliveries in a row with no instruction retired between them; those beyond count as instructions. */
+const IDLE_DELIVERIES = 1000;
+
+/**
+ * A delivery costs one of the budget, so that a run ends, and no time. But where deliveries follow one
+ * another without an instruction, time passes with each: a guest that does nothing else would stop it for
+ * everybody.
+ */
+export function chargeDelivery(f: FunctionBuilder, mc: Microcode): void {
+  const now = f.call(mc.readHostTsc);
+  const row = S.deliveryTsc.get(f).eq(now).select(S.deliveryRow.get(f), i32(0)).add(1);
+  const counts = row.gtU(IDLE_DELIVERIES);
+  S.deliveryRow.set(f, row);
+  S.budget.set(f, S.budget.get(f).sub(1));
+  f.if(counts, () => {
+    const next = now.add(1);
+    S.deliveryTsc.set(f, next);
+    f.if(S.windowlessTsc.get(f).eq(now), () => S.windowlessTsc.set(f, next));
+  }, () => {
+    S.deliveryTsc.set(f, now);
+    S.deliveries.set(f, S.deliveries.get(f).add(1));
+  }, "unlikely");
 }
 
 function begin(

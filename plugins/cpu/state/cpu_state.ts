@@ -505,6 +505,10 @@ export class CpuState {
   /** See {@linkcode CpuState.pauseLast}. */
   readonly pauseFirst: Field64 = at.i64();
 
+  /** Deliveries in a row with no instruction retired between them, and the TSC behind the last. */
+  readonly deliveryRow: Field32 = at.i32();
+  /** See {@linkcode CpuState.deliveryRow}. */
+  readonly deliveryTsc: Field64 = at.i64();
   /** Exceptions begun in a row without an event window between them, and the TSC at the last. */
   readonly windowless: Field32 = at.i32();
   /** See {@linkcode CpuState.windowless}. */

@@ -46,8 +46,12 @@ export function defineEvents(mc: Microcode): void {
       f.call(mc.vmxExit, VmxExit.MONITOR_TRAP, 0);
       f.return(1);
     });
-    // A debug trap behind the same instruction stays pending in the VMCS.
+    // The exception bitmap comes first (Linux fe6b6bc802b4, by its author at Intel); else a debug trap
+    // behind the same instruction stays pending in the VMCS.
     f.if(S.events.has(f, Event.BUS_LOCK), () => {
+      const trap = S.events.has(f, Event.TRAP).and(S.events.has(f, Event.SHADOW_SS).eqz());
+      const bit = readField32(f, Vmcs.EXCEPTION_BITMAP).shrU(Vector.DB).and(1);
+      f.if(trap.and(bit), () => f.return(0));
       f.call(mc.vmxExit, VmxExit.BUS_LOCK, 0);
       f.return(1);
     });
