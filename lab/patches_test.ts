@@ -282,6 +282,47 @@ function endings(report: LabReport, scenario: string): (number | string)[] {
   );
 }
 
+Deno.test("apicv-svi: the EOI behind an activation in the handler ends the interrupt in service", async () => {
+  const report = await reportOf("apicv-svi");
+  assertEquals(endings(report, "serving"), [3, 1]);
+  const [before, after] = scenarioOf(report, "serving").runs;
+  // Vector 41h: bit 1 of its word of ISR stays set, and keeps the next one of its class from delivery.
+  assert(before!.console.includes("serving: in service 2, not 0"));
+  assert(before!.console.includes("serving: again 1, not 2"));
+  assert(after!.console.includes("serving: in service 0\n"));
+  assert(after!.console.includes("serving: again 2\n"));
+});
+
+Deno.test("vmx-bus-lock: exit 74 for each access across two lines, none within one", async () => {
+  const report = await reportOf("vmx-bus-lock");
+  assertSame(report, "split");
+  assertEquals(counts(report, "split", "BUS_LOCK"), [0, 200]);
+  const [before, after] = scenarioOf(report, "split").runs;
+  assertEquals(after!.exits - before!.exits, 200);
+});
+
+/** VM entry failed for the guest's state: exit reason 33 with bit 31. */
+const ENTRY_FAILED = /vendor code 80000021h/;
+
+Deno.test("vmx-debug-shadow: a single step over STI no longer makes the VM entry fail", async () => {
+  const report = await reportOf("vmx-debug-shadow");
+  const [before, after] = scenarioOf(report, "steps").runs;
+  // #DBs of NOP and INT1 come back to the guest under both, the first over STI does not.
+  assert(before!.console.includes("steps: nop 5 of 5"));
+  assert(ENTRY_FAILED.test(before!.end.text), before!.end.text);
+  assertEquals(after!.end.code, 1);
+  assert(after!.console.includes("steps: sti 5 of 5"));
+  assertEquals(counts(report, "steps", "EXCEPTION"), [11, 15]);
+});
+
+Deno.test("vmx-debug-injected: nor does one whose #DB somebody else injects", async () => {
+  const report = await reportOf("vmx-debug-injected");
+  const [before, after] = scenarioOf(report, "debugger").runs;
+  assert(ENTRY_FAILED.test(before!.end.text), before!.end.text);
+  assertEquals(after!.end.code, 1);
+  assertEquals(counts(report, "debugger", "EXCEPTION"), [6, 10]);
+});
+
 Deno.test("apx-switch: values of other vCPUs, and a fastpath that reads something else", async () => {
   const report = await reportOf("apx-switch");
   assertEquals(endings(report, "leak"), [3, 1, 1]);

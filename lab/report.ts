@@ -108,6 +108,8 @@ export function scenarioMachine(scenario: PatchScenario, options: LabOptions = {
     ...(scenario.cpu === undefined ? {} : { cpu: scenario.cpu }),
     ...(scenario.vendor === undefined ? {} : { vendor: scenario.vendor }),
     ...(scenario.svm === undefined ? {} : { svm: scenario.svm }),
+    ...(scenario.vmx === undefined ? {} : { vmx: scenario.vmx }),
+    ...(scenario.apicv === undefined ? {} : { apicv: scenario.apicv }),
     ...(scenario.lapic === undefined ? {} : { lapic: scenario.lapic }),
     ...(scenario.avic === undefined ? {} : { avic: scenario.avic }),
     ...(scenario.plugins === undefined ? {} : { plugins: scenario.plugins }),

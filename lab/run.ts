@@ -20,8 +20,9 @@ import { exitProfile, profile, type ReasonCount } from "../plugins/profile/mod.t
 import { serial } from "../plugins/serial/mod.ts";
 import { avic, type AvicOptions } from "../plugins/svm/avic/mod.ts";
 import { svm, type SvmOptions } from "../plugins/svm/mod.ts";
-import { vmx } from "../plugins/vmx/mod.ts";
 import { type GuestSymbol, symbols } from "../plugins/symbols/mod.ts";
+import { apicv } from "../plugins/vmx/apicv/mod.ts";
+import { vmx, type VmxOptions } from "../plugins/vmx/mod.ts";
 import { cyclesOf } from "./cost.ts";
 import { type DetailedState, finalState } from "./final_state.ts";
 import { type Timeline, TimelineRecorder } from "./timeline.ts";
@@ -51,10 +52,14 @@ export interface LabMachine {
   readonly processors?: number;
   /** The host's processors. */
   readonly cpu?: CpuOptions;
-  /** The hypervisor; `"svm"` if not given. */
+  /** Whose hypervisor: AMD's if not given. */
   readonly vendor?: "svm" | "vmx";
-  /** Options of the hypervisor for AMD's processors. */
+  /** The hypervisor, if it is svm. */
   readonly svm?: SvmOptions;
+  /** The hypervisor, if it is vmx. */
+  readonly vmx?: VmxOptions;
+  /** Whether there is APICv, if it is vmx; false if not given. */
+  readonly apicv?: boolean;
   /** The local APICs. */
   readonly lapic?: LapicOptions;
   /** AVIC, where the processors have it; `false` to do without. */
@@ -103,6 +108,16 @@ function symbolsOf(image: Uint8Array, name: string): readonly GuestSymbol[] {
   }
 }
 
+/** Processors and a hypervisor, with what accelerates interrupts. */
+function hypervisor(machine: LabMachine): Plugin[] {
+  if (machine.vendor === "vmx") {
+    const accelerated = machine.apicv === true ? [apicv()] : [];
+    return [cpu({ model: "sapphire-rapids", ...machine.cpu }), vmx(machine.vmx), ...accelerated];
+  }
+  const accelerated = machine.avic === false ? [] : [avic(machine.avic)];
+  return [cpu(machine.cpu), svm(machine.svm), ...accelerated];
+}
+
 async function makeVm(make: () => Promise<Vm>): Promise<Vm | TraplineError> {
   try {
     return await make();
@@ -142,18 +157,15 @@ export async function runOnce(
     console += decoder.decode(bytes, { stream: true });
   };
   const { name, image, commandLine } = guest;
-  const intel = machine.vendor === "vmx";
   const made = await makeVm(() =>
     createVm({
       memory: LAB_MEMORY,
       cpus: machine.cpus,
       ...(machine.processors === undefined ? {} : { processors: machine.processors }),
       plugins: [
-        cpu(machine.cpu),
-        intel ? vmx() : svm(machine.svm),
+        ...hypervisor(machine),
         pic({ wiring: "apic" }),
         lapic(machine.lapic),
-        ...(intel || machine.avic === false ? [] : [avic(machine.avic)]),
         debugExit(),
         serial({ output }),
         profile(),

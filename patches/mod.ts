@@ -22,6 +22,7 @@
  * @module
  */
 import { apxCpuid, apxOrder, apxSwitch } from "./apx.ts";
+import { apicvServicing } from "./apicv_servicing.ts";
 import { avicIpiv, avicVmcbInit, x2avicFlush } from "./avic_activation.ts";
 import { avicDefault } from "./avic_default.ts";
 import { avicCr8, avicTprSync } from "./avic_task_priority.ts";
@@ -32,6 +33,8 @@ import { immediateMsr } from "./immediate_msr.ts";
 import { invlpgaUd } from "./invlpga_ud.ts";
 import type { Patch } from "./patch.ts";
 import { svmeIntercepts } from "./svme_intercepts.ts";
+import { vmxBusLock } from "./vmx_bus_lock.ts";
+import { vmxDebugInjected, vmxDebugShadow } from "./vmx_debug.ts";
 import { x2avicRdmsr, x2avicWrmsr } from "./x2avic_msrs.ts";
 
 export { apicHost, type ApicHostOptions } from "./apic_host.ts";
@@ -56,6 +59,10 @@ export const PATCHES: readonly Patch[] = [
   svmeIntercepts,
   invlpgaUd,
   idleHlt,
+  apicvServicing,
+  vmxBusLock,
+  vmxDebugShadow,
+  vmxDebugInjected,
   apxSwitch,
   apxOrder,
   apxCpuid,

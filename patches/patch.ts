@@ -8,6 +8,7 @@ import type { CpuOptions } from "../plugins/cpu/mod.ts";
 import type { LapicOptions } from "../plugins/lapic/mod.ts";
 import type { AvicOptions } from "../plugins/svm/avic/mod.ts";
 import type { SvmOptions } from "../plugins/svm/mod.ts";
+import type { VmxOptions } from "../plugins/vmx/mod.ts";
 import type { GuestName } from "./images.ts";
 
 /** One behaviour: a plugin that provides what the patch changes. */
@@ -39,10 +40,14 @@ export interface PatchScenario {
   readonly processors?: number;
   /** The host's processors. */
   readonly cpu?: CpuOptions;
-  /** The hypervisor; `"svm"` if not given. */
+  /** Whose hypervisor: AMD's if not given. */
   readonly vendor?: "svm" | "vmx";
-  /** Options of the hypervisor for AMD's processors. */
+  /** The hypervisor, if it is svm. */
   readonly svm?: SvmOptions;
+  /** The hypervisor, if it is vmx. */
+  readonly vmx?: VmxOptions;
+  /** Whether there is APICv, if it is vmx; false if not given. */
+  readonly apicv?: boolean;
   /** The local APICs. */
   readonly lapic?: LapicOptions;
   /** AVIC, where the processors have it; `false` to do without. */

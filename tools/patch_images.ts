@@ -11,6 +11,8 @@ export const PATCH_GUESTS: readonly string[] = [
   "apichost",
   "egprs",
   "ipistorm",
+  "locks",
+  "steps",
   "svm",
 ];
 

@@ -16,12 +16,15 @@ import {
 } from "../cpu/mod.ts";
 import type { HostCpu } from "./host.ts";
 import type { LoadedVmcs } from "./loaded_vmcs.ts";
+import type { PolicyRefs } from "./policy/refs.ts";
 import type { ApicVirtualization, VmxCapabilities } from "./vmx_guest.ts";
 
 /** What of a vCPU's state decides on its controls. */
 export interface ControlState {
   /** What of its local APIC hardware does. */
   readonly apic: ApicVirtualization;
+  /** What can be exchanged. */
+  readonly policies: PolicyRefs;
   /** Waiting until the guest can take an interrupt. */
   interruptWindow: boolean;
   /** Waiting until it can take an NMI. */
@@ -55,6 +58,10 @@ export interface Controls {
   readonly secondary: number;
   readonly exit: number;
   readonly entry: number;
+  /** Exceptions that exit, a bit each. */
+  readonly exceptions: number;
+  /** The secondary control by which bus locks exit; 0 where there is none. */
+  readonly busLockDetection: number;
   /** What else there is, for local APICs. */
   readonly capabilities: VmxCapabilities;
 }
@@ -69,11 +76,12 @@ export interface WrittenControls {
 }
 
 /**
- * The controls this hypervisor needs, with the bits that the processor insists on.
+ * The controls this hypervisor needs, with the bits that the processor insists on; `exceptions` exit, a bit
+ * each.
  *
  * @throws {Error} If the processor lacks one of them; the message names the field and the bits.
  */
-export function fitControls(host: HostCpu): Controls {
+export function fitControls(host: HostCpu, exceptions: number): Controls {
   const fit = (name: string, index: number, wanted: number, unwanted = 0, maybe = 0): number => {
     const { must, may } = host.capability(index);
     if ((wanted & ~may) !== 0) {
@@ -97,6 +105,8 @@ export function fitControls(host: HostCpu): Controls {
     secondary: fit("secondary", VmxMsr.SECONDARY, SECONDARY, 0, SECONDARY_IF_ALLOWED),
     exit: fit("exit", VmxMsr.TRUE_EXIT, EXIT, 0, EXIT_IF_ALLOWED),
     entry: fit("entry", VmxMsr.TRUE_ENTRY, ENTRY),
+    exceptions,
+    busLockDetection: secondary & Secondary.BUS_LOCK_DETECTION,
     capabilities: {
       tprShadow: (primary & Primary.TPR_SHADOW) !== 0,
       apicAccesses: (secondary & Secondary.VIRTUALIZE_APIC_ACCESSES) !== 0,
@@ -128,7 +138,8 @@ export function updateControls(
   if (apic.tprShadow) primary = (primary & ~CR8_EXITS) | Primary.TPR_SHADOW;
   const tertiary = apic.ipis ? Tertiary.IPI_VIRTUALIZATION : 0;
   if (tertiary !== 0) primary |= Primary.TERTIARY;
-  const secondary = controls.secondary | apic.secondary;
+  const detection = state.policies.busLock.current.exits ? controls.busLockDetection : 0;
+  const secondary = controls.secondary | apic.secondary | detection;
   const entry = controls.entry | (state.longMode ? EntryControl.IA32E_GUEST : 0);
   if (pin !== written.pin) vmcs.set32(Vmcs.PIN_CONTROLS, written.pin = pin);
   if (primary !== written.primary) vmcs.set32(Vmcs.PRIMARY_CONTROLS, written.primary = primary);

@@ -39,6 +39,7 @@ export function injectException(guest: GuestCpu, exception: PendingException): v
     const dr6 = (guest.unswitchedLo(S.dr6) & ~0xf) | (hasPayload ? payloadLo : 0);
     guest.setUnswitched(S.dr6, dr6, 0);
     vmcs.set32(Vmcs.GUEST_DR7, vmcs.get32(Vmcs.GUEST_DR7) & ~0x2000);
+    if (guest.policies.pendingDebug.current.injected) guest.pendSingleStep();
   }
   if (vector === Vector.BP || vector === Vector.OF) {
     setLength(guest);

@@ -48,6 +48,12 @@ const vector: ExitTargets = {
   describe: (target) => ({ text: `vector ${target.toString(16).toUpperCase()}h` }),
 };
 
+/** Exits that say something about a guest and want nothing done. */
+export const DetectionReason = {
+  /** 74: an instruction has locked the bus; a trap. */
+  BUS_LOCK: defineExitReason("BUS_LOCK", { of: () => 0 }) as number,
+} as const;
+
 /** Exits of APIC virtualization (SDM vol. 3, 30). */
 export const ApicvReason = {
   /** 43: the task priority fell below the TPR threshold. */

@@ -5,7 +5,7 @@
  */
 import { ExitReason, Gpr, type Registers, type VmExit } from "../../core/mod.ts";
 import { Vmcs, VmxExit } from "../cpu/mod.ts";
-import { ApicvReason, VmxReason } from "./exit_reasons.ts";
+import { ApicvReason, DetectionReason, VmxReason } from "./exit_reasons.ts";
 import type { LoadedVmcs } from "./loaded_vmcs.ts";
 
 /**
@@ -198,6 +198,7 @@ const BY_REASON: readonly (readonly [number, Translator])[] = [
   [VmxExit.VMFUNC, plain(VmxReason.VMFUNC)],
   [VmxExit.RDMSR_IMMEDIATE, immediateMsr(false)],
   [VmxExit.WRMSRNS_IMMEDIATE, immediateMsr(true)],
+  [VmxExit.BUS_LOCK, plain(DetectionReason.BUS_LOCK)],
 ];
 
 const MOST_REASONS = 128;

@@ -10,8 +10,10 @@ import {
   Efer,
   type Field64,
   Interruptibility,
+  PendingDebug,
   type Processor,
   resetXsave,
+  Rflags,
   S,
   Vmcs,
 } from "../cpu/mod.ts";
@@ -26,6 +28,7 @@ import type { ExtendedPageTables } from "./ept.ts";
 import { type HostCpu, UNSWITCHED } from "./host.ts";
 import { LoadedVmcs } from "./loaded_vmcs.ts";
 import { MsrBitmap } from "./msr_bitmap.ts";
+import type { PolicyRefs } from "./policy/refs.ts";
 import { TaskPriority } from "./task_priority.ts";
 import type { ApicVirtualization, VmxGuest } from "./vmx_guest.ts";
 
@@ -87,6 +90,8 @@ export class GuestCpu implements ControlState, VmxGuest {
     postedInterrupts: false,
     ipis: false,
   };
+  /** What can be exchanged. */
+  readonly policies: PolicyRefs;
   /** Its task priority, where there is a local APIC. */
   readonly taskPriority: TaskPriority;
   /** An event is in the VM-entry interruption-information field. */
@@ -114,11 +119,13 @@ export class GuestCpu implements ControlState, VmxGuest {
     memory: HostMemory,
     tables: ExtendedPageTables,
     controls: Controls,
+    policies: PolicyRefs,
     home: () => HostCpu,
   ) {
     this.vcpu = vcpu;
     this.#memory = memory;
     this.#controls = controls;
+    this.policies = policies;
     this.vpid = vcpu.index + 1;
     this.vmcs = new LoadedVmcs(memory, home);
     this.msrBitmap = new MsrBitmap(memory);
@@ -137,7 +144,7 @@ export class GuestCpu implements ControlState, VmxGuest {
     vmcs.setAddress(Vmcs.EPT_POINTER, tables.pointer);
     vmcs.set32(Vmcs.VPID, this.vpid);
     vmcs.set64(Vmcs.LINK_POINTER, NO_LINK);
-    vmcs.set32(Vmcs.EXCEPTION_BITMAP, 0);
+    vmcs.set32(Vmcs.EXCEPTION_BITMAP, this.#controls.exceptions);
     vmcs.set32(Vmcs.CR0_MASK, CR0_MASK);
     // Every change of CR4 decides on what the guest may use.
     vmcs.set32(Vmcs.CR4_MASK, 0xffff_ffff);
@@ -230,6 +237,13 @@ export class GuestCpu implements ControlState, VmxGuest {
   set interruptShadow(value: boolean) {
     const rest = this.interruptibility & ~(Interruptibility.STI | Interruptibility.MOV_SS);
     this.#setInterruptibility(rest | (value ? Interruptibility.STI : 0));
+  }
+
+  /** Puts right what an entry asks of a guest that was single-stepped over STI or MOV SS. */
+  pendSingleStep(): void {
+    if (!this.interruptShadow || (this.registers[RFLAGS]! & Rflags.TF) === 0) return;
+    const pending = this.vmcs.get32(Vmcs.GUEST_PENDING_DEBUG);
+    this.vmcs.set32(Vmcs.GUEST_PENDING_DEBUG, pending | PendingDebug.BS);
   }
 
   /** NMIs are blocked until IRET, which hardware sees by itself. */

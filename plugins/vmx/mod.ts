@@ -26,15 +26,25 @@ import {
   vcpuPutHook,
   vendorSlot,
 } from "../../core/mod.ts";
-import { extendedStateSlot, processorsSlot } from "../cpu/mod.ts";
+import { extendedStateSlot, processorsSlot, Vector } from "../cpu/mod.ts";
 import { lapicChangedHook, lapicSlot } from "../lapic/mod.ts";
-import { ApicvReason, VmxReason } from "./exit_reasons.ts";
+import { ApicvReason, DetectionReason, VmxReason } from "./exit_reasons.ts";
+import { busLockSlot } from "./policy/bus_lock.ts";
 import { immediateMsrSlot } from "./policy/immediate_msr.ts";
+import { pendingDebugSlot } from "./policy/pending_debug.ts";
 import { registerFieldsSlot } from "./policy/register_fields.ts";
 import { VmxVendor } from "./vendor.ts";
 import { vmxSlot } from "./vmx_guest.ts";
 
-export { ApicvReason, VmxReason } from "./exit_reasons.ts";
+export { ApicvReason, DetectionReason, VmxReason } from "./exit_reasons.ts";
+export { busLockExits, type BusLockPolicy, busLockSlot, busLockUnseen } from "./policy/bus_lock.ts";
+export {
+  pendingDebugInjected,
+  type PendingDebugPolicy,
+  pendingDebugReflected,
+  pendingDebugSlot,
+  pendingDebugStale,
+} from "./policy/pending_debug.ts";
 export { MsrBitmap, msrBitmapBit } from "./msr_bitmap.ts";
 export {
   type ApicVirtualization,
@@ -61,8 +71,17 @@ export {
 const CPUID_VMX = 1 << 5;
 const CPUID_HYPERVISOR = 1 << 31;
 
+/** Options of {@linkcode vmx}. */
+export interface VmxOptions {
+  /**
+   * Whether #DBs of the guest exit and are given back to it, as KVM has it; false if not given: hardware
+   * delivers them.
+   */
+  readonly interceptDebug?: boolean;
+}
+
 /** Runs the guest under VMX. Throws when the first vCPU is made if the processors have no VMX. */
-export function vmx(): Plugin {
+export function vmx({ interceptDebug = false }: VmxOptions = {}): Plugin {
   return {
     name: "vmx",
     version: "0.1.0",
@@ -73,11 +92,15 @@ export function vmx(): Plugin {
     setup(ctx) {
       const processors = ctx.use(processorsSlot).current;
       const memory = ctx.use(hostMemorySlot).current;
-      const vendor = new VmxVendor(ctx.vm, processors, memory, {
+      const policies = {
         extended: ctx.use(extendedStateSlot),
         immediateMsr: ctx.use(immediateMsrSlot),
         registerFields: ctx.use(registerFieldsSlot),
-      });
+        busLock: ctx.use(busLockSlot),
+        pendingDebug: ctx.use(pendingDebugSlot),
+      };
+      const exceptions = interceptDebug ? 1 << Vector.DB : 0;
+      const vendor = new VmxVendor(ctx.vm, processors, memory, policies, exceptions);
       ctx.provide(vendorSlot, vendor);
       ctx.provide(vmxSlot, vendor);
       const bus = ctx.useOptional(lapicSlot, (changed) => vendor.setLapics(changed));
@@ -93,6 +116,12 @@ export function vmx(): Plugin {
         vcpu.request(eventRequest);
         return ExitAction.RESUME;
       });
+      ctx.on(exitHook, DetectionReason.BUS_LOCK, () => ExitAction.RESUME);
+      ctx.on(
+        exitHook,
+        ExitReason.EXCEPTION,
+        (vcpu, exit) => exit.vector === Vector.DB ? vendor.reflectDebug(vcpu) : undefined,
+      );
       ctx.on(memslotHook, ({ gpa, size, hpa, readonly }, added) => {
         vendor.memslotChanged(gpa, size, hpa, readonly, added);
       });

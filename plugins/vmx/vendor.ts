@@ -45,6 +45,7 @@ import type { HostApic, HostApicBoard } from "./host_apic.ts";
 import type { ImmediateMsrPolicy } from "./policy/immediate_msr.ts";
 import type { RegisterFieldsPolicy } from "./policy/register_fields.ts";
 import { accessMsr } from "./msrs.ts";
+import type { PolicyRefs } from "./policy/refs.ts";
 import { readSystemState, writeSystemState } from "./system_state.ts";
 import { hostInterruptHook, privatePageHook, type Vmx, type VmxCapabilities } from "./vmx_guest.ts";
 
@@ -53,6 +54,9 @@ const SINGLE_CONTEXT = 1;
 /** Interruption information: the vector, and whether there is one. */
 const INFO_VECTOR = 0xff;
 const INFO_VALID = 0x8000_0000;
+/** Its type, and that of INT1. */
+const INFO_TYPE = 0x700;
+const PRIVILEGED_EXCEPTION = 0x500;
 /** DR6.BS: a single step. */
 const DR6_BS = 0x4000;
 /** Access rights of CS: 64-bit code. */
@@ -71,7 +75,7 @@ interface VmxHooks {
 }
 
 /** Policies that other plugins may provide. */
-export interface VmxPolicies {
+export interface VmxPolicies extends PolicyRefs {
   /** Who switches XCR0 and R16–R31. */
   readonly extended: SlotRef<ExtendedStateSwitch>;
   /** What becomes of exits 84 and 85. */
@@ -92,14 +96,23 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   /** The processors have XSAVE, so that there is extended state to switch. */
   readonly #switches: boolean;
   readonly #apx: boolean;
+  readonly #exceptions: number;
   readonly #guests: (GuestCpu | undefined)[] = [];
   readonly #hosts: (HostCpu | undefined)[] = [];
   #shared: Shared | undefined;
   #emulator: Emulator | undefined;
   #bus: ApicBus | undefined;
 
-  constructor(vm: Vm, processors: Processors, memory: HostMemory, policies: VmxPolicies) {
+  /** `exceptions` exit, a bit each. */
+  constructor(
+    vm: Vm,
+    processors: Processors,
+    memory: HostMemory,
+    policies: VmxPolicies,
+    exceptions: number,
+  ) {
     this.#vm = vm;
+    this.#exceptions = exceptions;
     this.#hooks = {
       privatePage: vm.hooks.point(privatePageHook),
       hostInterrupt: vm.hooks.keyedPoint(hostInterruptHook),
@@ -209,10 +222,10 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     const home = (): HostCpu => this.#host(0);
     this.#shared ??= {
       tables: new ExtendedPageTables(this.#memory),
-      controls: fitControls(home()),
+      controls: fitControls(home(), this.#exceptions),
     };
     const { tables, controls } = this.#shared;
-    const guest = new GuestCpu(vcpu, this.#memory, tables, controls, home);
+    const guest = new GuestCpu(vcpu, this.#memory, tables, controls, this.#policies, home);
     this.#guests[vcpu.index] = guest;
     writeSystemState(this.#vm, guest, resetSystemState());
     resetRegisters(guest.registers, this.#processors.signature);
@@ -265,6 +278,16 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     if (slot.readonly && write) return false;
     tables.map(slot, gpa);
     return true;
+  }
+
+  /** A #DB has exited: the guest gets it, and is single-stepped as it was. */
+  reflectDebug(vcpu: Vcpu): ExitAction {
+    const { exit, events } = vcpu;
+    // INT1 exits instead of being executed, while its #DB is one behind it.
+    if ((exit.info2Lo & INFO_TYPE) === PRIVILEGED_EXCEPTION) this.#advance(vcpu);
+    if (this.#policies.pendingDebug.current.reflected) this.of(vcpu).pendSingleStep();
+    events.queueDebug(exit.info1Lo);
+    return Action.RESUME;
   }
 
   /** An instruction that does not exist for a guest without VMX. */
@@ -395,16 +418,21 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
 
   /** Moves RIP past the instruction that exited. */
   #skip(vcpu: Vcpu): void {
+    if (this.#advance(vcpu)) this.#trap(vcpu);
+  }
+
+  /** The same without what follows an instruction; whether there was one. */
+  #advance(vcpu: Vcpu): boolean {
     const guest = this.of(vcpu);
     const { regs, exit } = vcpu;
     const length = exit.instructionLength;
-    if (length === 0) return;
+    if (length === 0) return false;
     const lo = (regs.lo(Gpr.RIP) >>> 0) + length;
     const carry = lo > 0xffff_ffff && this.is64Bit(vcpu) ? 1 : 0;
     regs.setPair(Gpr.RIP, lo | 0, regs.hi(Gpr.RIP) + carry);
     guest.interruptShadow = false;
     vcpu.instructions++;
-    this.#trap(vcpu);
+    return true;
   }
 
   /** What the processor does behind an instruction: RF is over, and TF asks for a debug trap. */

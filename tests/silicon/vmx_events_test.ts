@@ -132,6 +132,26 @@ Deno.test("#DB: the qualification has what DR6 would get, and DR6 is as it was",
   assertEquals(bench.state.get(S.dr6) & 0x4000n, 0n);
 });
 
+Deno.test("#DB of a single step over STI: the shadow is saved, and the pending step is not", () => {
+  const stepped = { [Vmcs.EXCEPTION_BITMAP]: 2, [Vmcs.GUEST_RFLAGS]: Rflags.TF | 2 };
+  assertEquals(exitText(run("fb 90", stepped)), "EXCEPTION_OR_NMI 4000");
+  assertEquals(lab.read(Vmcs.GUEST_INTERRUPTIBILITY), BigInt(Interruptibility.STI));
+  assertEquals(lab.read(Vmcs.GUEST_PENDING_DEBUG), 0n);
+  // To give it back as it is fails: behind STI with TF set a step must be pending.
+  lab.write({ [Vmcs.ENTRY_INTERRUPTION_INFO]: 0x8000_0301 });
+  assertEquals(exitText(lab.enter(false)), "entry failure, INVALID_GUEST_STATE");
+  lab.write({ [Vmcs.GUEST_PENDING_DEBUG]: 0x4000, [Vmcs.EXCEPTION_BITMAP]: 0 });
+  assertEquals(exitText(lab.enter(false)), "HLT");
+  assertEquals(handler(), 1);
+  // An exit for anything else saves it, where MOV SS holds it back.
+  const held = { ...primary(Primary.UNCONDITIONAL_IO), [Vmcs.GUEST_RFLAGS]: Rflags.TF | 2 };
+  // mov eax, ss; mov ss, eax; out 80h, al: TF is set behind the first instruction.
+  bench.state.setRegister(0, 0n);
+  assertEquals(exitText(run("8e d0 e6 80", held, { 0: BigInt(Sel.DATA) })), "IO 800040");
+  assertEquals(lab.read(Vmcs.GUEST_INTERRUPTIBILITY), BigInt(Interruptibility.MOV_SS));
+  assertEquals(lab.read(Vmcs.GUEST_PENDING_DEBUG), 0x4000n);
+});
+
 Deno.test("a double fault and a triple fault", () => {
   // #GP whose handler is not there: the gate is not present, which is another contributory exception.
   const broken = { [Vmcs.GUEST_IDTR_LIMIT]: 16 * 13 - 1 };

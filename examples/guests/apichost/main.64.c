@@ -6,7 +6,8 @@
  * `cr8=` writes CR8 so often behind a spell without acceleration in which an interrupt waited for it;
  * `restore` has the host load a task priority; `switch` goes from xAPIC to x2APIC mode and looks at the
  * place where the registers were; `late` begins without acceleration and has it from then on; `pending=`
- * halts so often while an interrupt waits already. Without a word it is `cr8=10`. */
+ * halts so often while an interrupt waits already; `serving` has acceleration begin in the handler of an
+ * interrupt that was taken without. Without a word it is `cr8=10`. */
 #include "apic.h"
 #include "arguments.h"
 #include "console.h"
@@ -23,7 +24,14 @@
 static volatile unsigned received;
 static int failed;
 
-static void handle(unsigned vector) { received += vector == VECTOR; }
+static int accelerate_in_handler;
+
+static void handle(unsigned vector) {
+  received += vector == VECTOR;
+  if (!accelerate_in_handler) return;
+  accelerate_in_handler = 0;
+  outb(PORT_INHIBIT, 0);
+}
 
 static unsigned long read_cr8(void) {
   unsigned long value;
@@ -110,12 +118,28 @@ static void pending(uint64_t rounds) {
   check("pending: received", received - before, rounds);
 }
 
+/* The handler's EOI has to end the interrupt that it was called for, or no other of its class gets in. */
+static void serving(void) {
+  unsigned before = received;
+  interrupts_on();
+  outb(PORT_INHIBIT, 1);
+  accelerate_in_handler = 1;
+  send_self();
+  __asm__ volatile("nop");
+  check("serving: received", received - before, 1);
+  check("serving: in service", apic_read(APIC_ISR + (VECTOR >> 5) * 16), 0);
+  send_self();
+  __asm__ volatile("nop");
+  check("serving: again", received - before, 2);
+  interrupts_off();
+}
+
 int main(void) {
   traps_init();
   ipi_handle(handle);
   int alone = !argument_present("cr8") && !argument_present("restore") &&
               !argument_present("switch") && !argument_present("late") &&
-              !argument_present("pending");
+              !argument_present("pending") && !argument_present("serving");
   apic_enable(argument_present("x2apic"));
   uint64_t writes = argument_number("cr8", alone ? 10 : 0);
   if (writes) task_priority(writes);
@@ -123,6 +147,7 @@ int main(void) {
   if (argument_present("late")) late();
   uint64_t halts = argument_number("pending", 0);
   if (halts) pending(halts);
+  if (argument_present("serving")) serving();
   if (argument_present("switch")) switch_mode();
   print("apichost: end\n");
   return failed;

@@ -34,6 +34,10 @@ const GONE = Event.SHADOW | Event.SHADOW_NEW | Event.SHADOW_SS | Event.SINGLE_ST
   Event.SHUTDOWN | Event.WAIT_SIPI | Event.VMEXIT_TRAP | Event.VMX_WINDOW | Event.MTF |
   Event.MTF_PENDING | Event.VMX_TIMER | Event.VMX_INTERRUPT | Event.BUS_LOCK;
 
+/** Interruption information of a #DB, without its type. */
+const VECTOR_VALID = EventFormat.VALID | 0xff;
+const DEBUG_VALID = EventFormat.VALID | Vector.DB;
+
 /** DEBUGCTL.BTF: single-stepping is on branches. */
 const BTF = 0x2;
 
@@ -108,8 +112,8 @@ export function defineExit(mc: Microcode): void {
     });
   });
 
-  /** Interruptibility, activity and pending debug exceptions (28.3.4). */
-  const saveState = (f: FunctionBuilder): void => {
+  /** Interruptibility, activity and pending debug exceptions (28.3.4); `debug` is 1 for the exit of a #DB. */
+  const saveState = (f: FunctionBuilder, debug: I32): void => {
     const { events } = S;
     const shadow = events.has(f, Event.SHADOW | Event.SHADOW_NEW);
     const movSs = events.has(f, Event.SHADOW_SS);
@@ -127,7 +131,9 @@ export function defineExit(mc: Microcode): void {
       .and(S.debugCtl.has(f, BTF).eqz()).select(i32(DR6_BS), i32(0));
     const points = trap.and(PendingDebug.BREAKPOINTS);
     const enabled = points.ne(0).select(i32(PendingDebug.ENABLED), i32(0));
-    writeField32(f, Vmcs.GUEST_PENDING_DEBUG, points.or(enabled).or(trap.or(held).and(DR6_BS)));
+    const pending = points.or(enabled).or(trap.or(held).and(DR6_BS));
+    // The exit of a #DB takes all of it with it.
+    writeField32(f, Vmcs.GUEST_PENDING_DEBUG, debug.select(i32(0), pending));
   };
 
   /** `(reason, qualification, information, error, resume)`; `resume` is 1 to save RF as 1. */
@@ -163,7 +169,9 @@ export function defineExit(mc: Microcode): void {
       writeField(f, Vmcs.GUEST_RIP, S.rip.get(f));
       const flags = f.call(mc.readFlags);
       writeField(f, Vmcs.GUEST_RFLAGS, flags.or(resume.extendU().mul(Rflags.RF)));
-      saveState(f);
+      const isDebug = information.and(VECTOR_VALID).eq(DEBUG_VALID)
+        .and(information.and(EventFormat.TYPE).ne(EventFormat.NMI));
+      saveState(f, isDebug);
       saveTimer(f, mc);
       const pae = S.cr0.has(f, Cr0.PG).and(S.cr4.has(f, Cr4.PAE))
         .and(S.efer.has(f, Efer.LMA).eqz())
