@@ -111,6 +111,8 @@ const GUESTS: readonly (readonly [name: string, commandLine: string, end: string
   ["loops", "", "exit-code"],
   ["kernels", "bits=32", "exit-code"],
   ["exits", "", "exit-code"],
+  ["locks", "", "exit-code"],
+  ["steps", "", "exit-code"],
   ["triple", "", "shutdown"],
   ["wildjump", "", "shutdown"],
   ["hang", "", "halted"],
