@@ -50,6 +50,7 @@ export { debugExit, type DebugExitOptions } from "./plugins/debugexit/mod.ts";
 export { perfCounters } from "./plugins/perfctr/mod.ts";
 export { pvIpi } from "./plugins/pvipi/mod.ts";
 export { fwCfg, type FwCfgOptions } from "./plugins/fwcfg/mod.ts";
+export { ignoreMsrs, type IgnoreMsrsOptions } from "./plugins/ignoremsrs/mod.ts";
 export { testDevice } from "./plugins/testdev/mod.ts";
 export { rtc, type RtcOptions } from "./plugins/rtc/mod.ts";
 export { hpet, type HpetOptions } from "./plugins/hpet/mod.ts";

@@ -54,6 +54,8 @@ export async function conclude(
       command: {
         image: settings.image,
         vendor: settings.vendor,
+        cpu: settings.cpu ?? null,
+        ignoreMsrs: settings.ignoreMsrs,
         ...settings.acceleration,
         memory: settings.memory,
         cpus: settings.cpus,

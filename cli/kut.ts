@@ -5,10 +5,11 @@
  */
 
 import { createVm, type Plugin, roundRobin, type RunResult } from "../core/mod.ts";
-import { cpu, type FeatureChoice } from "../plugins/cpu/mod.ts";
+import { cpu, type CpuChoice, type FeatureChoice, isIsaFeature } from "../plugins/cpu/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
 import { firmwareVectors } from "../plugins/flat/mod.ts";
 import { lapic } from "../plugins/lapic/mod.ts";
+import { perfCounters } from "../plugins/perfctr/mod.ts";
 import { type ImageModule, loadImage } from "../plugins/multiboot/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
 import { pit } from "../plugins/pit/mod.ts";
@@ -26,7 +27,13 @@ import {
   regressions,
   scoreBoard,
 } from "./kut_score.ts";
-import { type Acceleration, acceleratorPlugins, paravirtual, VENDORS } from "./machine.ts";
+import {
+  type Acceleration,
+  acceleratorPlugins,
+  chooseCpu,
+  paravirtual,
+  VENDORS,
+} from "./machine.ts";
 import { parseCount } from "./numbers.ts";
 import { readAcceleration } from "./settings.ts";
 import { Status } from "./statuses.ts";
@@ -40,6 +47,11 @@ export const KUT_OPTIONS: readonly OptionSpec[] = [
       "only tests whose name or group is among these, with commas\nbetween; * stands for any text",
   },
   { name: "vendor", value: "NAME", help: "metal (default), svm or vmx" },
+  {
+    name: "cpu",
+    value: "NAME[,+F,-F…]",
+    help: "the processor of all tests, as for run; what each asks for if not given",
+  },
   { name: "avic", value: "on|off", help: "under svm: as for run; on if not given" },
   { name: "apicv", value: "on|off", help: "under vmx: likewise" },
   { name: "ipiv", value: "on|off", help: "under vmx: likewise" },
@@ -56,6 +68,7 @@ interface KutSettings {
   readonly directory: string;
   readonly patterns: readonly string[];
   readonly vendor: string;
+  readonly cpu: CpuChoice | undefined;
   readonly acceleration: Acceleration;
   readonly timeout: number | undefined;
   readonly instructions: number | undefined;
@@ -151,8 +164,10 @@ function readSettings(args: ParsedArguments): KutSettings {
       ? undefined
       : parseCount(`--${name}`, text, 1, Number.MAX_SAFE_INTEGER);
   };
+  const processor = args.value("cpu");
   return {
     directory,
+    cpu: processor === undefined ? undefined : chooseCpu(vendor, VENDORS[vendor]!, processor),
     patterns: (args.value("filter") ?? "").split(",").map((name) => name.trim())
       .filter((name) => name !== ""),
     vendor,
@@ -297,11 +312,8 @@ async function runFor(
   }
 }
 
-/** Features that can be switched off, by QEMU's names. */
-const FEATURES: { readonly [name: string]: keyof FeatureChoice } = {
-  xsave: "xsave",
-  bmi1: "bmi1",
-  bmi2: "bmi2",
+/** Features besides those of the instruction set that can be switched off, by QEMU's names. */
+const FEATURES: { readonly [name: string]: keyof FeatureChoice | undefined } = {
   avic: "avic",
   vgif: "vgif",
   vnmi: "vnmi",
@@ -316,19 +328,23 @@ const MASK = 0xfffa;
 
 function testPlugins(
   machine: KutMachine,
-  { vendor, acceleration }: KutSettings,
+  { vendor, cpu: chosen, acceleration }: KutSettings,
   output: (bytes: Uint8Array) => void,
 ): Plugin[] {
   const choice = VENDORS[vendor];
   if (choice === undefined) throw usageError(`--vendor ${vendor}: there is no such vendor`);
-  const model = choice.model ?? (machine.intel && vendor === "metal" ? "sapphire-rapids" : "max");
-  const features: { [name: string]: boolean } = {};
+  const intel = chosen === undefined
+    ? choice.only === "intel" || (machine.intel && choice.only === undefined)
+    : chosen.vendor === "intel";
+  const model = chosen?.model ?? (intel ? "sapphire-rapids" : "max");
+  const features: { [name: string]: boolean } = { ...chosen?.features };
   for (const [name, on] of machine.features) {
-    const ours = Object.hasOwn(FEATURES, name) ? FEATURES[name] : undefined;
+    const linux = name.replaceAll("-", "_");
+    const ours = FEATURES[name] ?? (isIsaFeature(linux) ? linux : undefined);
     if (ours !== undefined && !on) features[ours] = false;
   }
   const apic = lapic({
-    vendor: model === "sapphire-rapids" ? "intel" : "amd",
+    vendor: intel ? "intel" : "amd",
     x2apic: machine.features.get("x2apic") !== false,
     tscDeadline: machine.features.get("tsc-deadline") === true,
   });
@@ -337,6 +353,7 @@ function testPlugins(
     // As firmware leaves them, which some tests wait for: ticking, and the tick not masked.
     { part: "pit", plugin: machine.without.includes("pit") ? undefined : pit({ ticking: true }) },
     { part: "pic", plugin: pic({ wiring: "apic", mask: MASK }) },
+    { part: "perfctr", plugin: perfCounters({ vendor: intel ? "intel" : "amd" }) },
     { part: "fwcfg", plugin: fwCfg({ items: new Map([[KERNEL_DATA, KERNEL_MAGIC]]) }) },
   ]);
   return [

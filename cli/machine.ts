@@ -5,15 +5,17 @@
  */
 
 import {
+  ArgumentError,
   type Image,
   PAGE_SIZE,
   type Plugin,
   roundRobin,
   type RoundRobinOptions,
+  UnimplementedError,
 } from "../core/mod.ts";
 import { acpi } from "../plugins/acpi/mod.ts";
 import { acpiPm } from "../plugins/acpipm/mod.ts";
-import { cpu, type CpuModel, type Tier } from "../plugins/cpu/mod.ts";
+import { cpu, type CpuChoice, parseCpuChoice, type Tier } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { firmware } from "../plugins/firmware/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
@@ -21,6 +23,7 @@ import { fwCfg } from "../plugins/fwcfg/mod.ts";
 import { hpet } from "../plugins/hpet/mod.ts";
 import { i8042 } from "../plugins/i8042/mod.ts";
 import { iommu } from "../plugins/iommu/mod.ts";
+import { ignoreMsrs } from "../plugins/ignoremsrs/mod.ts";
 import { ioapic } from "../plugins/ioapic/mod.ts";
 import { lapic } from "../plugins/lapic/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
@@ -58,19 +61,21 @@ import { vtd } from "../plugins/vtd/mod.ts";
 import { CliError, usageError } from "./errors.ts";
 import { Status } from "./statuses.ts";
 
-/** A vendor, with the model of processor that it needs if not the one there is anyway. */
+/** A vendor, with the processors that it runs on. */
 export interface VendorChoice {
   /** Makes the vendor. */
   readonly make: () => Plugin;
-  /** The model of the host's processors. */
-  readonly model?: CpuModel;
+  /** The model if none is chosen. */
+  readonly model: string;
+  /** Whose processors it needs, if not any. */
+  readonly only?: "amd" | "intel";
 }
 
 /** The vendors, by the names that `--vendor` takes. */
 export const VENDORS: { readonly [name: string]: VendorChoice } = {
-  svm: { make: svm },
-  vmx: { make: vmx, model: "sapphire-rapids" },
-  metal: { make: metal },
+  svm: { make: svm, model: "zen4", only: "amd" },
+  vmx: { make: vmx, model: "sapphire-rapids", only: "intel" },
+  metal: { make: metal, model: "zen4" },
 };
 
 /** All plugins, each with the module that exports it, for `trapline plugins`. */
@@ -94,6 +99,7 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["perfctr", perfCounters],
   ["pvipi", pvIpi],
   ["fwcfg", fwCfg],
+  ["ignoremsrs", ignoreMsrs],
   ["testdev", testDevice],
   ["rtc", rtc],
   ["hpet", hpet],
@@ -139,6 +145,10 @@ export interface MachineOptions {
   readonly more?: readonly Plugin[];
   /** One of {@linkcode VENDORS}. */
   readonly vendor: string;
+  /** The processor, as `parseCpuChoice` reads it; the vendor's usual one if `undefined`. */
+  readonly cpu: string | undefined;
+  /** Hears of MSRs that do not exist, which are then ignored; with `undefined` they raise #GP. */
+  readonly ignoredMsr: ((text: string) => void) | undefined;
   /** What accelerates interrupts, if the vendor has it. */
   readonly acceleration: Acceleration;
   /** How guest code is run; see the cpu plugin. */
@@ -167,19 +177,18 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     const names = Object.keys(VENDORS).join(", ");
     throw usageError(`--vendor ${options.vendor}: there is no such vendor; there are ${names}`);
   }
+  const choice = chooseCpu(options.vendor, vendor, options.cpu);
   const parts = boardParts(options.machine ?? "basic", options.serial, [
-    ...(vendor.model === undefined ? [] : [{ part: "lapic", plugin: lapic({ vendor: "intel" }) }]),
+    ...processorParts(choice.vendor),
     ...(options.parts ?? []),
   ]);
   return [
-    cpu({
-      ...(vendor.model === undefined ? {} : { model: vendor.model }),
-      ...(options.tier === undefined ? {} : { tier: options.tier }),
-    }),
+    cpu({ ...choice, ...(options.tier === undefined ? {} : { tier: options.tier }) }),
     vendor.make(),
     roundRobin(options.scheduler),
     ...parts,
     ...paravirtual(options.vendor, parts),
+    ...(options.ignoredMsr === undefined ? [] : [ignoreMsrs({ log: options.ignoredMsr })]),
     ...acceleratorPlugins(acceleration),
     postMortem({ exits: options.lastExits }),
     ...(options.symbols.length > 0 ? [symbols(options.symbols)] : []),
@@ -191,6 +200,39 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
 /** What a hypervisor offers guests that know of it; on the bare processor there is none to ask. */
 export function paravirtual(vendor: string, parts: readonly Plugin[]): Plugin[] {
   return vendor !== "metal" && parts.some(({ name }) => name === "lapic") ? [pvIpi()] : [];
+}
+
+/** Parts of a board that are different for processors of a vendor's. */
+export function processorParts(vendor: "amd" | "intel"): readonly PartChoice[] {
+  if (vendor === "amd") return [];
+  return [
+    { part: "lapic", plugin: lapic({ vendor, tscDeadline: true }) },
+    { part: "perfctr", plugin: perfCounters({ vendor }) },
+  ];
+}
+
+/** The processor for a vendor, who may need one of Intel's or of AMD's. */
+export function chooseCpu(
+  name: string,
+  { model, only }: VendorChoice,
+  text: string | undefined,
+): CpuChoice {
+  let choice: CpuChoice;
+  try {
+    choice = parseCpuChoice(text ?? model);
+  } catch (error) {
+    if (error instanceof ArgumentError || error instanceof UnimplementedError) {
+      throw usageError(`--cpu ${text}: ${error.message}`);
+    }
+    throw error;
+  }
+  if (only !== undefined && choice.vendor !== only) {
+    const [needed, has] = only === "amd" ? ["SVM", "VMX"] : ["VMX", "SVM"];
+    throw usageError(
+      `--cpu ${text}: --vendor ${name} needs ${needed}, and ${choice.model} has ${has}`,
+    );
+  }
+  return choice;
 }
 
 /** Formats that `--format` takes. */

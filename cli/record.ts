@@ -23,6 +23,10 @@ export interface RunRecord {
     readonly image: string;
     /** Vendor. */
     readonly vendor: string;
+    /** The processor; `null` if it was the vendor's usual one. */
+    readonly cpu: string | null;
+    /** Whether accesses to MSRs that do not exist did nothing. */
+    readonly ignoreMsrs: boolean;
     /** Whether interrupts were to be delivered by AMD's processor. */
     readonly avic: boolean;
     /** Whether they were to be delivered by Intel's. */

@@ -102,7 +102,7 @@ async function runImage(
     using vm = await makeVm(settings, input, added, settings.profile, {
       output: (bytes) => terminal.console(bytes),
       ...(typed === undefined ? {} : { input: typed }),
-    });
+    }, (text) => terminal.say(`trapline: ${text}\n`));
     running = vm;
     if (raw) io.setRaw(true);
     const unwatch = settings.quiet ? () => {} : terminal.watch(vm);
@@ -133,8 +133,10 @@ async function makeVm(
   added: Added,
   profile: boolean,
   serial: SerialOptions,
+  say: (text: string) => void = () => {},
 ): Promise<Vm> {
-  const { vendor, acceleration, memory, cpus, processors, scheduler, lastExits, tier } = settings;
+  const { vendor, cpu, ignoreMsrs, acceleration, memory, cpus, processors } = settings;
+  const { scheduler, lastExits, tier } = settings;
   const plugins = machinePlugins({
     ...added,
     more: [
@@ -144,6 +146,8 @@ async function makeVm(
     ],
     machine: settings.machine,
     vendor,
+    cpu,
+    ignoredMsr: ignoreMsrs ? say : undefined,
     acceleration,
     lastExits,
     scheduler,

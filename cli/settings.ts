@@ -19,6 +19,12 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     help: "svm (default) or vmx, hypervisors for AMD and Intel, or metal, none",
   },
   {
+    name: "cpu",
+    value: "NAME[,+F,-F…]",
+    help:
+      "the processor, like zen4, epyc-zen4, sapphire-rapids or max, and\nfeatures to switch on or off",
+  },
+  {
     name: "avic",
     value: "on|off",
     help:
@@ -107,6 +113,7 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     value: "N",
     help: "1 interprets all code, 2 compiles all of it; auto (default) what is\nworth it",
   },
+  { name: "ignore-msrs", help: "let MSRs that do not exist read as 0 and say so once, no #GP" },
   { name: "no-profile", help: "do not count exits" },
   { name: "no-stdin", help: "do not connect standard input to the guest's console" },
   { name: "quiet", help: "print no profile, and only one line when the guest died" },
@@ -117,6 +124,10 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
 export interface Settings {
   readonly image: string;
   readonly vendor: string;
+  /** The processor; the vendor's usual one if `undefined`. */
+  readonly cpu: string | undefined;
+  /** Whether accesses to MSRs that do not exist do nothing. */
+  readonly ignoreMsrs: boolean;
   readonly acceleration: Acceleration;
   readonly machine: string;
   /** Parts of the machine to replace: name, and path of a module or "none". */
@@ -174,6 +185,8 @@ export function readSettings(args: ParsedArguments): Settings {
   return {
     image,
     vendor,
+    cpu: args.value("cpu"),
+    ignoreMsrs: args.has("ignore-msrs"),
     acceleration: readAcceleration(args, vendor),
     machine: args.value("machine") ?? "basic",
     parts: args.values("part").map(readPart),

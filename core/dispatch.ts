@@ -208,7 +208,7 @@ const TABLE: { [reason: number]: ExitHandler } = {
   [ExitReason.DR_ACCESS]: emulate,
   [ExitReason.INVLPG]: emulate,
   [ExitReason.TASK_SWITCH]: emulate,
-  [ExitReason.RDPMC]: emulate,
+  [ExitReason.RDPMC]: generalProtection,
   [ExitReason.XSETBV]: emulate,
   [ExitReason.DESCRIPTOR_TABLE]: emulate,
   [ExitReason.PUSHF]: emulate,

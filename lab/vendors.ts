@@ -17,7 +17,7 @@ import {
   type Plugin,
   type RunEnd,
 } from "../core/mod.ts";
-import { cpu, type CpuModel } from "../plugins/cpu/mod.ts";
+import { cpu, type CpuModel, modelCpuid, withoutOthers } from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { ioapic } from "../plugins/ioapic/mod.ts";
 import { lapic } from "../plugins/lapic/mod.ts";
@@ -59,7 +59,8 @@ const USUAL_VENDORS: readonly string[] = ["svm", "vmx", "metal"];
 /** Version of {@linkcode VendorComparison} as JSON. */
 export const COMPARISON_VERSION = 1;
 
-/** The one vendor string that all guests are shown, family 6 model 143 stepping 8 with it. */
+/** The processor whose CPUID all guests are shown, under a name of no vendor's. */
+const SHOWN: CpuModel = "zen4";
 const VENDOR = "TraplineCPU!";
 const SIGNATURE = 0x0008_06f8;
 /** CPUID 1 ECX: VMX, and the presence of a hypervisor. */
@@ -69,7 +70,7 @@ const HIDDEN_EXTENDED_ECX = 1 << 2;
 const HIDDEN_EXTENDED_EDX = 1 << 25;
 
 /** What is made the same, in words. */
-const DECLARED = "CPUID's vendor, signature, SVM, VMX, FFXSR and hypervisor bits";
+const DECLARED = "CPUID";
 
 function characters(at: number): number {
   let word = 0;
@@ -77,8 +78,15 @@ function characters(at: number): number {
   return word >>> 0;
 }
 
+/** Every leaf that a processor has, standard and extended. */
+const LEAVES: readonly number[] = [0, 0x8000_0000].flatMap((first) =>
+  Array.from({ length: 0x30 }, (_, k) => first + k)
+);
+
 /** A plugin that shows guests the same processor whatever it is. */
 export function oneProcessor(): Plugin {
+  const models = Object.values(VENDORS).map(([, model]) => model);
+  const source = modelCpuid(SHOWN, withoutOthers(SHOWN, models));
   const named = (result: CpuidResult): CpuidResult => {
     result.ebx = characters(0);
     result.edx = characters(4);
@@ -89,6 +97,13 @@ export function oneProcessor(): Plugin {
     name: "one-processor",
     version: "1.0.0",
     setup(ctx) {
+      // What devices add, the local APIC's part for one, they add to the one processor's.
+      for (const leaf of LEAVES) {
+        ctx.on(cpuidHook, leaf, (result, vcpu) => {
+          source.read(result, vcpu);
+          return result;
+        }, { stage: "pre" });
+      }
       const last = { stage: "post" } as const;
       ctx.on(cpuidHook, 0, named, last);
       ctx.on(cpuidHook, 0x8000_0000, named, last);
@@ -193,6 +208,7 @@ export async function compareVendors(
   const results = [];
   for (const name of vendors) {
     const [make, model] = VENDORS[name]!;
+    const models = Object.values(VENDORS).map(([, other]) => other);
     let console = "";
     const decoder = new TextDecoder();
     const output = (bytes: Uint8Array): void => {
@@ -204,7 +220,7 @@ export async function compareVendors(
       // The bare processor is a vCPU's own.
       processors: name === "metal" ? cpus : processors,
       plugins: [
-        cpu({ model }),
+        cpu({ model, features: withoutOthers(model, models) }),
         ...make(),
         pic({ wiring: "apic" }),
         lapic(),

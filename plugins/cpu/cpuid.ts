@@ -1,68 +1,42 @@
 /**
- * What CPUID says about the processor (APM vol. 3, appendix E): only what is implemented.
+ * What CPUID says about the processor (APM vol. 3, appendix E; SDM vol. 2A, CPUID): only what is
+ * implemented.
  *
  * @module
  */
-import type { CpuidResult, CpuidSource, Vcpu } from "../../core/mod.ts";
+import { type CpuidResult, type CpuidSource, TICKS_PER_SECOND, type Vcpu } from "../../core/mod.ts";
+import {
+  fillCache,
+  fillDescriptors,
+  fillLargeTlbs,
+  fillLevel1,
+  fillLevel2,
+  LINE_BYTES,
+} from "./cpuid/caches.ts";
+import { FeatureBits, markSeveral } from "./cpuid/features.ts";
+import { characters, fill } from "./cpuid/result.ts";
+import {
+  coreCount,
+  fillExtendedApicId,
+  fillExtendedTopology,
+  topologyOf,
+} from "./cpuid/topology.ts";
 import { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
-import { ISA_FEATURES, supportedXcr0 } from "./isa_features.ts";
+import { ISA_FEATURES, linearAddressBits, supportedXcr0 } from "./isa_features.ts";
 import { APX_BYTES, AVX_BYTES, XsaveArea } from "./microcode/extended_state.ts";
 import { Cr4, Xcr0 } from "./microcode/registers.ts";
 import type { ProcessorModel } from "./models.ts";
 
-/** Register that a feature bit is in. */
-export type CpuidOutput = "eax" | "ebx" | "ecx" | "edx";
-
-/** Features by name: leaf, register, bit. Every AMD model has all of them. */
-export const FEATURES: Readonly<Record<string, readonly [number, CpuidOutput, number]>> = {
-  cx16: [1, "ecx", 13],
-  movbe: [1, "ecx", 22],
-  popcnt: [1, "ecx", 23],
-  fpu: [1, "edx", 0],
-  de: [1, "edx", 2],
-  pse: [1, "edx", 3],
-  tsc: [1, "edx", 4],
-  msr: [1, "edx", 5],
-  pae: [1, "edx", 6],
-  cx8: [1, "edx", 8],
-  sep: [1, "edx", 11],
-  pge: [1, "edx", 13],
-  cmov: [1, "edx", 15],
-  pat: [1, "edx", 16],
-  pse36: [1, "edx", 17],
-  clfsh: [1, "edx", 19],
-  pcid: [1, "ecx", 17],
-  fsgsbase: [7, "ebx", 0],
-  smep: [7, "ebx", 7],
-  erms: [7, "ebx", 9],
-  adx: [7, "ebx", 19],
-  smap: [7, "ebx", 20],
-  umip: [7, "ecx", 2],
-  lahf: [0x8000_0001, "ecx", 0],
-  svm: [0x8000_0001, "ecx", 2],
-  lzcnt: [0x8000_0001, "ecx", 5],
-  syscall: [0x8000_0001, "edx", 11],
-  nx: [0x8000_0001, "edx", 20],
-  ffxsr: [0x8000_0001, "edx", 25],
-  page1gb: [0x8000_0001, "edx", 26],
-  rdtscp: [0x8000_0001, "edx", 27],
-  lm: [0x8000_0001, "edx", 29],
-  invariant_tsc: [0x8000_0007, "edx", 8],
-  nested_paging: [0x8000_000a, "edx", 0],
-  nrips: [0x8000_000a, "edx", 3],
-  vmcb_clean: [0x8000_000a, "edx", 5],
-  flush_by_asid: [0x8000_000a, "edx", 6],
-  decode_assists: [0x8000_000a, "edx", 7],
-  null_select_clears_base: [0x8000_0021, "eax", 6],
-};
-
 const VENDORS = { amd: "AuthenticAMD", intel: "GenuineIntel" } as const;
-const BRAND = "Trapline Processor";
-const MAX_LEAF = 7;
-const MAX_LEAF_XSAVE = 0xd;
+/** Last standard leaf: the extended topology of AMD's, the second one of Intel's. */
+const MAX_LEAF = { amd: 0xd, intel: 0x1f } as const;
 const MAX_LEAF_APX = 0x29;
+/** Last extended leaf. */
+const MAX_EXTENDED_LEAF = { amd: 0x8000_0021, intel: 0x8000_0008 } as const;
 /** CPUID 1 ECX bit 27: CR4.OSXSAVE. */
 const OSXSAVE = 1 << 27;
+/** CPUID (7,0) ECX bit 4: CR4.PKE. */
+const OSPKE = 0x10;
 /** CPUID (0Dh,1) EAX: XSAVEOPT, XSAVEC, XGETBV of ECX = 1, XSAVES. */
 const XSAVE_EXTENSIONS = 0xf;
 /** CPUID (29h,0) EBX bit 0: NDD and NF forms exist for everything that has been promoted. */
@@ -71,67 +45,15 @@ const APX_NCI_NDD_NF = 1;
 const AVX_COMPONENT = 2;
 /** XCR0[19]. */
 const APX_COMPONENT = 19;
-const MAX_EXTENDED_LEAF = 0x8000_0021;
 /** Guest address-space identifiers of the SVM unit. */
 const ASIDS = 0x8000;
-/** Bytes of a cache line in units of eight, in bits 15:8 of leaf 1 EBX. */
-const CLFLUSH_SIZE = 8 << 8;
-/** Bits of linear addresses. */
-const LINEAR_ADDRESS_BITS = 48;
-
-/** Four characters from `at` on, as a register holds them. */
-function characters(text: string, at: number): number {
-  let value = 0;
-  for (let k = 0; k < 4; k++) value |= (text.charCodeAt(at + k) || 0) << (8 * k);
-  return value >>> 0;
-}
-
-function fill(result: CpuidResult, eax: number, ebx = 0, ecx = 0, edx = 0): void {
-  result.eax = eax >>> 0;
-  result.ebx = ebx >>> 0;
-  result.ecx = ecx >>> 0;
-  result.edx = edx >>> 0;
-}
-
-/** Features of {@linkcode FEATURES} that only AMD's models have: SVM and what belongs to it. */
-const AMD_ONLY: ReadonlySet<string> = new Set([
-  "svm",
-  "ffxsr",
-  "nested_paging",
-  "nrips",
-  "vmcb_clean",
-  "flush_by_asid",
-  "decode_assists",
-  "null_select_clears_base",
-]);
-
-/** Features that only Intel's models have. */
-const INTEL_ONLY: typeof FEATURES = { vmx: [1, "ecx", 5] };
-
-type Bits = ReadonlyMap<number, Record<CpuidOutput, number>>;
-
-function bitsOf(features: readonly (readonly [number, CpuidOutput, number])[]): Bits {
-  const bits = new Map<number, Record<CpuidOutput, number>>();
-  for (const [leaf, output, bit] of features) {
-    const outputs = bits.get(leaf) ?? { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-    outputs[output] |= 1 << bit;
-    bits.set(leaf, outputs);
-  }
-  return bits;
-}
-
-const SHARED = Object.entries(FEATURES).filter(([name]) => !AMD_ONLY.has(name))
-  .map(([, place]) => place);
-
-/** Feature bits by leaf. */
-const BITS: Readonly<Record<ProcessorModel["vendor"], Bits>> = {
-  amd: bitsOf(Object.values(FEATURES)),
-  intel: bitsOf([...SHARED, ...Object.values(INTEL_ONLY)]),
-};
+/** Frequency of the TSC in MHz: it counts ticks of VM time. */
+const MHZ = TICKS_PER_SECOND / 1e6;
 
 /** CPUID of processors of `model`. */
 export function processorCpuid(model: ProcessorModel): CpuidSource {
-  return { read: (result, vcpu) => readCpuid(model, result, vcpu) };
+  const features = new FeatureBits(model);
+  return { read: (result, vcpu) => readCpuid(model, features, result, vcpu) };
 }
 
 /** CPUID 0Dh: the XSAVE area. `xcr0` is that of the guest. */
@@ -154,47 +76,59 @@ function extendedState({ isa }: ProcessorModel, result: CpuidResult, xcr0: numbe
   } else fill(result, 0);
 }
 
-/** Sets the bits of the model's own features. */
-function modelFeatures({ isa }: ProcessorModel, result: CpuidResult): void {
-  for (const name of isa) {
-    const [leaf, subleaf, output, bit] = ISA_FEATURES[name].cpuid;
-    if (result.leaf !== leaf || (leaf === 7 && result.subleaf !== subleaf)) continue;
-    result[output] = (result[output] | (1 << bit)) >>> 0;
-  }
-}
-
 /** The last subleaf of leaf 7. */
 function lastSubleaf({ isa }: ProcessorModel): number {
   return Math.max(0, ...Array.from(isa, (name) => ISA_FEATURES[name].cpuid[1]));
 }
 
-function maxLeaf({ isa }: ProcessorModel): number {
-  return isa.has("apx") ? MAX_LEAF_APX : isa.has("xsave") ? MAX_LEAF_XSAVE : MAX_LEAF;
+function maxLeaf({ isa, vendor }: ProcessorModel): number {
+  return isa.has("apx") ? MAX_LEAF_APX : MAX_LEAF[vendor];
 }
 
-function readCpuid(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void {
+function fillVendor(result: CpuidResult, max: number, name: string): void {
+  fill(result, max, characters(name, 0), characters(name, 8), characters(name, 4));
+}
+
+/** Leaf 1: signature, line size, processors and APIC ID; OSXSAVE is CR4's. */
+function fillIdentity(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void {
+  const { count, idBits } = topologyOf(vcpu);
+  // Intel's tells how many APIC IDs the package has, AMD's how many processors.
+  const processors = Math.min(model.vendor === "intel" ? 2 ** idBits : count, 0xff);
+  const ebx = ((LINE_BYTES / 8) << 8) | (processors << 16) | (vcpu.id << 24);
+  fill(result, model.signature, ebx);
+  if (model.isa.has("xsave")) {
+    const { cr4 } = vcpu.vm.vendor.current.getSystemState(vcpu);
+    if ((cr4 & BigInt(Cr4.OSXSAVE)) !== 0n) result.ecx = OSXSAVE;
+  }
+  markSeveral(result, model.vendor, count);
+}
+
+/** Leaf 5: lines for MONITOR; ECX: there are these bits (0), masked interrupts end a wait (1). */
+function fillMonitor({ isa }: ProcessorModel, result: CpuidResult): void {
+  if (!isa.has("monitor") && !isa.has("mwaitx")) return fill(result, 0);
+  fill(result, LINE_BYTES, LINE_BYTES, 3, 0);
+}
+
+/** What has no feature bits. */
+function fillLeaf(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void {
   const { leaf, subleaf } = result;
-  const vendor = VENDORS[model.vendor];
+  const { vendor } = model;
   switch (leaf) {
     case 0:
-      fill(
-        result,
-        maxLeaf(model),
-        characters(vendor, 0),
-        characters(vendor, 8),
-        characters(vendor, 4),
-      );
-      return;
+      return fillVendor(result, maxLeaf(model), VENDORS[vendor]);
     case 1:
-      fill(result, model.signature, CLFLUSH_SIZE | (vcpu.id << 24));
-      if (model.isa.has("xsave")) {
-        const { cr4 } = vcpu.vm.vendor.current.getSystemState(vcpu);
-        if ((cr4 & BigInt(Cr4.OSXSAVE)) !== 0n) result.ecx = OSXSAVE;
-      }
-      break;
-    case 7:
+      return fillIdentity(model, result, vcpu);
+    case 5:
+      return fillMonitor(model, result);
+    case 7: {
       fill(result, subleaf === 0 ? lastSubleaf(model) : 0);
-      break;
+      if (subleaf !== 0 || !model.isa.has("pku")) return;
+      const { cr4 } = vcpu.vm.vendor.current.getSystemState(vcpu);
+      if ((cr4 & BigInt(Cr4.PKE)) !== 0n) result.ecx = OSPKE;
+      return;
+    }
+    case 0xb:
+      return fillExtendedTopology(result, topologyOf(vcpu));
     case 0xd:
       fill(result, 0);
       if (model.isa.has("xsave")) {
@@ -203,47 +137,77 @@ function readCpuid(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void
       }
       return;
     case 0x29:
-      fill(result, 0, subleaf === 0 && model.isa.has("apx") ? APX_NCI_NDD_NF : 0);
-      return;
+      return fill(result, 0, subleaf === 0 && model.isa.has("apx") ? APX_NCI_NDD_NF : 0);
     case 0x8000_0000:
-      fill(
-        result,
-        MAX_EXTENDED_LEAF,
-        characters(vendor, 0),
-        characters(vendor, 8),
-        characters(vendor, 4),
-      );
-      return;
+      return fillVendor(result, MAX_EXTENDED_LEAF[vendor], VENDORS[vendor]);
     case 0x8000_0001:
-      fill(result, model.vendor === "amd" ? model.signature : 0);
-      break;
+      fill(result, vendor === "amd" ? model.signature : 0);
+      return markSeveral(result, vendor, topologyOf(vcpu).count);
     case 0x8000_0002:
     case 0x8000_0003:
     case 0x8000_0004: {
+      const brand = `Trapline ${model.title} Processor @ ${(MHZ / 1000).toFixed(2)}GHz`;
       const at = (leaf - 0x8000_0002) * 16;
-      const part = (k: number): number => characters(BRAND, at + 4 * k);
-      fill(result, part(0), part(1), part(2), part(3));
-      return;
+      const part = (k: number): number => characters(brand, at + 4 * k);
+      return fill(result, part(0), part(1), part(2), part(3));
     }
-    case 0x8000_0008:
-      fill(result, PHYSICAL_ADDRESS_BITS | (LINEAR_ADDRESS_BITS << 8));
-      return;
-    case 0x8000_000a:
-      if (model.vendor === "intel") {
-        fill(result, 0);
-        return;
-      }
-      fill(result, 1, ASIDS, model.svmFeatures2, model.svmFeatures);
-      break;
+    case 0x8000_0006:
+      return fillLevel2(result, vendor);
     default:
-      fill(result, 0);
+      return vendor === "amd" ? fillAmd(model, result, vcpu) : fillIntel(model, result, vcpu);
   }
-  modelFeatures(model, result);
-  if (subleaf !== 0 && leaf === 7) return;
-  const bits = BITS[model.vendor].get(leaf);
-  if (bits === undefined) return;
-  result.eax = (result.eax | bits.eax) >>> 0;
-  result.ebx = (result.ebx | bits.ebx) >>> 0;
-  result.ecx = (result.ecx | bits.ecx) >>> 0;
-  result.edx = (result.edx | bits.edx) >>> 0;
+}
+
+function fillAmd(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void {
+  switch (result.leaf) {
+    case 0x8000_0005:
+      return fillLevel1(result);
+    case 0x8000_0008: {
+      const sizes = PHYSICAL_ADDRESS_BITS | (linearAddressBits(model.isa) << 8);
+      // EDX 31:16: the last register that RDPRU reads.
+      const rdpru = model.isa.has("rdpru") ? 1 << 16 : 0;
+      return fill(result, sizes, 0, coreCount(topologyOf(vcpu)), rdpru);
+    }
+    case 0x8000_000a:
+      return fill(result, 1, ASIDS, model.svmFeatures2, model.svmFeatures);
+    case 0x8000_0019:
+      return fillLargeTlbs(result);
+    case 0x8000_001d:
+      return fillCache(result, "amd", topologyOf(vcpu));
+    case 0x8000_001e:
+      return fillExtendedApicId(result, topologyOf(vcpu));
+    default:
+      return fill(result, 0);
+  }
+}
+
+function fillIntel(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void {
+  switch (result.leaf) {
+    case 2:
+      return fillDescriptors(result);
+    case 4:
+      return fillCache(result, "intel", topologyOf(vcpu));
+    case 0x15:
+      // The TSC counts the core crystal clock, whose frequency is in ECX.
+      return fill(result, 1, 1, TICKS_PER_SECOND);
+    case 0x16:
+      // Base, maximum and bus frequency in MHz.
+      return fill(result, MHZ, MHZ, MHZ);
+    case 0x1f:
+      return fillExtendedTopology(result, topologyOf(vcpu));
+    case 0x8000_0008:
+      return fill(result, PHYSICAL_ADDRESS_BITS | (linearAddressBits(model.isa) << 8));
+    default:
+      return fill(result, 0);
+  }
+}
+
+function readCpuid(
+  model: ProcessorModel,
+  features: FeatureBits,
+  result: CpuidResult,
+  vcpu: Vcpu,
+): void {
+  fillLeaf(model, result, vcpu);
+  features.apply(result);
 }

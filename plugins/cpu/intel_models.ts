@@ -4,15 +4,15 @@
  * @module
  */
 import { ArgumentError } from "../../core/mod.ts";
-import { CR4_IMPLEMENTED } from "./microcode/control.ts";
 import {
   chooseIsa,
+  implementedCr4,
   ISA_HASWELL,
-  ISA_ICE_LAKE,
   type IsaFeatureChoice,
   type IsaFeatureName,
+  isaNames,
 } from "./isa_features.ts";
-import { Cr4 } from "./microcode/registers.ts";
+import { Secondary } from "./vmx/controls.ts";
 import {
   VMX_FEATURES,
   vmxCapabilities,
@@ -20,8 +20,13 @@ import {
   type VmxFeatureName,
 } from "./vmx/capabilities.ts";
 
-/** An Intel processor by its microarchitecture. */
-export type IntelModel = "haswell" | "skylake-sp" | "sapphire-rapids" | "diamond-rapids";
+/** An Intel processor by its microarchitecture; `"max-intel"` is one with all there is. */
+export type IntelModel =
+  | "haswell"
+  | "skylake-sp"
+  | "sapphire-rapids"
+  | "diamond-rapids"
+  | "max-intel";
 
 const NAMES: readonly VmxFeatureName[] = Object.keys(VMX_FEATURES) as VmxFeatureName[];
 
@@ -53,43 +58,111 @@ const SAPPHIRE_RAPIDS: readonly VmxFeatureName[] = [
 ];
 const DIAMOND_RAPIDS: readonly VmxFeatureName[] = [...SAPPHIRE_RAPIDS, "xsaves"];
 
-const APX: readonly IsaFeatureName[] = [
-  ...ISA_ICE_LAKE,
+const HASWELL_ISA: readonly IsaFeatureName[] = [
+  ...ISA_HASWELL,
+  "movbe",
+  "popcnt",
+  "abm",
+  "lahf_lm",
+  "erms",
+  "fsgsbase",
+  "pcid",
+  "rdtscp",
+  "smep",
+  "tsc_adjust",
+  "spec_ctrl",
+  "intel_stibp",
+  "spec_ctrl_ssbd",
+  "flush_l1d",
+  "arch_capabilities",
+  "aperfmperf",
+  "invpcid",
+  "rdrand",
+];
+const SKYLAKE_ISA: readonly IsaFeatureName[] = [
+  ...HASWELL_ISA,
+  "adx",
+  "smap",
+  "clflushopt",
+  "clwb",
+  "pku",
+  "rdseed",
+];
+const SAPPHIRE_RAPIDS_ISA: readonly IsaFeatureName[] = [
+  ...SKYLAKE_ISA,
+  "sha_ni",
+  "umip",
+  "pks",
+  "rdpid",
+  "serialize",
+  "wbnoinvd",
+  "movdiri",
+  "movdir64b",
+];
+
+const DIAMOND_RAPIDS_ISA: readonly IsaFeatureName[] = [
+  ...SAPPHIRE_RAPIDS_ISA,
   "xsave",
   "apx",
   "wrmsrns",
   "msr_imm",
-  "movdiri",
-  "movdir64b",
   "movrs",
   "cmpccxadd",
 ];
 
+/** What a model is by itself. */
+interface ModelRow {
+  /** CPUID 1 EAX of the server part. */
+  readonly signature: number;
+  /** What the brand string calls it. */
+  readonly title: string;
+  readonly vmx: readonly VmxFeatureName[];
+  readonly isa: readonly IsaFeatureName[];
+}
+
 /**
- * Signatures are those of the server parts; Diamond Rapids, the first with APX, is family 19 (13h), model
- * 1 in Linux's list. Only models with APX have XSAVE unless they are asked for it, as with AMD's.
+ * Diamond Rapids, the first with APX, is family 19 (13h), model 1 in Linux's list. Only models with APX
+ * have XSAVE unless they are asked for it, as with AMD's.
  */
-const MODELS: Readonly<
-  Record<IntelModel, readonly [number, readonly VmxFeatureName[], readonly IsaFeatureName[]]>
-> = {
-  "haswell": [0x0003_06f2, HASWELL, ISA_HASWELL],
-  "skylake-sp": [0x0005_0654, SKYLAKE, ISA_HASWELL],
-  "sapphire-rapids": [0x0008_06f8, SAPPHIRE_RAPIDS, ISA_ICE_LAKE],
-  "diamond-rapids": [0x0040_0f10, DIAMOND_RAPIDS, APX],
+const MODELS: Readonly<Record<IntelModel, ModelRow>> = {
+  "haswell": { signature: 0x0003_06f2, title: "Haswell", vmx: HASWELL, isa: HASWELL_ISA },
+  "skylake-sp": { signature: 0x0005_0654, title: "Skylake", vmx: SKYLAKE, isa: SKYLAKE_ISA },
+  "sapphire-rapids": {
+    signature: 0x0008_06f8,
+    title: "Sapphire Rapids",
+    vmx: SAPPHIRE_RAPIDS,
+    isa: SAPPHIRE_RAPIDS_ISA,
+  },
+  "diamond-rapids": {
+    signature: 0x0040_0f10,
+    title: "Diamond Rapids",
+    vmx: DIAMOND_RAPIDS,
+    isa: DIAMOND_RAPIDS_ISA,
+  },
+  "max-intel": { signature: 0x0008_06f8, title: "Max", vmx: NAMES, isa: isaNames("intel") },
+};
+
+/** Secondary controls that come with instructions. */
+const CONTROLS: { readonly [K in IsaFeatureName]?: number } = {
+  invpcid: Secondary.INVPCID,
+  rdrand: Secondary.RDRAND,
+  rdseed: Secondary.RDSEED,
 };
 
 /** Names of the Intel models. */
-export const INTEL_MODELS: readonly string[] = Object.keys(MODELS);
+export const INTEL_MODELS: readonly IntelModel[] = Object.keys(MODELS) as IntelModel[];
 
 /** Whether a model is one of Intel's. */
 export function isIntelModel(model: string): model is IntelModel {
-  return model in MODELS;
+  return Object.hasOwn(MODELS, model);
 }
 
 /** What there is to say about an Intel processor. */
 interface IntelProcessor {
   /** CPUID 1 EAX. */
   readonly signature: number;
+  /** What the brand string calls it. */
+  readonly title: string;
   /** Capability MSRs from 480h on. */
   readonly vmxMsrs: readonly bigint[];
   /** Optional parts of the instruction set. */
@@ -102,12 +175,16 @@ export function intelModel(
   choice: VmxFeatureChoice,
   isaChoice: IsaFeatureChoice,
 ): IntelProcessor {
-  const unknown = Object.keys(choice).find((name) => !(name in VMX_FEATURES));
+  const unknown = Object.keys(choice).find((name) => !Object.hasOwn(VMX_FEATURES, name));
   if (unknown !== undefined) {
-    throw new ArgumentError(`cpu: no feature ${unknown}; there are ${NAMES.join(", ")}`);
+    throw new ArgumentError(
+      `cpu: no feature ${unknown} of ${model}; there are ${
+        [...NAMES, ...isaNames("intel")].join(", ")
+      }`,
+    );
   }
-  const [signature, own, ownIsa] = MODELS[model];
-  const isa = chooseIsa(ownIsa, isaChoice);
+  const { signature, title, vmx, isa: ownIsa } = MODELS[model];
+  const isa = chooseIsa(ownIsa, isaChoice, "intel");
   const on = new Set<VmxFeatureName>();
   for (const name of NAMES) {
     const wanted = choice[name];
@@ -117,8 +194,10 @@ export function intelModel(
     if (wanted === true && !based) {
       throw new ArgumentError(`cpu: ${name} cannot be without ${base ?? needs}`);
     }
-    if ((wanted ?? own.includes(name)) && based) on.add(name);
+    if ((wanted ?? vmx.includes(name)) && based) on.add(name);
   }
-  const cr4 = CR4_IMPLEMENTED | Cr4.VMXE | (isa.has("xsave") ? Cr4.OSXSAVE : 0);
-  return { signature, vmxMsrs: vmxCapabilities(on, cr4), isa };
+  let secondary = 0;
+  for (const name of isa) secondary |= CONTROLS[name] ?? 0;
+  const vmxMsrs = vmxCapabilities(on, implementedCr4(isa, "intel"), secondary);
+  return { signature, title, vmxMsrs, isa };
 }

@@ -21,8 +21,9 @@
  * `"diamond-rapids"` have them.
  *
  * Limits: no AVX-512, no FERR# pin (an x87 exception that is pending while CR0.NE is clear stops the machine
- * with an error that says so), no caches, no 5-level paging. At most 64 GiB of physical address space and
- * 3.9 GiB in use. Processors take turns on one thread.
+ * with an error that says so), no caches; 5-level paging (`la57`) only in `"max"` and `"max-intel"` unless it
+ * is asked for; MWAIT does not wait, so models have MONITOR only where it is asked for. At most 64 GiB of
+ * physical address space and 3.9 GiB in use. Processors take turns on one thread.
  *
  * @module
  */
@@ -50,8 +51,10 @@ export type {
   SvmFeatureChoice,
   SvmFeatureName,
 } from "./models.ts";
+export { type CpuChoice, modelCpuid, parseCpuChoice, withoutOthers } from "./choice.ts";
 export type { IntelModel } from "./intel_models.ts";
-export type { IsaFeatureChoice, IsaFeatureName } from "./isa_features.ts";
+export { isCanonical, isIsaFeature, linearAddressBits } from "./isa_features.ts";
+export type { CpuidOutput, IsaFeatureChoice, IsaFeatureName } from "./isa_features.ts";
 export {
   EptVpid,
   FeatureControl,
@@ -100,7 +103,7 @@ export {
   walkPages,
 } from "./page_walk.ts";
 export { disassemble, type Disassembled } from "./decode/disassemble.ts";
-export { type CpuidOutput, FEATURES } from "./cpuid.ts";
+
 export { SVM_EXIT_INVALID, SvmExit } from "./svm/exit_codes.ts";
 export { InterceptWord, Misc1, Misc2, Misc3 } from "./svm/intercepts.ts";
 export { Control, IntControl, Save, SaveSegment, VirtExt, VMCB_BYTES } from "./svm/vmcb.ts";

@@ -8,9 +8,9 @@ import { INTEL_MODELS, type IntelModel, intelModel, isIntelModel } from "./intel
 import {
   chooseIsa,
   ISA_ICE_LAKE,
-  ISA_NAMES,
   type IsaFeatureChoice,
   type IsaFeatureName,
+  isaNames,
   vendorChoice,
 } from "./isa_features.ts";
 import { SvmFeature, SvmFeature2 } from "./svm/features.ts";
@@ -84,25 +84,68 @@ const ZEN2: readonly SvmFeatureName[] = [
 const ZEN4: readonly SvmFeatureName[] = [...ZEN2, "x2avic", "vnmi", "avic_extlvt"];
 const ZEN5: readonly SvmFeatureName[] = [...ZEN4, "bus_lock_threshold", "idle_hlt", "x2avic_ext"];
 
-const ZEN5_ISA: readonly IsaFeatureName[] = [...ISA_ICE_LAKE, "movdiri", "movdir64b"];
-const APX: readonly IsaFeatureName[] = [...ISA_ICE_LAKE, "xsave", "apx", "wrmsrns", "msr_imm"];
+/** What 64-bit code has been able to count on since Zen 2. */
+const ZEN2_ISA: readonly IsaFeatureName[] = [
+  ...ISA_ICE_LAKE,
+  "adx",
+  "movbe",
+  "popcnt",
+  "abm",
+  "lahf_lm",
+  "fsgsbase",
+  "rdtscp",
+  "smap",
+  "smep",
+  "umip",
+  "amd_ibpb",
+  "amd_ibrs",
+  "amd_stibp",
+  "amd_ssbd",
+  "aperfmperf",
+  "rdpru",
+  "clflushopt",
+  "clwb",
+  "clzero",
+  "wbnoinvd",
+  "mwaitx",
+  "rdpid",
+  "rdrand",
+  "rdseed",
+];
+const ZEN3_ISA: readonly IsaFeatureName[] = [...ZEN2_ISA, "erms", "pcid", "invpcid", "pku"];
+const ZEN5_ISA: readonly IsaFeatureName[] = [...ZEN3_ISA, "movdiri", "movdir64b"];
+const APX_ISA: readonly IsaFeatureName[] = [...ZEN3_ISA, "xsave", "apx", "wrmsrns", "msr_imm"];
+
+/** What a model is by itself. */
+interface ModelRow {
+  /** CPUID 1 EAX of the server part. */
+  readonly signature: number;
+  /** What the brand string calls it. */
+  readonly title: string;
+  readonly svm: readonly SvmFeatureName[];
+  readonly isa: readonly IsaFeatureName[];
+}
 
 /**
- * Signatures are those of the server parts. Of the features, 8000_000Ah EDX of a Zen 4 reads 1EBF_BCFFh;
- * the others follow the order in which Linux learned the bits and the PPRs of the families. The Zen
- * models have XSAVE, and AVX with it, only if they are asked for it (`features`, or the model `"max"`): who has
- * XSAVE has extended state to switch around each entry of a guest.
+ * Of the features, 8000_000Ah EDX of a Zen 4 reads 1EBF_BCFFh; the others follow the order in which
+ * Linux learned the bits and the PPRs of the families. The Zen models have XSAVE, and AVX with it, only
+ * if they are asked for it (`features`, or the model `"max"`): who has XSAVE has extended state to switch
+ * around each entry of a guest.
  */
-const MODELS: Readonly<
-  Record<AmdModel, readonly [number, readonly SvmFeatureName[], readonly IsaFeatureName[]]>
-> = {
-  zen2: [0x0083_0f10, ZEN2, ISA_ICE_LAKE],
-  zen3: [0x00a0_0f11, ZEN2, ISA_ICE_LAKE],
-  zen4: [0x00a1_0f11, ZEN4, ISA_ICE_LAKE],
-  zen5: [0x00b0_0f21, ZEN5, ZEN5_ISA],
-  apx: [0x00a1_0f11, ZEN4, APX],
-  max: [0x00b0_0f21, NAMES, ISA_NAMES],
+const MODELS: Readonly<Record<AmdModel, ModelRow>> = {
+  zen2: { signature: 0x0083_0f10, title: "Zen 2", svm: ZEN2, isa: ZEN2_ISA },
+  zen3: { signature: 0x00a0_0f11, title: "Zen 3", svm: ZEN2, isa: ZEN3_ISA },
+  zen4: { signature: 0x00a1_0f11, title: "Zen 4", svm: ZEN4, isa: ZEN3_ISA },
+  zen5: { signature: 0x00b0_0f21, title: "Zen 5", svm: ZEN5, isa: ZEN5_ISA },
+  apx: { signature: 0x00a1_0f11, title: "Zen 4 with APX", svm: ZEN4, isa: APX_ISA },
+  max: { signature: 0x00b0_0f21, title: "Max", svm: NAMES, isa: isaNames("amd") },
 };
+
+/** Names of all models. */
+export const CPU_MODELS: readonly CpuModel[] = [
+  ...(Object.keys(MODELS) as AmdModel[]),
+  ...INTEL_MODELS,
+];
 
 /** What a processor tells about itself. */
 export interface ProcessorModel {
@@ -110,6 +153,8 @@ export interface ProcessorModel {
   readonly vendor: "amd" | "intel";
   /** Family, model and stepping as CPUID 1 EAX reports them. */
   readonly signature: number;
+  /** What the brand string calls it. */
+  readonly title: string;
   /** Optional bits of CPUID 8000_000Ah EDX. */
   readonly svmFeatures: number;
   /** Optional bits of CPUID 8000_000Ah ECX. */
@@ -139,19 +184,18 @@ export function processorModel(
       ...intelModel(model, choice, features),
     };
   }
-  const row = MODELS[model];
-  if (row === undefined) {
-    throw new ArgumentError(
-      `cpu: no model ${model}; there are ${[...Object.keys(MODELS), ...INTEL_MODELS].join(", ")}`,
-    );
+  if (!Object.hasOwn(MODELS, model)) {
+    throw new ArgumentError(`cpu: no model ${model}; there are ${CPU_MODELS.join(", ")}`);
   }
-  const unknown = Object.keys(choice).find((name) => !(name in ROWS));
+  const unknown = Object.keys(choice).find((name) => !Object.hasOwn(ROWS, name));
   if (unknown !== undefined) {
     throw new ArgumentError(
-      `cpu: no feature ${unknown}; there are ${[...NAMES, ...ISA_NAMES].join(", ")}`,
+      `cpu: no feature ${unknown} of ${model}; there are ${
+        [...NAMES, ...isaNames("amd")].join(", ")
+      }`,
     );
   }
-  const [signature, own, ownIsa] = row;
+  const { signature, title, svm: own, isa: ownIsa } = MODELS[model];
   const on = new Set<SvmFeatureName>();
   for (const name of NAMES) {
     const wanted = choice[name];
@@ -172,9 +216,10 @@ export function processorModel(
   return {
     vendor: "amd",
     signature,
+    title,
     svmFeatures,
     svmFeatures2,
     vmxMsrs: [],
-    isa: chooseIsa(ownIsa, features),
+    isa: chooseIsa(ownIsa, features, "amd"),
   };
 }

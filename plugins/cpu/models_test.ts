@@ -1,13 +1,31 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ArgumentError, type CpuidResult, type Vcpu } from "../../core/mod.ts";
+import { parseCpuChoice } from "./choice.ts";
 import { processorCpuid } from "./cpuid.ts";
-import { type CpuModel, processorModel, type SvmFeatureChoice } from "./models.ts";
+import { ISA_FEATURES } from "./isa_features.ts";
+import {
+  CPU_MODELS,
+  type CpuModel,
+  type ProcessorModel,
+  processorModel,
+  type SvmFeatureChoice,
+} from "./models.ts";
 
-function leaf(model: CpuModel, leaf: number): CpuidResult {
-  const result: CpuidResult = { leaf, subleaf: 0, eax: 0, ebx: 0, ecx: 0, edx: 0 };
-  processorCpuid(processorModel(model)).read(result, { id: 0 } as Vcpu);
+/** CPUID as processor `id` of `count` has it, outside of any machine. */
+function ask(
+  model: ProcessorModel,
+  leaf: number,
+  subleaf = 0,
+  [id, count]: readonly [number, number] = [0, 1],
+): CpuidResult {
+  const result: CpuidResult = { leaf, subleaf, eax: 0, ebx: 0, ecx: 0, edx: 0 };
+  const vcpus = Array.from({ length: count }, (_, k) => ({ id: k }));
+  const vendor = { current: { getSystemState: () => ({ cr4: 0n, xcr0: 1n }) } };
+  processorCpuid(model).read(result, { id, vm: { vcpus, vendor } } as unknown as Vcpu);
   return result;
 }
+
+const leaf = (model: CpuModel, number: number): CpuidResult => ask(processorModel(model), number);
 
 Deno.test("every model has its signature", () => {
   const signatures = { zen2: 0x830f10, zen3: 0xa00f11, zen4: 0xa10f11, zen5: 0xb00f21 } as const;
@@ -110,4 +128,109 @@ Deno.test("Diamond Rapids has APX, and with it XSAVES of VMX", () => {
   assertThrows(() => processorModel("sapphire-rapids", { xsaves: true }), ArgumentError, "xsave");
   const { isa: more } = processorModel("sapphire-rapids", { xsave: true, apx: true });
   assertEquals([more.has("apx"), more.has("msr_imm")], [true, false]);
+});
+
+Deno.test("every optional part of the instruction set has its bit, and loses it when it is off", () => {
+  const places = new Set<string>();
+  for (const [name, row] of Object.entries(ISA_FEATURES)) {
+    const [number, subleaf, output, bit] = row.cpuid;
+    places.add(row.cpuid.join(" "));
+    const base = row.extends === undefined ? {} : { [row.extends]: true };
+    for (const on of [true, false]) {
+      const model = processorModel(row.vendor === "intel" ? "max-intel" : "max", {
+        ...base,
+        [name]: on,
+      });
+      const value = ask(model, number, subleaf)[output];
+      assertEquals((value >>> bit) & 1, Number(on), name);
+    }
+  }
+  assertEquals(places.size, Object.keys(ISA_FEATURES).length, "two features have one bit");
+});
+
+/** A register of 16 characters in the brand string or of 4 in the vendor's name. */
+const text = (...words: number[]): string =>
+  words.flatMap((word) => [0, 8, 16, 24].map((shift) => String.fromCharCode(word >>> shift & 0xff)))
+    .join("").replace(/\0+$/, "");
+
+Deno.test("CPUID's largest leaves, names and sizes agree with each other", () => {
+  for (const name of CPU_MODELS) {
+    const model = processorModel(name);
+    const first = ask(model, 0);
+    const vendor = model.vendor === "amd" ? "AuthenticAMD" : "GenuineIntel";
+    assertEquals(text(first.ebx, first.edx, first.ecx), vendor);
+    const extended = ask(model, 0x8000_0000);
+    assertEquals(extended.eax >= 0x8000_0008, true);
+    const brand = [2, 3, 4].map((k) => ask(model, 0x8000_0000 + k))
+      .map(({ eax, ebx, ecx, edx }) => text(eax, ebx, ecx, edx)).join("");
+    assertEquals(brand, `Trapline ${model.title} Processor @ 1.00GHz`);
+    // Nothing lies behind the largest leaves.
+    const after = ask(model, first.eax + 1);
+    assertEquals([after.eax, after.ebx, after.ecx, after.edx], [0, 0, 0, 0]);
+    assertEquals(ask(model, 0x8000_0008).eax & 0xff, 48);
+  }
+});
+
+Deno.test("caches have the size that ways, lines, partitions and sets make", () => {
+  const sizes = { amd: [32, 32, 1024, 32768], intel: [48, 32, 2048, 30720] };
+  for (const [name, number] of [["zen4", 0x8000_001d], ["sapphire-rapids", 4]] as const) {
+    const model = processorModel(name);
+    for (const [subleaf, kib] of sizes[model.vendor].entries()) {
+      const { eax, ebx, ecx } = ask(model, number, subleaf, [0, 6]);
+      const bytes = ((ebx & 0xfff) + 1) * (((ebx >>> 12) & 0x3ff) + 1) * ((ebx >>> 22) + 1) *
+        (ecx + 1);
+      assertEquals(bytes, kib * 1024, `${name} ${subleaf}`);
+      assertEquals((eax >>> 5) & 7, [1, 1, 2, 3][subleaf]);
+      // Only the last one is shared, by as many IDs as six processors need.
+      assertEquals((eax >>> 14) & 0xfff, subleaf === 3 ? 7 : 0);
+    }
+    assertEquals(ask(model, number, 4).eax & 0x1f, 0);
+  }
+  // The L2 once more (KiB in 31:16).
+  assertEquals(ask(processorModel("zen4"), 0x8000_0006).ecx >>> 16, 1024);
+  assertEquals(ask(processorModel("sapphire-rapids"), 0x8000_0006).ecx >>> 16, 2048);
+});
+
+Deno.test("every leaf that has the APIC ID or the number of processors tells the same", () => {
+  for (const name of ["zen4", "sapphire-rapids"] as const) {
+    const model = processorModel(name);
+    for (const [id, count, bits] of [[0, 1, 0], [1, 2, 1], [3, 6, 3], [7, 8, 3]] as const) {
+      const at = (leaf: number, subleaf = 0): CpuidResult => ask(model, leaf, subleaf, [id, count]);
+      assertEquals(at(1).ebx >>> 24, id);
+      const processors = (at(1).ebx >>> 16) & 0xff;
+      assertEquals(processors, model.vendor === "amd" ? count : 2 ** bits);
+      assertEquals((at(1).edx >>> 28) & 1, Number(count > 1));
+      for (const leaf of model.vendor === "amd" ? [0xb] : [0xb, 0x1f]) {
+        assertEquals([at(leaf).eax, at(leaf).ebx, at(leaf).ecx, at(leaf).edx], [0, 1, 0x100, id]);
+        const core = at(leaf, 1);
+        assertEquals([core.eax, core.ebx, core.ecx, core.edx], [bits, count, 0x201, id]);
+        assertEquals(at(leaf, 2).ecx, 2);
+      }
+      if (model.vendor === "intel") continue;
+      assertEquals(at(0x8000_0008).ecx, (bits << 12) | (count - 1));
+      assertEquals([at(0x8000_001e).eax, at(0x8000_001e).ebx], [id, id]);
+      assertEquals((at(0x8000_0001).ecx >>> 1) & 1, Number(count > 1));
+    }
+  }
+});
+
+Deno.test("a choice of a processor in one word", () => {
+  assertEquals(parseCpuChoice("zen5"), { model: "zen5", features: {}, vendor: "amd" });
+  assertEquals(parseCpuChoice("epyc-zen4, -smap,+movdiri"), {
+    model: "zen4",
+    features: { smap: false, movdiri: true },
+    vendor: "amd",
+  });
+  assertEquals(parseCpuChoice("sapphire-rapids,-ipi_virt").vendor, "intel");
+  const wrong: readonly (readonly [string, string])[] = [
+    ["zen9", 'no processor "zen9"; there are zen2, '],
+    ["zen4,smap", '"smap" is no feature with + or -'],
+    ["zen4,+nosuch", "no feature nosuch of zen4; there are lbr_virt, "],
+    ["zen4,+ipi_virt", "no feature ipi_virt of zen4"],
+    ["haswell,+avic", "no feature avic of haswell"],
+    ["zen4,+msr_imm", "msr_imm cannot be without wrmsrns"],
+  ];
+  for (const [choice, message] of wrong) {
+    assertThrows(() => parseCpuChoice(choice), ArgumentError, message);
+  }
 });

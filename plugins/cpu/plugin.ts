@@ -13,6 +13,8 @@ import {
   type Slot,
 } from "../../core/mod.ts";
 import { processorCpuid } from "./cpuid.ts";
+import { registerBank } from "./msrs/bank.ts";
+import { registerMiscEnable } from "./msrs/misc_enable.ts";
 import type { BlockStatistics } from "./engine/blocks.ts";
 import { MachineMemory } from "./engine/host_memory.ts";
 import { Machine } from "./engine/machine.ts";
@@ -91,6 +93,8 @@ export interface CpuOptions {
    * is for tests; `"auto"`, if not given, compiles what runs often. A guest cannot tell.
    */
   readonly tier?: Tier;
+  /** What the random numbers of RDRAND and RDSEED start from, 32 bits; 0 if not given. */
+  readonly seed?: number;
 }
 
 /**
@@ -111,10 +115,12 @@ export function cpu(options: CpuOptions = {}): Plugin {
     setup(ctx) {
       const { processors } = ctx.vm;
       checkProcessors(processors);
-      const host = new LazyHost(processors, memory, model, options.tier);
+      const host = new LazyHost(processors, memory, model, options);
       ctx.provide(hostMemorySlot, host.memory);
       ctx.provide(processorsSlot, host);
       ctx.provide(cpuidSlot, processorCpuid(model));
+      const msrs = registerBank(ctx, model);
+      if (model.vendor === "intel") registerMiscEnable(ctx, msrs);
     },
   };
 }
@@ -143,7 +149,7 @@ export function createHost(options: HostOptions = {}): Host {
   checkMemory(memory);
   checkProcessors(processors);
   const model = processorModel(options.model, options.features);
-  const host = new LazyHost(processors, memory, model, options.tier);
+  const host = new LazyHost(processors, memory, model, options);
   return { processors: host, memory: host.memory };
 }
 
@@ -166,6 +172,7 @@ class LazyHost implements Processors {
   readonly signature: number;
   readonly isa: ReadonlySet<IsaFeatureName>;
   readonly #model: ProcessorModel;
+  readonly #seed: number;
   readonly #reserved: MachineMemory;
   readonly #limit: number | undefined;
   #machine: Machine | undefined;
@@ -177,9 +184,10 @@ class LazyHost implements Processors {
     count: number,
     limit: number | undefined,
     model: ProcessorModel,
-    tier: Tier = "auto",
+    { tier = "auto", seed = 0 }: CpuOptions,
   ) {
     this.#tier = tier;
+    this.#seed = seed;
     this.count = count;
     this.signature = model.signature;
     this.isa = model.isa;
@@ -197,6 +205,7 @@ class LazyHost implements Processors {
       cpus: this.count + 1,
       model: this.#model,
       tier: this.#tier,
+      seed: this.#seed,
     });
     this.#machine = machine;
     this.#reserved.backAll(machine);

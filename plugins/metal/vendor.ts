@@ -257,6 +257,17 @@ class MetalVcpu implements Outside {
     return true;
   }
 
+  counterRead(index: number): boolean {
+    const { exit } = this.vcpu;
+    exit.reason = ExitReason.RDPMC;
+    exit.ecx = index;
+    this.#exit();
+    const { exchange } = this.processor;
+    exchange[0] = exit.lo;
+    exchange[1] = exit.hi;
+    return true;
+  }
+
   acknowledge(): number {
     const { vcpu, processor } = this;
     const controller = vcpu.vm.interruptController.current;

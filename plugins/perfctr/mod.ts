@@ -1,143 +1,147 @@
 /**
- * The performance counters that every AMD64 processor has: four of them, in MSRs C001_0000h to
- * C001_0007h (APM vol. 2, 13.2.1).
+ * Performance counters: AMD's six core counters (APM vol. 2, 13.2.1), or Intel's architectural performance
+ * monitoring of version 2 with its fixed counters (SDM vol. 3B, 20.2), RDPMC, and the interrupt on
+ * overflow through the local APIC's entry for performance counters.
  *
  * @example
  * ```ts
  * import { perfCounters } from "@trapline/trapline/perfctr";
  *
- * console.assert(perfCounters().name === "perfctr");
+ * console.assert(perfCounters({ vendor: "intel" }).name === "perfctr");
  * ```
  *
- * Limits: what can be counted is retired instructions (event C0h) at all privilege levels. To enable a
- * counter with any other selection, or with an interrupt on overflow, stops the vCPU with an
- * `UnimplementedError` that names what was selected. There are neither the six core counters (MSRs
- * C001_0200h on) nor RDPMC; CPUID reports none of them.
+ * Limits: what can be counted is retired instructions (AMD's event C0h, Intel's C0h and fixed counter 0)
+ * and cycles (76h; 3Ch, reference cycles too, fixed counters 1 and 2), which are ticks of VM time, at all
+ * privilege levels. To enable a counter with any other selection stops the vCPU with an
+ * `UnimplementedError` that names what was selected.
  *
  * @module
  */
 
-import { type MsrAccess, type Plugin, UnimplementedError, type Vcpu } from "../../core/mod.ts";
+import {
+  cpuidHook,
+  ExitAction,
+  exitHook,
+  ExitReason,
+  type Plugin,
+  type PluginContext,
+  resetHook,
+  type Vcpu,
+  type VcpuState,
+} from "../../core/mod.ts";
+import { LapicRegister, lapicSlot, Lvt } from "../lapic/mod.ts";
+import { AMD_COUNTERS, AmdRegisters, registerAmd } from "./amd.ts";
+import type { CounterSaved } from "./counter.ts";
+import { fillMonitoring, INTEL_COUNTERS, IntelRegisters, registerIntel } from "./intel.ts";
+import { CounterUnit } from "./unit.ts";
 
-const COUNTERS = 4;
-const PERF_EVT_SEL0 = 0xc001_0000;
-const PERF_CTR0 = 0xc001_0004;
+/** Options of {@linkcode perfCounters}. */
+export interface PerfCounterOptions {
+  /** Whose counters they are like; `"amd"` if not given. */
+  readonly vendor?: "amd" | "intel";
+}
 
-/** Bits 31:0 of PERF_EVT_SEL. */
-const EvtSel = {
-  EVENT: 0x0000_00ff,
-  USR: 0x0001_0000,
-  OS: 0x0002_0000,
-  EN: 0x0040_0000,
-  /** 21 and 19. */
-  RESERVED: 0x0028_0000,
-} as const;
-/** Bits 63:32: the event's bits 11:8; 63:36 are reserved here, as there are no guest-only counters. */
-const EVENT_HIGH = 0xf;
-/** Retired instructions. */
-const RETIRED_INSTRUCTIONS = 0xc0;
-/** What counts them: that event with no unit mask, edge or comparison, at all levels, enabled. */
-const COUNT_INSTRUCTIONS = EvtSel.EN | EvtSel.OS | EvtSel.USR | RETIRED_INSTRUCTIONS;
+/** CPUID 8000_0001h ECX bit 23: the six core counters. */
+const PERFCTR_CORE = 0x80_0000;
+/** Leaf of architectural performance monitoring. */
+const MONITORING = 0xa;
 
-const MODULUS = 2 ** 48;
-
-/** One counter of a vCPU. */
-interface Counter {
-  /** PERF_EVT_SEL, bits 31:0. */
-  lo: number;
-  /** PERF_EVT_SEL, bits 63:32. */
-  hi: number;
-  /** What it counts from: its value, less what had been retired if it is enabled. */
-  start: number;
+/** What one vCPU has. */
+interface State<R> {
+  readonly unit: CounterUnit;
+  readonly registers: R;
 }
 
 /** The counters as a plugin. */
-export function perfCounters(): Plugin {
+export function perfCounters(options: PerfCounterOptions = {}): Plugin {
+  const { vendor = "amd" } = options;
   return {
     name: "perfctr",
-    version: "1.0.0",
-    description: "Four performance counters of an AMD64 processor, for retired instructions",
+    version: "2.0.0",
+    description: "Performance counters for retired instructions and cycles, with RDPMC",
+    optional: [lapicSlot],
     setup(ctx) {
-      const state = ctx.vcpuState<Counter[]>({
-        name: "counters",
-        version: 1,
-        init: () => Array.from({ length: COUNTERS }, () => ({ lo: 0, hi: 0, start: 0 })),
-        // The count of retired instructions need not go along with the counters.
-        save: (counters, vcpu) =>
-          counters.map((counter) => ({ ...counter, start: valueOf(counter, vcpu) })),
-        load: (saved, vcpu) =>
-          (saved as unknown as Counter[]).map((counter) => {
-            const copy = { ...counter };
-            setValue(copy, vcpu, counter.start);
-            return copy;
-          }),
-      });
-      const counter = (access: MsrAccess, vcpu: Vcpu): Counter =>
-        state.of(vcpu)[access.index & (COUNTERS - 1)]!;
-
-      ctx.registerMsr({
-        name: "PERF_EVT_SEL",
-        base: PERF_EVT_SEL0,
-        length: COUNTERS,
-        read(access, vcpu) {
-          const { lo, hi } = counter(access, vcpu);
-          access.lo = lo;
-          access.hi = hi;
-          return true;
-        },
-        write(access, vcpu) {
-          const { lo, hi } = access;
-          if ((lo & EvtSel.RESERVED) !== 0 || (hi & ~EVENT_HIGH) !== 0) return false;
-          if ((lo & EvtSel.EN) !== 0 && (lo !== COUNT_INSTRUCTIONS || hi !== 0)) {
-            throw unimplemented(lo, hi);
-          }
-          const chosen = counter(access, vcpu);
-          const value = valueOf(chosen, vcpu);
-          chosen.lo = lo;
-          chosen.hi = hi;
-          setValue(chosen, vcpu, value);
-          return true;
-        },
-      });
-      ctx.registerMsr({
-        name: "PERF_CTR",
-        base: PERF_CTR0,
-        length: COUNTERS,
-        read(access, vcpu) {
-          const value = valueOf(counter(access, vcpu), vcpu);
-          access.lo = value >>> 0;
-          access.hi = Math.floor(value / 2 ** 32);
-          return true;
-        },
-        write(access, vcpu) {
-          // Bits 63:48 do not exist.
-          const value = (access.hi & 0xffff) * 2 ** 32 + (access.lo >>> 0);
-          setValue(counter(access, vcpu), vcpu, value);
-          return true;
-        },
-      });
+      if (vendor === "amd") {
+        setUp(ctx, AMD_COUNTERS, () => new AmdRegisters(), false, registerAmd);
+        ctx.on(cpuidHook, 0x8000_0001, (result) => {
+          result.ecx = (result.ecx | PERFCTR_CORE) >>> 0;
+          return result;
+        });
+      } else {
+        setUp(ctx, INTEL_COUNTERS, () => new IntelRegisters(), true, registerIntel);
+        ctx.on(cpuidHook, 0, (result) => {
+          result.eax = Math.max(result.eax, MONITORING);
+          return result;
+        });
+        ctx.on(cpuidHook, MONITORING, fillMonitoring);
+      }
     },
   };
 }
 
-function enabled(counter: Counter): boolean {
-  return (counter.lo & EvtSel.EN) !== 0;
-}
-
-function valueOf(counter: Counter, vcpu: Vcpu): number {
-  if (!enabled(counter)) return counter.start;
-  return (counter.start + vcpu.instructions) % MODULUS;
-}
-
-function setValue(counter: Counter, vcpu: Vcpu, value: number): void {
-  const start = enabled(counter) ? value - vcpu.instructions : value;
-  counter.start = start < 0 ? start + MODULUS : start;
-}
-
-function unimplemented(lo: number, hi: number): UnimplementedError {
-  const event = ((hi & EVENT_HIGH) << 8) | (lo & EvtSel.EVENT);
-  return new UnimplementedError(
-    `no performance counter counts event ${event.toString(16)}h as PERF_EVT_SEL ` +
-      `${hi.toString(16)}_${(lo >>> 0).toString(16).padStart(8, "0")}h selects it`,
-  );
+function setUp<R extends AmdRegisters | IntelRegisters>(
+  ctx: PluginContext,
+  count: number,
+  make: () => R,
+  masks: boolean,
+  register: (
+    ctx: PluginContext,
+    unit: VcpuState<CounterUnit>,
+    registers: (vcpu: Vcpu) => R,
+  ) => void,
+): void {
+  const lapics = ctx.useOptional(lapicSlot);
+  /** Delivers what LVT_PERF says; Intel's processors then mask it (SDM vol. 3A, 11.5.1). */
+  const interrupt = (vcpu: Vcpu): void => {
+    const lapic = lapics.current?.of(vcpu);
+    if (lapic === undefined || !lapic.lvt.fire(LapicRegister.LVT_PERF) || !masks) return;
+    const entry = lapic.registers.get(LapicRegister.LVT_PERF);
+    lapic.registers.set(LapicRegister.LVT_PERF, entry | Lvt.MASK);
+  };
+  const create = (vcpu: Vcpu): State<R> => {
+    const timer = ctx.createTimer(`counters of vCPU ${vcpu.id}`, () => unit.settle());
+    const unit = new CounterUnit(vcpu, count, timer, () => interrupt(vcpu));
+    const registers = make();
+    unit.govern(registers);
+    return { unit, registers };
+  };
+  const state = ctx.vcpuState<State<R>>({
+    name: "counters",
+    version: 2,
+    init: create,
+    save: ({ unit, registers }) => ({
+      counters: unit.save(),
+      registers: Array.from(registers.words),
+    }),
+    load(saved, vcpu) {
+      const made = create(vcpu);
+      const { counters, registers } = saved as {
+        readonly counters: readonly CounterSaved[];
+        readonly registers: readonly number[];
+      };
+      made.registers.words.set(registers);
+      made.unit.load(counters);
+      made.unit.settle();
+      return made;
+    },
+  });
+  const unit: VcpuState<CounterUnit> = { of: (vcpu) => state.of(vcpu).unit };
+  register(ctx, unit, (vcpu) => state.of(vcpu).registers);
+  ctx.on(exitHook, ExitReason.RDPMC, (vcpu, exit) => {
+    const { unit, registers } = state.of(vcpu);
+    const counter = registers.counterOf(exit.ecx);
+    if (counter < 0) return undefined;
+    const value = unit.read(counter);
+    exit.lo = value >>> 0;
+    exit.hi = Math.floor(value / 2 ** 32);
+    return ExitAction.COMPLETE;
+  });
+  ctx.on(resetHook, (vm) => {
+    for (const vcpu of vm.vcpus) {
+      const { unit, registers } = state.of(vcpu);
+      registers.words.set(make().words);
+      unit.apply();
+      for (const counter of unit.counters) counter.value = 0;
+    }
+  });
 }

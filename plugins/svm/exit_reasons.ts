@@ -7,7 +7,7 @@ import { defineExitReason, type ExitTargets } from "../../core/mod.ts";
 
 const instruction = (name: string): number => defineExitReason(name, { of: () => 0 });
 
-/** Exits at SVM instructions of the guest, by mnemonic (APM vol. 2, 15.9), and at RSM. */
+/** Exits at SVM instructions of the guest, by mnemonic (APM vol. 2, 15.9), and at RSM and RDPRU. */
 export const SvmReason = {
   VMRUN: instruction("VMRUN") as number,
   VMLOAD: instruction("VMLOAD") as number,
@@ -17,6 +17,7 @@ export const SvmReason = {
   SKINIT: instruction("SKINIT") as number,
   INVLPGA: instruction("INVLPGA") as number,
   RSM: instruction("RSM") as number,
+  RDPRU: instruction("RDPRU") as number,
 } as const;
 
 /** Names of what EXITINFO2 63:32 of exit 401h says (APM vol. 2, table 15-24). */

@@ -164,6 +164,7 @@ const SINGLE: readonly (readonly [number, Translator])[] = [
   [SvmExit.SKINIT, plain(SvmReason.SKINIT)],
   [SvmExit.INVLPGA, plain(SvmReason.INVLPGA)],
   [SvmExit.RSM, plain(SvmReason.RSM)],
+  [SvmExit.RDPRU, plain(SvmReason.RDPRU)],
   [SvmExit.AVIC_INCOMPLETE_IPI, plain(AvicReason.INCOMPLETE_IPI)],
   [SvmExit.AVIC_NOACCEL, plain(AvicReason.NOACCEL)],
 ];

@@ -39,8 +39,12 @@ export class GuestCpu implements InterceptState, SvmGuest {
   readonly debugAddresses: bigint[] = [0n, 0n, 0n, 0n];
   /** XCR0; the guest cannot change it without an exit. */
   xcr0Low = 1;
+  /** Bits of a linear address that its processors have at most. */
+  readonly linearBits: number;
   /** TSC_AUX, 32 bits; loaded at every entry. */
   tscAux = 0;
+  /** PKRU while it is not on a processor. */
+  pkru = 0n;
   /** x87 and SSE state while it is not on a processor. */
   xsave: Uint8Array = resetXsave();
   /** APIC base as the guest sees it. */
@@ -71,7 +75,9 @@ export class GuestCpu implements InterceptState, SvmGuest {
     iopm: IoPermissionMap,
     tables: NestedPageTables,
     settings: SvmSettings,
+    linearBits: number,
   ) {
+    this.linearBits = linearBits;
     this.vcpu = vcpu;
     this.#memory = memory;
     this.asid = vcpu.index + 1;

@@ -76,6 +76,8 @@ export { Clean, Vmcb } from "./vmcb.ts";
 
 /** CPUID 8000_0001h ECX bit 2. */
 const CPUID_SVM = 1 << 2;
+const CPUID_APERFMPERF = 1;
+const CPUID_RDPRU = 1 << 4;
 /** CPUID 1 ECX bit 31: a hypervisor is there. */
 const CPUID_HYPERVISOR = 1 << 31;
 
@@ -141,6 +143,17 @@ export function svm(options: SvmOptions = {}): Plugin {
         result.ecx = (result.ecx | CPUID_HYPERVISOR) >>> 0;
         return result;
       });
+      // APERF and MPERF are the host's, and with them RDPRU.
+      ctx.on(cpuidHook, 6, (result) => {
+        result.ecx = (result.ecx & ~CPUID_APERFMPERF) >>> 0;
+        return result;
+      });
+      ctx.on(cpuidHook, 0x8000_0008, (result) => {
+        result.ebx = (result.ebx & ~CPUID_RDPRU) >>> 0;
+        result.edx &= 0xffff;
+        return result;
+      });
+      ctx.on(exitHook, SvmReason.RDPRU, undefinedInstruction);
       ctx.on(cpuidHook, 0x8000_0001, (result) => {
         if (!nested) result.ecx &= ~CPUID_SVM;
         return result;

@@ -5,7 +5,7 @@
  * @module
  */
 import type { MsrAccess, Vm } from "../../core/mod.ts";
-import { Control, Cr0, Efer, Msr, PHYSICAL_ADDRESS_BITS, Save } from "../cpu/mod.ts";
+import { Control, Cr0, Efer, isCanonical, Msr, PHYSICAL_ADDRESS_BITS, Save } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
 import { Clean } from "./vmcb.ts";
 
@@ -30,12 +30,6 @@ const VM_CR_LOCK = 0x8;
 const VM_CR_SVMDIS = 0x10;
 
 const TWO_32 = 0x1_0000_0000;
-
-/** Bits 63:47 of an address, all equal in a canonical one. */
-const canonical = (hi: number): boolean => {
-  const top = hi >> 15;
-  return top === 0 || top === -1;
-};
 
 /** Whether each of the four PAT fields in a half names a memory type: 0, 1, 4, 5, 6 or 7. */
 function validPat(half: number): boolean {
@@ -75,6 +69,9 @@ function read(vm: Vm, guest: GuestCpu, access: MsrAccess): boolean {
       const high = Math.floor(now / TWO_32) + vmcb.get32(Control.TSC_OFFSET + 4);
       return answer(access, low, high + (low >= TWO_32 ? 1 : 0));
     }
+    // The guest's TSC is the host's but for what the guest has written.
+    case Msr.TSC_ADJUST:
+      return answer(access, vmcb.get32(Control.TSC_OFFSET), vmcb.get32(Control.TSC_OFFSET + 4));
     case Msr.TSC_AUX:
       return answer(access, guest.tscAux, 0);
     default:
@@ -86,7 +83,7 @@ function write(vm: Vm, guest: GuestCpu, { index, lo, hi }: MsrAccess): boolean {
   const { svm, vmcb } = guest;
   const field = FIELDS.get(index);
   if (field !== undefined) {
-    if (field[1] && !canonical(hi)) return false;
+    if (field[1] && !isCanonical(hi, guest.linearBits)) return false;
     vmcb.set32(field[0], lo);
     vmcb.set32(field[0] + 4, hi);
     return true;
@@ -96,7 +93,7 @@ function write(vm: Vm, guest: GuestCpu, { index, lo, hi }: MsrAccess): boolean {
       return hi === 0 && writeEfer(guest, lo);
     case Msr.SYSENTER_ESP:
     case Msr.SYSENTER_EIP:
-      if (!canonical(hi)) return false;
+      if (!isCanonical(hi, guest.linearBits)) return false;
       svm.setSysenter(index === Msr.SYSENTER_ESP ? Save.SYSENTER_ESP : Save.SYSENTER_EIP, lo, hi);
       return true;
     case Msr.VM_CR:
@@ -123,6 +120,11 @@ function write(vm: Vm, guest: GuestCpu, { index, lo, hi }: MsrAccess): boolean {
       vmcb.dirty(Clean.INTERCEPTS);
       return true;
     }
+    case Msr.TSC_ADJUST:
+      vmcb.set32(Control.TSC_OFFSET, lo);
+      vmcb.set32(Control.TSC_OFFSET + 4, hi);
+      vmcb.dirty(Clean.INTERCEPTS);
+      return true;
     case Msr.TSC_AUX:
       if (hi !== 0) return false;
       guest.tscAux = lo;

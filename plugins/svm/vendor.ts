@@ -25,6 +25,7 @@ import {
   Control,
   Cr0,
   Efer,
+  linearAddressBits,
   Misc2,
   type Processors,
   resetXsave,
@@ -118,7 +119,14 @@ export class SvmVendor implements Vendor, Svm {
       tables: new NestedPageTables(this.#memory),
     };
     const { iopm, tables } = this.#shared;
-    const guest = new GuestCpu(vcpu, this.#memory, iopm, tables, this.#settings);
+    const guest = new GuestCpu(
+      vcpu,
+      this.#memory,
+      iopm,
+      tables,
+      this.#settings,
+      linearAddressBits(this.#processors.isa),
+    );
     this.#guests[vcpu.index] = guest;
     writeSystemState(guest, resetSystemState());
     resetRegisters(guest.registers, this.#processors.signature);

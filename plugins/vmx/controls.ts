@@ -44,8 +44,8 @@ const EXIT = ExitControl.HOST_64BIT | ExitControl.SAVE_DEBUG | ExitControl.SAVE_
 const ENTRY = EntryControl.LOAD_DEBUG | EntryControl.LOAD_PAT | EntryControl.LOAD_EFER;
 /** Of the exit controls, what is used where there is one: external interrupts come with their vector. */
 const EXIT_IF_ALLOWED = ExitControl.ACKNOWLEDGE_INTERRUPT;
-/** Of the secondary ones: without it a guest cannot execute XSAVES and XRSTORS. */
-const SECONDARY_IF_ALLOWED = Secondary.XSAVES;
+/** Of the secondary ones: without these a guest cannot execute XSAVES, XRSTORS and INVPCID. */
+const SECONDARY_IF_ALLOWED = Secondary.XSAVES | Secondary.INVPCID;
 /** With the TPR shadow MOV to and from CR8 need no exits. */
 const CR8_EXITS = Primary.CR8_LOAD | Primary.CR8_STORE;
 /** CR3 exits are on by default; under EPT the guest's CR3 is its own. */

@@ -71,6 +71,8 @@ export class GuestCpu implements ControlState, VmxGuest {
   adopter: HostCpu | undefined = undefined;
   /** XCR0, bits 31:0; the guest cannot change it without an exit. */
   xcr0Low = 1;
+  /** Bits of a linear address that its processors have at most. */
+  linearBits = 48;
   /** TSC_AUX, 32 bits; loaded at every entry. */
   tscAux = 0;
   /** CR8, bits 3:0. */

@@ -42,6 +42,8 @@ export const UNSWITCHED: readonly Field64[] = [
   S.cstar,
   S.sfmask,
   S.kernelGsBase,
+  S.pkru,
+  S.pkrs,
 ];
 
 /** One host processor under this hypervisor, in VMX operation. */

@@ -69,6 +69,7 @@ export {
 
 /** CPUID 1 ECX: VMX, and a hypervisor is there. */
 const CPUID_VMX = 1 << 5;
+const CPUID_APERFMPERF = 1;
 const CPUID_HYPERVISOR = 1 << 31;
 
 /** Options of {@linkcode vmx}. */
@@ -135,6 +136,11 @@ export function vmx({ interceptDebug = false }: VmxOptions = {}): Plugin {
       }
       ctx.on(cpuidHook, 1, (result) => {
         result.ecx = ((result.ecx & ~CPUID_VMX) | CPUID_HYPERVISOR) >>> 0;
+        return result;
+      });
+      // APERF and MPERF are the host's.
+      ctx.on(cpuidHook, 6, (result) => {
+        result.ecx = (result.ecx & ~CPUID_APERFMPERF) >>> 0;
         return result;
       });
     },

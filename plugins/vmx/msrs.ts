@@ -5,7 +5,7 @@
  * @module
  */
 import type { MsrAccess, Vm } from "../../core/mod.ts";
-import { Cr0, Efer, type Field64, Msr, S, Vmcs } from "../cpu/mod.ts";
+import { Cr0, Efer, type Field64, isCanonical, Msr, S, Vmcs } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
 
 /** MSRs that are guest-state fields of the VMCS, and whether they hold linear addresses. */
@@ -24,18 +24,13 @@ const UNSWITCHED: ReadonlyMap<number, readonly [Field64, boolean]> = new Map([
   [Msr.CSTAR, [S.cstar, true]],
   [Msr.SFMASK, [S.sfmask, false]],
   [Msr.KERNEL_GS_BASE, [S.kernelGsBase, true]],
+  [Msr.PKRS, [S.pkrs, false]],
 ]);
 
 /** EFER bits the guest may set. */
 const EFER_GUEST: number = Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE;
 
 const TWO_32 = 0x1_0000_0000;
-
-/** Bits 63:47 of an address, all equal in a canonical one. */
-const canonical = (hi: number): boolean => {
-  const top = hi >> 15;
-  return top === 0 || top === -1;
-};
 
 /** Whether each of the four PAT fields in a half names a memory type: 0, 1, 4, 5, 6 or 7. */
 function validPat(half: number): boolean {
@@ -72,6 +67,9 @@ function read(vm: Vm, guest: GuestCpu, access: MsrAccess): boolean {
       const high = Math.floor(now / TWO_32) + vmcs.high(Vmcs.TSC_OFFSET);
       return answer(access, low, high + (low >= TWO_32 ? 1 : 0));
     }
+    // The guest's TSC is the host's but for what the guest has written.
+    case Msr.TSC_ADJUST:
+      return answer(access, vmcs.get32(Vmcs.TSC_OFFSET), vmcs.high(Vmcs.TSC_OFFSET));
     case Msr.TSC_AUX:
       return answer(access, guest.tscAux, 0);
     default:
@@ -83,13 +81,17 @@ function write(vm: Vm, guest: GuestCpu, { index, lo, hi }: MsrAccess): boolean {
   const { vmcs } = guest;
   const field = FIELDS.get(index);
   if (field !== undefined) {
-    if (field[1] && !canonical(hi)) return false;
+    if (field[1] && !isCanonical(hi, guest.linearBits)) return false;
     vmcs.setHalves(field[0], lo, hi);
     return true;
   }
   const own = UNSWITCHED.get(index);
   if (own !== undefined) {
-    if (own[1] && !canonical(hi)) return false;
+    if (index === Msr.PKRS) {
+      if (hi !== 0) return false;
+      guest.flush = true;
+    }
+    if (own[1] && !isCanonical(hi, guest.linearBits)) return false;
     guest.setUnswitched(own[0], lo, hi);
     return true;
   }
@@ -107,6 +109,9 @@ function write(vm: Vm, guest: GuestCpu, { index, lo, hi }: MsrAccess): boolean {
       vmcs.setHalves(Vmcs.TSC_OFFSET, low, high);
       return true;
     }
+    case Msr.TSC_ADJUST:
+      vmcs.setHalves(Vmcs.TSC_OFFSET, lo, hi);
+      return true;
     case Msr.TSC_AUX:
       if (hi !== 0) return false;
       guest.tscAux = lo;

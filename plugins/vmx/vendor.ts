@@ -23,6 +23,7 @@ import {
 } from "../../core/mod.ts";
 import {
   type ExtendedStateSwitch,
+  linearAddressBits,
   type Processors,
   resetXsave,
   Rflags,
@@ -228,6 +229,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     const guest = new GuestCpu(vcpu, this.#memory, tables, controls, this.#policies, home);
     this.#guests[vcpu.index] = guest;
     writeSystemState(this.#vm, guest, resetSystemState());
+    guest.linearBits = linearAddressBits(this.#processors.isa);
     resetRegisters(guest.registers, this.#processors.signature);
     return guest.registers;
   }

@@ -102,6 +102,8 @@ export interface BenchOptions {
   readonly features?: FeatureChoice;
   /** Which code may run: interpreted, compiled, or what is hot compiled. */
   readonly tier?: NonNullable<CpuOptions["tier"]>;
+  /** What random numbers start from. */
+  readonly seed?: number;
 }
 
 /** The address space that maps the bench's memory at 0. */

@@ -21,7 +21,7 @@ import { descriptor, gate, Place, Sel } from "./bench.ts";
 import { code, dword, hex, word } from "./code.ts";
 import { At, exitText, type Fields, standardFields, UNPAGED, VmxLab } from "./vmx_lab.ts";
 
-const lab = new VmxLab();
+const lab = new VmxLab("sapphire-rapids", { monitor: true });
 const { bench } = lab;
 const standard = standardFields();
 
@@ -64,6 +64,18 @@ const INSTRUCTIONS: readonly (readonly [string, string, Fields, string, string])
   ["HLT", "f4", {}, "HLT", "HLT"],
   ["INVD", "0f 08", {}, "INVD", "INVD"],
   ["WBINVD", "0f 09", secondary(Secondary.WBINVD), "WBINVD", OK],
+  ["WBNOINVD", "f3 0f 09", secondary(Secondary.WBINVD), "WBINVD", OK],
+  ["MONITOR", "0f 01 c8", primary(Primary.MONITOR), "MONITOR", "TRIPLE_FAULT"],
+  ["MWAIT", "0f 01 c9", primary(Primary.MWAIT), "MWAIT", "TRIPLE_FAULT"],
+  ["RDRAND", "0f c7 f1", secondary(Secondary.RDRAND), "RDRAND", OK],
+  ["RDSEED", "0f c7 f9", secondary(Secondary.RDSEED), "RDSEED", OK],
+  [
+    "INVPCID",
+    "66 0f 38 82 43 08",
+    secondary(Secondary.INVPCID, primary(Primary.SECONDARY | Primary.INVLPG)),
+    "INVPCID 8",
+    "TRIPLE_FAULT",
+  ],
   ["INVLPG [rbx]", "0f 01 3b", primary(Primary.INVLPG), `INVLPG ${At.DATA.toString(16)}`, OK],
   [
     "INVLPG fs:[rbx]",
@@ -663,4 +675,26 @@ Deno.test("task switches exit, once their checks are done", () => {
   assertEquals(run("cd 30", legacy), `TASK_SWITCH ${hexOf(0xc000_0000 | TSS)}`);
   assertEquals(lab.read(Vmcs.IDT_VECTORING_INFO), 0x8000_0430n);
   assertEquals(where(), [0, 2]);
+});
+
+Deno.test("RDRAND and RDSEED tell their register and its size, INVPCID its type's register", () => {
+  const info = (bytes: string, fields: Fields): bigint => {
+    run(bytes, fields, { 3: BigInt(At.DATA) });
+    return lab.read(Vmcs.EXIT_INSTRUCTION_INFO) & 0xf000_1878n;
+  };
+  for (const [control, group] of [[Secondary.RDRAND, 0xf0], [Secondary.RDSEED, 0xf8]] as const) {
+    for (const [prefix, size] of [["66", 0], ["", 1], ["48", 2]] as const) {
+      for (const register of [0, 1, 6]) {
+        const bytes = `${prefix} 0f c7 ${(group | register).toString(16)}`;
+        const expected = BigInt((register << 3) | (size << 11));
+        assertEquals(info(bytes, secondary(control)), expected, bytes);
+      }
+    }
+    assertEquals(info(`49 0f c7 ${group.toString(16)}`, secondary(control)), 0x1040n);
+  }
+  const invpcid = secondary(
+    Secondary.INVPCID,
+    primary(Primary.SECONDARY | Primary.INVLPG, { [Vmcs.SECONDARY_CONTROLS]: Secondary.INVPCID }),
+  );
+  assertEquals(info("66 0f 38 82 3b", invpcid) >> 28n, 7n);
 });

@@ -46,7 +46,7 @@ A0 - | - | - | - | - | nd nf os SHLD Ev,Gv | - | -
 A8 - | - | - | - | - | nd nf os SHRD Ev,Gv | - | nd nf os IMUL Gv,Ev
 C0 NP GRPX2 Eb,Ib | os GRPX2 Ev,Ib | - | - | - | - | - | -
 D0 NP GRPX2 Eb,1 | os GRPX2 Ev,1 | NP GRPX2 Eb,CL | os GRPX2 Ev,CL | - | - | - | -
-F0 F3 mem INVEPT Gr,Mdq ; NP CRC32 Gy,Eb | F3 mem INVVPID Gr,Mdq ; os CRC32 Gy,Ev | - | - | nf os TZCNT Gv,Ev | nf os LZCNT Gv,Ev | NP GRPX3 Eb | os GRPX3 Ev
+F0 F3 mem INVEPT Gr,Mdq ; NP CRC32 Gy,Eb | F3 mem INVVPID Gr,Mdq ; os CRC32 Gy,Ev | @invpcid F3 mem INVPCID Gr,Mdq ; - | - | nf os TZCNT Gv,Ev | nf os LZCNT Gv,Ev | NP GRPX3 Eb | os GRPX3 Ev
 F8 @movdir64b 66 mem MOVDIR64B Gq,Mdq | @movdiri NP mem MOVNTI My,Gy | - | - | @rao_int mem NP AADD My,Gy ; @rao_int mem 66 AAND My,Gy ; @rao_int mem F3 AXOR My,Gy ; @rao_int mem F2 AOR My,Gy | - | NP GRPX4 Eb | os GRPX5 Ev
 `;
 

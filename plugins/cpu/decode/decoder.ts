@@ -94,7 +94,7 @@ export class Decoder {
   }
 
   /** Decodes for a processor with these features. */
-  constructor(isa: ReadonlySet<IsaFeatureName> = new Set()) {
+  constructor(isa: ReadonlySet<IsaFeatureName>) {
     this.#prefixes = new Prefixes(isa, START_MODE);
   }
 

@@ -41,7 +41,7 @@ export const ONE_BYTE = `
 80 GRP1 Eb,Ib | GRP1 Ev,Iz | i64 GRP1 Eb,Ib | GRP1 Ev,Ibs | TEST Eb,Gb | TEST Ev,Gv | XCHG Eb,Gb | XCHG Ev,Gv
 88 MOV Eb,Gb | MOV Ev,Gv | MOV Gb,Eb | MOV Gv,Ev | MOVFROMSEG Ev,Sw | LEA Gv,Mv | MOVTOSEG Sw,Ew | GRP1A Ev
 90 F3 PAUSE ; rexb XCHG Zv,rAX ; NOP | XCHG Zv,rAX | XCHG Zv,rAX | XCHG Zv,rAX | XCHG Zv,rAX | XCHG Zv,rAX | XCHG Zv,rAX | XCHG Zv,rAX
-98 CBW v | CWD v | i64 CALLF Ap | FWAIT | d64 PUSHF v | d64 POPF v | SAHF | LAHF
+98 CBW v | CWD v | i64 CALLF Ap | FWAIT | d64 PUSHF v | d64 POPF v | i64 SAHF ; @lahf_lm SAHF ; - | i64 LAHF ; @lahf_lm LAHF ; -
 A0 MOV AL,Ob | rex2 NP w0 a64 JMPABS Iq ; rex2 - ; MOV rAX,Ov | MOV Ob,AL | MOV Ov,rAX | MOVS b | MOVS v | CMPS b | CMPS v
 A8 TEST AL,Ib | TEST rAX,Iz | STOS b | STOS v | LODS b | LODS v | SCAS b | SCAS v
 B0 MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib | MOV Zb,Ib
@@ -59,10 +59,10 @@ F8 CLC | STC | CLI | STI | CLD | STD | GRP4 Eb | GRP5 Ev
 /** Opcodes behind 0F. */
 export const TWO_BYTE = `
 00 GRP6 Ew | GRP7 M | LAR Gv,Ew | LSL Gv,Ew | - | SYSCALL | CLTS | SYSRET v
-08 INVD | WBINVD | - | UD2 | - | NOP Ev | - | -
+08 INVD | @wbnoinvd F3 WBNOINVD ; WBINVD | - | UD2 | - | NOP Ev | - | -
 18 GRP16 Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev
 20 MOVFROMCR Rr,Cr | MOVFROMDR Rr,Dr | MOVTOCR Cr,Rr | MOVTODR Dr,Rr | - | - | - | -
-30 WRMSR | RDTSC | RDMSR | ?RDPMC | SYSENTER | SYSEXIT v | - | -
+30 WRMSR | RDTSC | RDMSR | RDPMC | SYSENTER | SYSEXIT v | - | -
 38 - | - | - | - | - | - | - | -
 40 CMOVO Gv,Ev | CMOVNO Gv,Ev | CMOVB Gv,Ev | CMOVNB Gv,Ev | CMOVZ Gv,Ev | CMOVNZ Gv,Ev | CMOVBE Gv,Ev | CMOVNBE Gv,Ev
 48 CMOVS Gv,Ev | CMOVNS Gv,Ev | CMOVP Gv,Ev | CMOVNP Gv,Ev | CMOVL Gv,Ev | CMOVNL Gv,Ev | CMOVLE Gv,Ev | CMOVNLE Gv,Ev
@@ -74,16 +74,16 @@ export const TWO_BYTE = `
 A0 d64 PUSHSEG FS | d64 POPSEG FS | CPUID | BT Ev,Gv | SHLD Ev,Gv,Ib | SHLD Ev,Gv | - | -
 A8 d64 PUSHSEG GS | d64 POPSEG GS | RSM | BTS Ev,Gv | SHRD Ev,Gv,Ib | SHRD Ev,Gv | GRP15 | IMUL Gv,Ev
 B0 CMPXCHG Eb,Gb | CMPXCHG Ev,Gv | LSS Gz,Mp | BTR Ev,Gv | LFS Gz,Mp | LGS Gz,Mp | MOVZX Gv,Eb | MOVZX Gv,Ew
-B8 F3 POPCNT Gv,Ev ; - | UD1 Gv,Ev | GRP8 Ev,Ib | BTC Ev,Gv | F3 TZCNT Gv,Ev ; BSF Gv,Ev | F3 LZCNT Gv,Ev ; BSR Gv,Ev | MOVSX Gv,Eb | MOVSX Gv,Ew
+B8 @popcnt F3 POPCNT Gv,Ev ; - | UD1 Gv,Ev | GRP8 Ev,Ib | BTC Ev,Gv | @bmi1 F3 TZCNT Gv,Ev ; BSF Gv,Ev | @abm F3 LZCNT Gv,Ev ; BSR Gv,Ev | MOVSX Gv,Eb | MOVSX Gv,Ew
 C0 XADD Eb,Gb | XADD Ev,Gv | @sse NP CMPPS Vdq,Wdq,Ib ; @sse2 66 CMPPD Vdq,Wdq,Ib ; @sse F3 CMPSS Vdq,Wd,Ib ; @sse2 F2 CMPSD Vdq,Wq,Ib | NP MOVNTI My,Gy | @sse2 66 reg PINSRW Vdq,Rd,Ib ; @sse2 66 mem PINSRW Vdq,Mw,Ib | @sse2 66 reg PEXTRW Gd,Udq,Ib ; - | @sse NP SHUFPS Vdq,Wdq,Ib ; @sse2 66 SHUFPD Vdq,Wdq,Ib | GRP9
 C8 BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv
 `;
 
 /** Opcodes behind 0F 38. */
 export const MAP_0F38 = `
-80 66 INVEPT Gr,Mdq ; - | 66 INVVPID Gr,Mdq ; - | - | - | - | - | - | -
+80 66 INVEPT Gr,Mdq ; - | 66 INVVPID Gr,Mdq ; - | @invpcid 66 INVPCID Gr,Mdq ; - | - | - | - | - | -
 88 - | - | @movrs NP mem MOV Gb,Eb | @movrs NP mem MOV Gv,Ev ; @movrs 66 mem MOV Gv,Ev | - | - | - | -
-F0 @sse4_2 F2 CRC32 Gy,Eb ; MOVBE Gv,Mv | @sse4_2 F2 CRC32 Gy,Ev ; MOVBE Mv,Gv | - | - | - | - | 66 ADCX Gy,Ey ; F3 ADOX Gy,Ey ; - | -
+F0 @sse4_2 F2 CRC32 Gy,Eb ; @movbe MOVBE Gv,Mv ; - | @sse4_2 F2 CRC32 Gy,Ev ; @movbe MOVBE Mv,Gv ; - | - | - | - | - | @adx 66 ADCX Gy,Ey ; @adx F3 ADOX Gy,Ey ; - | -
 F8 @movdir64b 66 MOVDIR64B Gq,Mdq | @movdiri NP mem MOVNTI My,Gy | - | - | @rao_int mem NP AADD My,Gy ; @rao_int mem 66 AAND My,Gy ; @rao_int mem F3 AXOR My,Gy ; @rao_int mem F2 AOR My,Gy | - | - | -
 `;
 
@@ -97,13 +97,13 @@ export const GROUPS: Readonly<Record<string, string>> = {
   GRP5: "INC | DEC | f64 CALLIND Ev | CALLFIND Mp | f64 JMPIND Ev | JMPFIND Mp | d64 PUSH Ev | -",
   GRP6: "SLDT Ev | STR Ev | LLDT Ew | LTR Ew | VERR Ew | VERW Ew | - | -",
   GRP7:
-    "mem SGDT Ms ; reg GRP7.0 | mem SIDT Ms ; reg GRP7.1 | mem LGDT Ms ; reg GRP7.2 | mem LIDT Ms ; reg GRP7.3 | mem SMSW Mw ; SMSW Rv | - | LMSW Ew | mem INVLPG Mb ; reg GRP7.7",
+    "mem SGDT Ms ; reg GRP7.0 | mem SIDT Ms ; reg GRP7.1 | mem LGDT Ms ; reg GRP7.2 | mem LIDT Ms ; reg GRP7.3 | mem SMSW Mw ; SMSW Rv | reg GRP7.5 ; - | LMSW Ew | mem INVLPG Mb ; reg GRP7.7",
   GRP8: "- | - | - | - | BT | BTS | BTR | BTC",
   GRP9:
-    "- | mem CMPXCHG8B Mq | - | no2 mem NP XRSTORS Mb | no2 mem NP XSAVEC Mb | no2 mem NP XSAVES Mb | NP mem VMPTRLD Mq ; 66 mem VMCLEAR Mq ; F3 mem VMXON Mq ; - | NP mem VMPTRST Mq ; -",
+    "- | mem CMPXCHG8B Mq | - | no2 mem NP XRSTORS Mb | no2 mem NP XSAVEC Mb | no2 mem NP XSAVES Mb | NP mem VMPTRLD Mq ; 66 mem VMCLEAR Mq ; F3 mem VMXON Mq ; @rdrand reg os RDRAND Rv ; - | NP mem VMPTRST Mq ; @rdpid reg F3 RDPID Rr ; @rdseed reg os RDSEED Rv ; -",
   GRP11: "MOV | - | - | - | - | - | - | -",
   GRP15:
-    "mem NP FXSAVE Mb ; reg F3 o64 RDFSBASE Ry ; - | mem NP FXRSTOR Mb ; reg F3 o64 RDGSBASE Ry ; - | @sse mem NP LDMXCSR Md ; reg F3 o64 WRFSBASE Ry ; - | @sse mem NP STMXCSR Md ; reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | no2 mem NP XSAVEOPT Mb ; reg NP FENCE | reg NP FENCE ; mem CLFLUSH Mb ; -",
+    "mem NP FXSAVE Mb ; @fsgsbase reg F3 o64 RDFSBASE Ry ; - | mem NP FXRSTOR Mb ; @fsgsbase reg F3 o64 RDGSBASE Ry ; - | @sse mem NP LDMXCSR Md ; @fsgsbase reg F3 o64 WRFSBASE Ry ; - | @sse mem NP STMXCSR Md ; @fsgsbase reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | no2 mem NP XSAVEOPT Mb ; @clwb mem 66 CLWB Mb ; reg NP FENCE | reg NP FENCE ; mem NP CLFLUSH Mb ; @clflushopt mem 66 CLFLUSHOPT Mb ; -",
   GRP16: "NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev",
 };
 
@@ -111,10 +111,14 @@ export const GROUPS: Readonly<Record<string, string>> = {
 export const SUBGROUPS: Readonly<Record<string, string>> = {
   "GRP7.0":
     "- | NP VMCALL ; - | NP VMLAUNCH ; - | NP VMRESUME ; - | NP VMXOFF ; - | - | @wrmsrns NP WRMSRNS | -",
-  "GRP7.1": "- | - | CLAC | STAC | - | - | - | -",
+  "GRP7.1":
+    "@monitor MONITOR ; - | @monitor MWAIT ; - | @smap CLAC ; - | @smap STAC ; - | - | - | - | -",
   "GRP7.2": "NP XGETBV | NP XSETBV | - | - | NP VMFUNC ; - | - | - | -",
   "GRP7.3": "VMRUN | VMMCALL | VMLOAD | VMSAVE | STGI | CLGI | SKINIT | INVLPGA",
-  "GRP7.7": "o64 SWAPGS | RDTSCP | - | - | - | - | - | -",
+  "GRP7.5":
+    "@serialize NP SERIALIZE ; - | - | - | - | - | - | @pku NP RDPKRU ; - | @pku NP WRPKRU ; -",
+  "GRP7.7":
+    "o64 SWAPGS | @rdtscp RDTSCP ; - | @mwaitx MONITORX ; - | @mwaitx MWAITX ; - | @clzero CLZERO ; - | @rdpru RDPRU ; - | - | -",
 };
 
 /** Mnemonics that take a LOCK prefix when their destination is memory (APM vol. 3, 1.2.5). */

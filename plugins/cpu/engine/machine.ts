@@ -29,7 +29,12 @@ import { MAX_INSTRUCTION_BYTES } from "../decode/decoder.ts";
 import { fillAvicTables } from "../svm/avic/access_table.ts";
 import { SvmFeature } from "../svm/features.ts";
 import { StateView } from "../state/view.ts";
-import { supportedXcr0 } from "../isa_features.ts";
+import {
+  implementedCr4,
+  linearAddressBits,
+  microcodeFeatures,
+  supportedXcr0,
+} from "../isa_features.ts";
 import type { ProcessorModel } from "../models.ts";
 import { writeFieldTable } from "../vmx/fields.ts";
 import { resetProcessor } from "./reset.ts";
@@ -55,6 +60,8 @@ export interface MachineOptions {
   readonly model: ProcessorModel;
   /** Which tiers run; `"auto"` if not given. */
   readonly tier?: Tier;
+  /** Seed of their random numbers, 32 bits; 0 if not given. */
+  readonly seed?: number;
 }
 
 /** A machine. Most of it is for the parts of this plugin; users meet `Processor` and `HostMemory`. */
@@ -83,6 +90,7 @@ export class Machine {
   readonly cpus: number;
   /** What kind they are. */
   readonly model: ProcessorModel;
+  readonly #seed: number;
   readonly #poolEnd: number;
   #pool = RAM;
   #pageMaps = PAGE_MAPS;
@@ -110,6 +118,7 @@ export class Machine {
     const pages = bytes / WASM_PAGE;
     this.cpus = cpus;
     this.model = model;
+    this.#seed = (options.seed ?? 0) >>> 0;
     this.#owners = Array.from({ length: cpus }, () => NO_OUTSIDE);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     // The memory is not declared shared, so neither is its buffer.
@@ -147,6 +156,7 @@ export class Machine {
       cpuid: (leaf: number, subleaf: number) => outside().cpuid(leaf >>> 0, subleaf >>> 0),
       msrRead: (index: number) => Number(outside().msrRead(index >>> 0)),
       msrWrite: (index: number) => Number(outside().msrWrite(index >>> 0)),
+      counterRead: (index: number) => Number(outside().counterRead?.(index >>> 0) ?? false),
       decode: (code: number, alone: number) => this.blocks.build(code >>> 0, alone !== 0),
       codeWritten: (address: number, bytes: number) => this.blocks.written(address >>> 0, bytes),
       sample: (block: number) => this.regions.sample(block >>> 0),
@@ -478,7 +488,12 @@ export class Machine {
     for (const [k, value] of this.model.vmxMsrs.entries()) {
       this.longs[(S.vmxMsrs >> 3) + k] = value;
     }
-    this.longs[S.xcr0Supported.address >> 3] = BigInt(supportedXcr0(this.model.isa));
+    const { isa, vendor } = this.model;
+    this.longs[S.xcr0Supported.address >> 3] = BigInt(supportedXcr0(isa));
+    this.longs[S.widestShift.address >> 3] = BigInt(64 - linearAddressBits(isa));
+    this.longs[S.random.address >> 3] = BigInt(this.#seed) << 16n | BigInt(cpu);
+    this.words[S.features.address >> 2] = microcodeFeatures(isa);
+    this.longs[S.cr4Implemented.address >> 3] = BigInt(implementedCr4(isa, vendor) >>> 0);
     resetProcessor(this.state, false, this.model.signature);
     this.exports.selectContext!(0);
     this.refresh();

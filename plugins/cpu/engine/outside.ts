@@ -24,6 +24,8 @@ export interface Outside {
   msrRead(index: number): boolean;
   /** WRMSR from `exchange` words 0 and 1; false for #GP. */
   msrWrite(index: number): boolean;
+  /** RDPMC of counter `index` (ECX) into `exchange` words 0 and 1; false for #GP, as without it. */
+  counterRead?(index: number): boolean;
   /** The interrupt acknowledge cycle: a vector, 0 to 255; −1 if the line was withdrawn. */
   acknowledge(): number;
   /**

@@ -40,10 +40,15 @@ const KEPT_BY_INIT: readonly (readonly [Field64, bigint])[] = [
     S.sysenterEsp,
     S.sysenterEip,
     S.tscAux,
+    S.tscAdjust,
     S.vmCr,
     S.hsavePa,
   ].map((field) => [field, 0n] as const),
   [S.featureControl, 0n],
+  [S.pkru, 0n],
+  [S.pkrs, 0n],
+  [S.mperfOffset, 0n],
+  [S.aperfOffset, 0n],
   // FEE0_0000h, enabled; that it is the boot processor's is the APIC's affair.
   [S.apicBase, 0xfee0_0800n],
 ];

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { canonical } from "../memory/canonical.ts";
 import { type Microcode, Service, Unwind } from "../microcode/microcode.ts";
 import { Vector } from "../microcode/raise.ts";
 import { DebugCtl, Rflags } from "../microcode/registers.ts";
@@ -119,7 +120,7 @@ export function defineRun(mc: Microcode, tag: Tag): void {
     const csBase = f.variable(I32T, 0);
     const csLimit = f.variable(I32T, 0);
     f.if(long, () => {
-      f.if(rip.shl(16).shrS(16).ne(rip), () => f.call(mc.raiseError, Vector.GP, 0));
+      f.if(canonical(f, rip).eqz(), () => f.call(mc.raiseError, Vector.GP, 0));
     }, () => {
       const limit = f.load32(0, CS_LIMIT);
       f.if(rip.gtU(limit.extendU()), () => f.call(mc.raiseError, Vector.GP, 0));

@@ -11,6 +11,7 @@ import { Event, Mode, S, Seg } from "../state/cpu_state.ts";
 import { TLB_NEVER } from "../state/layout.ts";
 import { MmuIndex, WRITE_OFFSET } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
+import { canonical } from "./canonical.ts";
 import { holdsCode, pageHoldsCode } from "./physical.ts";
 import { APIC_MARK, tlbSlot, VAPIC_MARK } from "./tlb.ts";
 import { Access } from "./walk.ts";
@@ -97,7 +98,7 @@ export function defineAccess(mc: Microcode): void {
   // A non-canonical address is a stack fault if the stack segment was used.
   const checkLinear = (f: FunctionBuilder, linear: I64, bytes: I32): void => {
     const last = linear.add(bytes.extendU()).sub(1);
-    const outside = (address: I64): I32 => address.shl(16).shrS(16).ne(address);
+    const outside = (address: I64): I32 => canonical(f, address).eqz();
     f.if(
       outside(linear).or(outside(last)),
       () => {

@@ -42,6 +42,8 @@ export const PageError = {
   USER: 4,
   RESERVED: 8,
   FETCH: 0x10,
+  /** The protection key of the page forbids it. */
+  KEY: 0x20,
 } as const;
 
 /** A page-table entry as found: where it stands and what it holds. */
@@ -273,6 +275,32 @@ function entryAt(mc: Microcode, f: FunctionBuilder, pa: I64, bytes: 4 | 8): Entr
   return { address, value };
 }
 
+/** Place of the protection key in the last entry: 62:59. */
+const KEY_SHIFT = 59;
+
+/**
+ * 1 if the protection key of a page forbids a data access: PKRU those of user pages where CR4.PKE is set,
+ * PKRS those of supervisor pages where CR4.PKS is (SDM vol. 3A, 4.6.2). Keys are of long mode. Of the two
+ * bits of a key the lower one forbids all accesses, the upper one writes, of CPL 0–2 only with CR0.WP.
+ */
+function keyForbids(f: FunctionBuilder, entry: I64, access: DataAccess): I32 {
+  const { userPage, isFetch, isWrite, isUser } = access;
+  const cr4 = S.cr4.get(f);
+  const inForce = userPage.select(cr4.has(Cr4.PKE), cr4.has(Cr4.PKS));
+  const rights = userPage.select(S.pkru.get(f), S.pkrs.get(f)).wrap();
+  const two = rights.shrU(entry.shrU(KEY_SHIFT).wrap().and(15).shl(1));
+  const writes = isWrite.and(isUser.or(S.cr0.has(f, Cr0.WP))).and(two.shrU(1));
+  return inForce.and(S.efer.has(f, Efer.LMA)).and(isFetch.eqz()).and(two.or(writes).and(1));
+}
+
+/** What decides on an access besides the entries. */
+interface DataAccess {
+  readonly userPage: I32;
+  readonly isFetch: I32;
+  readonly isWrite: I32;
+  readonly isUser: I32;
+}
+
 /** Gives the walks their bodies. */
 export function defineWalk(mc: Microcode): void {
   const { module } = mc;
@@ -347,7 +375,21 @@ export function defineWalk(mc: Microcode): void {
           .and(cr4.has(Cr4.SMAP));
         deny.set(readOnly.or(smep).or(smap));
       });
-      f.if(deny.get().or(isFetch.and(result.noExecute.get())), () => fail(true, false));
+      const key = f.variable(I32T, 0);
+      f.if(
+        cr4.has(Cr4.PKE | Cr4.PKS),
+        () => {
+          const access = { userPage, isFetch, isWrite, isUser };
+          key.set(keyForbids(f, result.leafValue.get(), access));
+        },
+        undefined,
+        "unlikely",
+      );
+      const forbidden = deny.get().or(isFetch.and(result.noExecute.get())).or(key.get());
+      f.if(forbidden, () => {
+        const bit = key.get().select(i32(PageError.KEY), i32(0));
+        f.call(mc.pageFault, linear, errorOf(true, false).or(bit));
+      });
       emitMark(f, rules, result, isWrite);
       pa.set(result.pa.get());
       large.set(result.shift.get().ne(12));

@@ -7,7 +7,7 @@ import { TABLE_ACCESS } from "../memory/walk.ts";
 import { Attr, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { fixedBitsHold, VmxMsr } from "../vmx/capabilities.ts";
 import { EPT_IN_FORCE, Secondary } from "../vmx/controls.ts";
-import { type FunctionBuilder, type I32, type I64, i64, I64T } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, type I64, I64T } from "../wasm/mod.ts";
 import type { Microcode } from "./microcode.ts";
 import { Vector } from "./raise.ts";
 import { Cr0, Cr4, Efer } from "./registers.ts";
@@ -16,18 +16,9 @@ import { Cr0, Cr4, Efer } from "./registers.ts";
 export const CR0_WRITABLE: number = Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.NE | Cr0.WP | Cr0.AM |
   Cr0.NW | Cr0.CD | Cr0.PG;
 
-/** Bits of CR4 the processor implements; the others are reserved and raise #GP. */
-export const CR4_IMPLEMENTED: number = Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE | Cr4.PGE |
-  Cr4.PCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.UMIP | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.SMEP |
-  Cr4.SMAP;
-
-/** Bits of CR4 that are reserved, so that setting one raises #GP: VMXE without VMX, OSXSAVE without XSAVE. */
+/** Bits of CR4 that are reserved on this processor, so that setting one raises #GP. */
 export function reservedCr4(f: FunctionBuilder): I64 {
-  const bit = (there: I32, mask: number): I64 => there.select(i64(mask), i64(0));
-  const implemented = bit(S.intel.get(f), Cr4.VMXE)
-    .or(bit(S.xcr0Supported.get(f).ne(0), Cr4.OSXSAVE))
-    .or(CR4_IMPLEMENTED);
-  return implemented.xor(-1);
+  return S.cr4Implemented.get(f).xor(-1);
 }
 
 /** Gives the control-register functions their bodies. */
@@ -90,6 +81,7 @@ export function defineControl(mc: Microcode): void {
     faultIf(f, S.vmxOn.get(f).and(value.has(Cr4.VMXE).eqz()));
     const long = S.efer.has(f, Efer.LMA);
     faultIf(f, long.and(value.has(Cr4.PAE).eqz()));
+    faultIf(f, long.and(value.xor(S.cr4.get(f)).has(Cr4.LA57)));
     const pcidOn = value.has(Cr4.PCIDE).and(S.cr4.has(f, Cr4.PCIDE).eqz());
     faultIf(f, pcidOn.and(long.eqz().or(S.cr3.get(f).has(0xfff))));
   };
@@ -126,7 +118,8 @@ export function defineControl(mc: Microcode): void {
 
   module.body(mc.writeCr4, (f, value) => {
     const changed = S.cr4.get(f).xor(value);
-    const paging = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.SMEP | Cr4.SMAP | Cr4.PCIDE;
+    const paging = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.SMEP | Cr4.SMAP | Cr4.PCIDE |
+      Cr4.LA57 | Cr4.PKE | Cr4.PKS;
     f.if(changed.has(Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.SMEP), () => {
       loadPdptesIfUsed(f, S.cr0.get(f), value, S.cr3.get(f));
     });

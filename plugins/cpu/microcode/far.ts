@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { canonical } from "../memory/canonical.ts";
 import { Access } from "../memory/walk.ts";
 import {
   Attr,
@@ -52,13 +53,11 @@ function peek(mc: Microcode, f: FunctionBuilder, delta: I32, bits: I32): I64 {
   return value;
 }
 
-const canonical = (address: I64): I32 => address.shl(16).shrS(16).eq(address);
-
 /** Checks that code at `offset` of the segment with `descriptor` may be gone to. */
 function checkTarget(mc: Microcode, f: FunctionBuilder, descriptor: I64, offset: I64): void {
   const long = descriptor.has(Descriptor.L).and(S.efer.has(f, Efer.LMA));
   f.if(long, () => {
-    f.if(canonical(offset).eqz(), () => f.call(mc.raiseError, Vector.GP, 0));
+    f.if(canonical(f, offset).eqz(), () => f.call(mc.raiseError, Vector.GP, 0));
   }, () => {
     // Within the limit; NEXT is only a place to have it unpacked.
     f.call(mc.setSegment, Seg.NEXT, 0, descriptor);
@@ -299,7 +298,7 @@ export function defineFar(mc: Microcode): void {
       });
       const base = f.load64(0, tr + SegmentField.BASE);
       const start = f.call(mc.systemLoad, base.add(place.extendU()), 64);
-      f.if(canonical(start).eqz(), () => f.call(mc.raiseError, Vector.SS, 0));
+      f.if(canonical(f, start).eqz(), () => f.call(mc.raiseError, Vector.SS, 0));
       const pointer = f.variable(I64T, start);
       for (const value of [ss, rsp, cs, returnRip]) {
         pointer.set(pointer.get().sub(8));

@@ -21,6 +21,7 @@ import {
 import { MicroOp } from "../engine/block_layout.ts";
 import { registerAddress } from "../state/cpu_state.ts";
 import { MmuIndex } from "../state/tlb_layout.ts";
+import { canonical } from "../memory/canonical.ts";
 import { Access } from "../memory/walk.ts";
 import {
   type FunctionBuilder,
@@ -292,7 +293,7 @@ function deliverLong(mc: Microcode, f: FunctionBuilder, delivery: Delivery): voi
   const is64 = descriptor.has(Descriptor.L).and(descriptor.has(Descriptor.DB).eqz());
   f.if(is64.eqz(), () => bad(Vector.GP, errorOf(selector).or(ext)));
   const offset = low.and(0xffff).or(low.shrU(48).shl(16)).or(high.shl(32));
-  f.if(offset.shl(16).shrS(16).ne(offset), () => bad(Vector.GP, i32(0)));
+  f.if(canonical(f, offset).eqz(), () => bad(Vector.GP, i32(0)));
 
   const newCpl = conforming.select(cpl, dpl);
   const inner = newCpl.ltU(cpl);
@@ -308,7 +309,7 @@ function deliverLong(mc: Microcode, f: FunctionBuilder, delivery: Delivery): voi
     const base = f.load64(0, tr + SegmentField.BASE);
     return f.call(mc.systemLoad, base.add(place.extendU()), 64);
   }, () => rsp);
-  f.if(start.shl(16).shrS(16).ne(start), () => bad(Vector.SS, ext));
+  f.if(canonical(f, start).eqz(), () => bad(Vector.SS, ext));
   const stack = new Stack(mc, f, start.and(~15), i64Mask(64), mmuOf(newCpl), (address) => address);
   const wide = i32(64);
   stack.push(wide, f.load32(0, SS_SELECTOR).extendU());

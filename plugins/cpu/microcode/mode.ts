@@ -15,7 +15,7 @@ import {
 } from "../state/cpu_state.ts";
 import { TLB_NEVER } from "../state/layout.ts";
 import { Context, FETCH_BYTES, INDEX_BYTES, MmuIndex } from "../state/tlb_layout.ts";
-import { type FunctionBuilder, type I32, i32, I32T } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
 import { watchesData } from "./breakpoints.ts";
 import type { Microcode } from "./microcode.ts";
 import { Cr0, Cr4, DebugCtl, Dr7, Efer, Rflags, Xcr0 } from "./registers.ts";
@@ -61,6 +61,7 @@ export function defineMode(mc: Microcode): void {
       .or(bit(long.and(cr4.has(Cr4.OSXSAVE)).and(S.xcr0.has(f, Xcr0.APX)), Mode.APX))
       .or(bit(cr0.has(Cr0.PE).eqz().or(flags.has(Rflags.VM)), Mode.REAL));
     S.mode.set(f, mode);
+    S.canonicalShift.set(f, cr4.has(Cr4.LA57).select(i64(7), i64(16)));
     const context = S.tlbContext.get(f);
     // The jump cache finds blocks by RIP and mode; where CS has a base, another base means other code,
     // and under another limit code ends elsewhere.

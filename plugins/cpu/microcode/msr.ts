@@ -12,6 +12,8 @@ import { hasVirtualX2Apic, Virtualized } from "../vmx/apic/accesses.ts";
 import { FeatureControl, FIRST_VMX_MSR, VMX_MSRS } from "../vmx/capabilities.ts";
 import { INTEL_EFER } from "../vmx/host_checks.ts";
 import { scaledTsc } from "../vmx/tsc_scaling.ts";
+import { canonicalForAny } from "../memory/canonical.ts";
+import { MicrocodeFeature } from "../isa_features.ts";
 import type { Microcode } from "./microcode.ts";
 import { Outcome } from "./outside.ts";
 import { Vector } from "./raise.ts";
@@ -21,6 +23,9 @@ import { Cr0, DebugCtl, Efer } from "./registers.ts";
 export const Msr = {
   TSC: 0x10,
   FEATURE_CONTROL: 0x3a,
+  TSC_ADJUST: 0x3b,
+  MPERF: 0xe7,
+  APERF: 0xe8,
   SYSENTER_CS: 0x174,
   SYSENTER_ESP: 0x175,
   SYSENTER_EIP: 0x176,
@@ -30,6 +35,7 @@ export const Msr = {
   LAST_INT_FROM_IP: 0x1dd,
   LAST_INT_TO_IP: 0x1de,
   PAT: 0x277,
+  PKRS: 0x6e1,
   XSS: 0xda0,
   EFER: 0xc000_0080,
   STAR: 0xc000_0081,
@@ -92,7 +98,25 @@ const BASES: readonly (readonly [number, number])[] = [
 /** 1 if the processor has the XSAVE family. */
 const hasXsave = (f: FunctionBuilder): I32 => S.xcr0Supported.get(f).ne(0);
 
-const canonical = (value: I64): I32 => value.shl(16).shrS(16).eq(value);
+const hasFeature = (f: FunctionBuilder, feature: number): I32 =>
+  S.features.get(f).and(feature).ne(0);
+
+/** 1 for TSC_ADJUST where it is: it holds what writes of the TSC have added (SDM vol. 3B, 18.17.3). */
+const isTscAdjust = (f: FunctionBuilder, index: I32): I32 =>
+  index.eq(Msr.TSC_ADJUST).and(hasFeature(f, MicrocodeFeature.TSC_ADJUST));
+
+const isPkrs = (f: FunctionBuilder, index: I32): I32 =>
+  index.eq(Msr.PKRS).and(hasFeature(f, MicrocodeFeature.PKS));
+
+/** MPERF and APERF, which count the same here: there is one frequency, and time passes in a halt. */
+const PERFORMANCE: readonly (readonly [number, Field64])[] = [
+  [Msr.MPERF, S.mperfOffset],
+  [Msr.APERF, S.aperfOffset],
+];
+
+/** What the time-stamp counter would be had nobody written it. */
+const cycles = (mc: Microcode, f: FunctionBuilder): I64 =>
+  f.call(mc.readHostTsc).sub(S.tscAdjust.get(f));
 
 /** 1 if all eight PAT fields hold a defined memory type: 0, 1, 4, 5, 6 or 7 (APM vol. 2, 7.8). */
 export function validPat(value: I64): I32 {
@@ -154,6 +178,13 @@ export function defineMsr(mc: Microcode): void {
     f.if(index.eq(Msr.EFER), () => give(S.efer.get(f)));
     f.if(index.eq(Msr.PAT), () => give(S.pat.get(f)));
     f.if(index.eq(Msr.TSC), () => give(f.call(mc.readTsc)));
+    f.if(isTscAdjust(f, index), () => give(S.tscAdjust.get(f)));
+    for (const [number, offset] of PERFORMANCE) {
+      f.if(index.eq(number).and(hasFeature(f, MicrocodeFeature.APERFMPERF)), () => {
+        give(cycles(mc, f).add(offset.get(f)));
+      });
+    }
+    f.if(isPkrs(f, index), () => give(S.pkrs.get(f)));
     f.if(S.intel.get(f), () => {
       const place = index.sub(FIRST_VMX_MSR);
       f.if(place.ltU(VMX_MSRS), () => give(f.load64(place.shl(3), S.vmxMsrs)));
@@ -197,7 +228,7 @@ export function defineMsr(mc: Microcode): void {
     );
     for (const [number, field, check] of SIMPLE) {
       f.if(index.eq(number), () => {
-        if (check === "canonical") f.if(canonical(value).eqz(), () => f.return(0));
+        if (check === "canonical") f.if(canonicalForAny(f, value).eqz(), () => f.return(0));
         if (check === "low32") f.if(value.shrU(32).ne(0), () => f.return(0));
         field.set(f, value);
         f.return(1);
@@ -205,7 +236,7 @@ export function defineMsr(mc: Microcode): void {
     }
     for (const [number, address] of BASES) {
       f.if(index.eq(number), () => {
-        f.if(canonical(value).eqz(), () => f.return(0));
+        f.if(canonicalForAny(f, value).eqz(), () => f.return(0));
         f.store64(0, value, address);
         f.return(1);
       });
@@ -229,6 +260,22 @@ export function defineMsr(mc: Microcode): void {
       // TSC_OFFSET is added to what has been written as well (APM vol. 2, 15.30.5).
       const now = f.call(mc.readTsc).sub(S.tscOffset.get(f));
       S.tscAdjust.set(f, S.tscAdjust.get(f).add(value.sub(now)));
+      f.return(1);
+    });
+    for (const [number, offset] of PERFORMANCE) {
+      f.if(index.eq(number).and(hasFeature(f, MicrocodeFeature.APERFMPERF)), () => {
+        offset.set(f, value.sub(cycles(mc, f)));
+        f.return(1);
+      });
+    }
+    f.if(isPkrs(f, index), () => {
+      f.if(value.shrU(32).ne(0), () => f.return(0));
+      S.pkrs.set(f, value);
+      f.call(mc.flushTlb);
+      f.return(1);
+    });
+    f.if(isTscAdjust(f, index), () => {
+      S.tscAdjust.set(f, value);
       f.return(1);
     });
     f.if(S.intel.get(f).and(index.eq(Msr.FEATURE_CONTROL)), () => {

@@ -67,6 +67,7 @@ export const Cr4 = {
   SMEP: 0x10_0000,
   SMAP: 0x20_0000,
   PKE: 0x40_0000,
+  PKS: 0x100_0000,
 } as const;
 
 /** XCR0: the state components that software has enabled (SDM vol. 1, 13.3). */

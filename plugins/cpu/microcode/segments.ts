@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { canonicalForAny } from "../memory/canonical.ts";
 import { segmentPointer } from "../memory/segmentation.ts";
 import {
   Attr,
@@ -236,7 +237,7 @@ export function defineSegments(mc: Microcode): void {
       f.if(selector.or(15).gtU(S.gdtLimit.get(f)), () => bad(Vector.GP));
       const upper = highBase(f, selector);
       const base = baseOf(descriptor).or(upper.shl(32));
-      f.if(base.shl(16).shrS(16).ne(base), () => bad(Vector.GP));
+      f.if(canonicalForAny(f, base).eqz(), () => bad(Vector.GP));
       finish(descriptor);
       f.call(mc.setSegment, segment, selector, descriptor);
       f.store64(0, base, segmentAddress(segment) + SegmentField.BASE);

@@ -1,5 +1,8 @@
 /**
- * SYSCALL, SYSRET, SYSENTER, SYSEXIT (APM vol. 2, 6.1; vol. 3).
+ * SYSCALL, SYSRET, SYSENTER, SYSEXIT (APM vol. 2, 6.1; vol. 3; SDM vol. 2).
+ *
+ * The vendors differ. With Intel SYSCALL and SYSRET are of 64-bit mode only, SYSRET refuses to go to an
+ * address that is not canonical and loads all of SS; SYSENTER and SYSEXIT exist in long mode as well.
  *
  * @module
  */
@@ -15,7 +18,8 @@ import {
   SegmentField,
   SegmentUse,
 } from "../state/cpu_state.ts";
-import { type FunctionBuilder, type I32, i32 } from "../wasm/mod.ts";
+import { canonical } from "../memory/canonical.ts";
+import { type FunctionBuilder, type I32, i32, i64 } from "../wasm/mod.ts";
 import type { Microcode } from "./microcode.ts";
 import { Vector } from "./raise.ts";
 import { Cr0, Efer, Rflags } from "./registers.ts";
@@ -72,8 +76,14 @@ export function defineSystemCall(mc: Microcode): void {
     });
   };
 
+  /** SYSCALL and SYSRET exist: EFER.SCE is set, and with Intel this is 64-bit mode. */
+  const checkCall = (f: FunctionBuilder): void => {
+    const elsewhere = S.intel.get(f).and(S.mode.has(f, Mode.LONG).eqz());
+    f.if(S.efer.has(f, Efer.SCE).eqz().or(elsewhere), () => f.call(mc.raise, Vector.UD));
+  };
+
   module.body(mc.systemCall, (f, nextRip) => {
-    f.if(S.efer.has(f, Efer.SCE).eqz(), () => f.call(mc.raise, Vector.UD));
+    checkCall(f);
     const flags = f.call(mc.readFlags);
     const star = S.star.get(f);
     const selector = star.shrU(32).and(0xfffc).wrap();
@@ -98,12 +108,15 @@ export function defineSystemCall(mc: Microcode): void {
   });
 
   module.body(mc.systemReturn, (f, bits) => {
-    f.if(S.efer.has(f, Efer.SCE).eqz(), () => f.call(mc.raise, Vector.UD));
+    checkCall(f);
     const privileged = S.cpl.get(f).eqz().and(S.cr0.has(f, Cr0.PE));
     f.if(privileged.eqz(), () => f.call(mc.raiseError, Vector.GP, 0));
     const star = S.star.get(f).shrU(48).wrap();
     const rcx = f.load64(0, RCX);
     const long = S.mode.has(f, Mode.LONG);
+    f.if(S.intel.get(f).and(bits.eq(64)), () => {
+      f.if(canonical(f, rcx).eqz(), () => f.call(mc.raiseError, Vector.GP, 0));
+    });
     f.if(long, () => {
       const to64 = bits.eq(64);
       // To 64-bit code the selector is STAR's plus 16.
@@ -117,40 +130,57 @@ export function defineSystemCall(mc: Microcode): void {
       setCode(f, star.or(3), 3, i32(0));
       S.rflags.set(f, S.rflags.get(f).or(Rflags.IF));
     });
-    // Only the selector of SS is loaded; the rest stays as it is (APM vol. 3, SYSRET). Its DPL then
-    // no longer tells the CPL, which is kept apart here.
-    const ss = segmentAddress(Seg.SS) + SegmentField.SELECTOR;
-    f.store32(0, star.add(8).or(3).and(0xffff), ss);
+    f.if(S.intel.get(f), () => setStack(f, star.add(8).or(3), 3), () => {
+      // Only the selector of SS is loaded; the rest stays as it is (APM vol. 3, SYSRET). Its DPL then
+      // no longer tells the CPL, which is kept apart here.
+      const ss = segmentAddress(Seg.SS) + SegmentField.SELECTOR;
+      f.store32(0, star.add(8).or(3).and(0xffff), ss);
+    });
     enter(f, 3);
     trapAfter(f);
   });
 
-  // On AMD processors SYSENTER and SYSEXIT do not exist in long mode, compatibility mode included.
+  /** On AMD's processors SYSENTER and SYSEXIT do not exist in long mode, compatibility mode included. */
+  const checkEnter = (f: FunctionBuilder): I32 => {
+    const long = S.efer.has(f, Efer.LMA);
+    f.if(long.and(S.intel.get(f).eqz()), () => f.call(mc.raise, Vector.UD));
+    return long;
+  };
+
   module.body(mc.systemEnter, (f) => {
-    f.if(S.efer.has(f, Efer.LMA), () => f.call(mc.raise, Vector.UD));
+    const long = checkEnter(f);
     const cs = S.sysenterCs.get(f).wrap();
     const unusable = S.cr0.has(f, Cr0.PE).eqz().or(cs.and(0xfffc).eqz());
     f.if(unusable, () => f.call(mc.raiseError, Vector.GP, 0));
     const flags = S.rflags.get(f).and(~(Rflags.VM | Rflags.IF));
     S.rflags.set(f, flags);
-    S.rip.set(f, S.sysenterEip.get(f).and(0xffff_ffff));
-    f.store64(0, S.sysenterEsp.get(f).and(0xffff_ffff), RSP);
-    setCode(f, cs.and(0xfffc), 0, i32(0));
+    const width = long.select(i64(-1), i64(0xffff_ffff));
+    S.rip.set(f, S.sysenterEip.get(f).and(width));
+    f.store64(0, S.sysenterEsp.get(f).and(width), RSP);
+    setCode(f, cs.and(0xfffc), 0, long);
     setStack(f, cs.and(0xfffc).add(8), 0);
     enter(f, 0);
   });
 
-  module.body(mc.systemExit, (f) => {
-    f.if(S.efer.has(f, Efer.LMA), () => f.call(mc.raise, Vector.UD));
+  module.body(mc.systemExit, (f, bits) => {
+    checkEnter(f);
     const cs = S.sysenterCs.get(f).wrap();
     const denied = S.cr0.has(f, Cr0.PE).eqz().or(S.cpl.get(f).ne(0)).or(cs.and(0xfffc).eqz());
     f.if(denied, () => f.call(mc.raiseError, Vector.GP, 0));
     const rip = f.load64(0, RDX);
     const rsp = f.load64(0, RCX);
-    S.rip.set(f, rip.and(0xffff_ffff));
-    f.store64(0, rsp.and(0xffff_ffff), RSP);
-    setCode(f, cs.add(16).or(3), 3, i32(0));
-    setStack(f, cs.add(24).or(3), 3);
+    const wide = bits.eq(64);
+    f.if(wide, () => {
+      const bad = canonical(f, rip).and(canonical(f, rsp)).eqz();
+      f.if(bad, () => f.call(mc.raiseError, Vector.GP, 0));
+    });
+    const width = wide.select(i64(-1), i64(0xffff_ffff));
+    S.rip.set(f, rip.and(width));
+    f.store64(0, rsp.and(width), RSP);
+    // To 64-bit code the selectors are 16 further on.
+    const base = cs.add(wide.select(i32(32), i32(16)));
+    setCode(f, base.or(3), 3, wide);
+    setStack(f, base.add(8).or(3), 3);
     enter(f, 3);
   });
 }

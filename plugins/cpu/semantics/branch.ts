@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { canonical } from "../memory/canonical.ts";
 import { GATE_DPL_CHECKED, SINGLE_STEP_INTERRUPT } from "../microcode/interrupt.ts";
 import { EventFormat, Vector } from "../microcode/raise.ts";
 import { Rflags } from "../microcode/registers.ts";
@@ -47,7 +48,7 @@ const jump: Semantics = { ends: true, transfers: "always", emit: (i) => i.branch
 function checkTarget(i: Instruction, target: I64): void {
   const { f } = i;
   if (i.code === 64) {
-    i.faultIf(target.shl(16).shrS(16).ne(target), Vector.GP, 0);
+    i.faultIf(canonical(i.f, target).eqz(), Vector.GP, 0);
     return;
   }
   const limit = f.load32(0, segmentAddress(Seg.CS) + SegmentField.LIMIT).extendU();

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { canonicalForAny } from "../memory/canonical.ts";
 import { Vector } from "../microcode/raise.ts";
 import { Efer, Rflags } from "../microcode/registers.ts";
 import {
@@ -49,7 +50,7 @@ const loadTable = (base: Field64, limit: I32Field, bit: number, code: number): S
     // With 16-bit operands only 24 bits of the base count.
     const newBase = i.form.bits === 16 ? wide.and(0xff_ffff) : wide;
     if (i.code === 64) {
-      i.faultIf(newBase.shl(16).shrS(16).ne(newBase), Vector.GP, 0);
+      i.faultIf(canonicalForAny(i.f, newBase).eqz(), Vector.GP, 0);
     }
     limit.set(f, newLimit);
     base.set(f, newBase);

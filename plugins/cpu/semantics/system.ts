@@ -4,30 +4,29 @@
  *
  * @module
  */
+import { canonicalForAny } from "../memory/canonical.ts";
 import { Msr } from "../microcode/msr.ts";
 import { Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Rflags } from "../microcode/registers.ts";
-import {
-  Event,
-  Mode,
-  S,
-  Seg,
-  SEGMENT_BYTES,
-  segmentAddress,
-  SegmentField,
-} from "../state/cpu_state.ts";
+import { Event, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { InterceptWord, interceptWord, Misc1, Misc2, Misc3 } from "../svm/intercepts.ts";
 import { SvmFeature } from "../svm/features.ts";
 import { hasVirtualNmi } from "../svm/virtual.ts";
 import { IntControl } from "../svm/vmcb.ts";
-import { type I32, i32, type I64, i64 } from "../wasm/mod.ts";
+import { Secondary } from "../vmx/controls.ts";
+import { type I32, i32, type I64 } from "../wasm/mod.ts";
+import { CACHES } from "./cache.ts";
 import { CONTROL_REGISTERS } from "./control_registers.ts";
 import { DESCRIPTOR_TABLES } from "./descriptor_tables.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
+import { INVALIDATE } from "./invalidate.ts";
+import { MONITOR } from "./monitor.ts";
+import { PROTECTION_KEYS } from "./protection_keys.ts";
+import { RANDOM } from "./random.ts";
 import { exitGuest, exitTrap, intercept } from "./intercept.ts";
 import { ended, privileged } from "./privilege.ts";
-import { exitImmediateMsr, exitInvlpg, exitMsr, exitPause } from "./vmx_intercept.ts";
+import { exitImmediateMsr, exitMsr, exitPause } from "./vmx_intercept.ts";
 import { pendingException } from "./x87_available.ts";
 
 // MSRs, time, identification.
@@ -123,6 +122,45 @@ const rdtsc = ended((i) => {
   readTime(i);
 });
 
+/** RDPMC: at CPL 1–3 only with CR4.PCE, but in real mode. */
+const rdpmc = ended((i) => {
+  const { f, mc } = i;
+  const denied = S.cr4.has(f, Cr4.PCE).eqz().and(S.cpl.get(f).ne(0));
+  i.faultIf(denied.and(S.cr0.has(f, Cr0.PE)), Vector.GP, 0);
+  intercept(i, InterceptWord.MISC1, Misc1.RDPMC, SvmExit.RDPMC);
+  const there = i.outside(() => f.call(mc.counterRead, i.reg(Reg.RCX, 32).wrap()));
+  i.faultIf(there.eqz(), Vector.GP, 0);
+  i.setReg(Reg.RAX, 32, f.load32(0, S.exchange).extendU());
+  i.setReg(Reg.RDX, 32, f.load32(0, S.exchange + 4).extendU());
+});
+
+/** RDPID: TSC_AUX without the counter. */
+const rdpid = ended((i) => {
+  const { f } = i;
+  const guest = S.nonRoot.get(f);
+  i.faultIf(guest.and(S.secondaryControls.has(f, Secondary.RDTSCP).eqz()), Vector.UD);
+  i.write(0, S.tscAux.get(f));
+});
+
+/**
+ * RDPRU: registers that user software may read, MPERF for ECX 0 and APERF for 1; others read as 0. With
+ * CR4.TSD only CPL 0 may; of the two exceptions that are possible, #UD is chosen.
+ */
+const rdpru = ended((i) => {
+  const { f, mc } = i;
+  i.faultIf(S.cr4.has(f, Cr4.TSD).and(S.cpl.get(f).ne(0)), Vector.UD);
+  intercept(i, InterceptWord.MISC2, Misc2.RDPRU, SvmExit.RDPRU);
+  const index = i.reg(Reg.RCX, 32).wrap();
+  i.spill();
+  f.store64(0, 0, S.exchange);
+  f.if(index.leU(1), () => f.call(mc.readMsr, index.add(Msr.MPERF)));
+  i.setReg(Reg.RAX, 32, f.load32(0, S.exchange).extendU());
+  i.setReg(Reg.RDX, 32, f.load32(0, S.exchange + 4).extendU());
+});
+
+/** SERIALIZE: instructions take place one after the other anyway. */
+const serialize = ended(() => {});
+
 const rdtscp = ended((i) => {
   checkTsd(i);
   intercept(i, InterceptWord.MISC2, Misc2.RDTSCP, SvmExit.RDTSCP);
@@ -139,7 +177,7 @@ const cpuid = ended((i) => {
   }
 });
 
-// Interrupt flag, halting, caches.
+// Interrupt flag, halting.
 
 /** CLI and STI need CPL at most IOPL; in virtual-8086 mode IOPL 3. */
 function checkIopl(i: Instruction): void {
@@ -213,35 +251,6 @@ const pause = ended((i) => {
   exitPause(i);
 });
 
-const cacheControl = (word: number, mask: number, code: number): Semantics =>
-  ended((i) => {
-    privileged(i);
-    intercept(i, word, mask, code);
-  });
-
-/** CLFLUSH: nothing is cached, but the address must be readable. */
-const clflush: Semantics = {
-  emit: (i) => {
-    i.load(8, i.address(1, 0));
-  },
-};
-
-const invlpg = ended((i) => {
-  privileged(i);
-  const { f, mc } = i;
-  const offset = i.offset();
-  // The linear address, without checks: INVLPG of an address nobody may use does nothing.
-  const base = f.load64(i.segment().mul(SEGMENT_BYTES), S.segments + SegmentField.BASE);
-  const linear = i.code !== 64
-    ? offset.add(base).and(0xffff_ffff)
-    : offset.add(i.segment().geU(Seg.FS).select(base, i64(0)));
-  const wanted = S.guestMode.get(f)
-    .and(interceptWord(f, InterceptWord.MISC1).and(Misc1.INVLPG).ne(0));
-  f.if(wanted, () => exitGuest(i, i32(SvmExit.INVLPG), linear), undefined, "unlikely");
-  exitInvlpg(i, linear);
-  f.call(mc.flushPage, linear);
-});
-
 /** RSM outside of system-management mode, which does not exist here. */
 const rsm = ended((i) => {
   intercept(i, InterceptWord.MISC1, Misc1.RSM, SvmExit.RSM);
@@ -274,7 +283,7 @@ const writeBase = (segment: number): Semantics => ({
   emit: (i) => {
     checkFsgsbase(i);
     const base = i.unsigned(0);
-    i.faultIf(base.shl(16).shrS(16).ne(base), Vector.GP, 0);
+    i.faultIf(canonicalForAny(i.f, base).eqz(), Vector.GP, 0);
     i.f.store64(0, base, segmentAddress(segment) + SegmentField.BASE);
   },
 });
@@ -312,6 +321,11 @@ const fwait: Semantics = {
 export const SYSTEM: Readonly<Record<string, Semantics>> = {
   ...CONTROL_REGISTERS,
   ...DESCRIPTOR_TABLES,
+  ...CACHES,
+  ...INVALIDATE,
+  ...MONITOR,
+  ...PROTECTION_KEYS,
+  ...RANDOM,
   RSM: rsm,
   RDMSR: rdmsr,
   WRMSR: wrmsr,
@@ -321,15 +335,15 @@ export const SYSTEM: Readonly<Record<string, Semantics>> = {
   "WRMSRNS.imm": immediateMsr(true),
   RDTSC: rdtsc,
   RDTSCP: rdtscp,
+  RDPMC: rdpmc,
+  RDPID: rdpid,
+  RDPRU: rdpru,
+  SERIALIZE: serialize,
   CPUID: cpuid,
   CLI: cli,
   STI: sti,
   HLT: hlt,
   PAUSE: pause,
-  INVD: cacheControl(InterceptWord.MISC1, Misc1.INVD, SvmExit.INVD),
-  WBINVD: cacheControl(InterceptWord.MISC2, Misc2.WBINVD, SvmExit.WBINVD),
-  CLFLUSH: clflush,
-  INVLPG: invlpg,
   SWAPGS: swapgs,
   RDFSBASE: readBase(Seg.FS),
   RDGSBASE: readBase(Seg.GS),
@@ -341,5 +355,5 @@ export const SYSTEM: Readonly<Record<string, Semantics>> = {
   SYSCALL: microcoded((i) => i.f.call(i.mc.systemCall, i.nextRip())),
   SYSRET: microcoded((i) => i.f.call(i.mc.systemReturn, i.bits)),
   SYSENTER: microcoded((i) => i.f.call(i.mc.systemEnter)),
-  SYSEXIT: microcoded((i) => i.f.call(i.mc.systemExit)),
+  SYSEXIT: microcoded((i) => i.f.call(i.mc.systemExit, i.bits)),
 };

@@ -36,6 +36,7 @@ const ROWS: Readonly<Record<number, Row>> = {
   [SvmExit.INVD]: { reason: VmxExit.INVD },
   [SvmExit.WBINVD]: { reason: VmxExit.WBINVD, secondary: Secondary.WBINVD },
   [SvmExit.XSETBV]: { reason: VmxExit.XSETBV },
+  [SvmExit.RDPMC]: { reason: VmxExit.RDPMC, primary: Primary.RDPMC },
   [SvmExit.RDTSC]: { reason: VmxExit.RDTSC, primary: Primary.RDTSC },
   [SvmExit.RDTSCP]: {
     reason: VmxExit.RDTSCP,
@@ -108,7 +109,7 @@ function operandSize(i: Instruction, reason: number): number {
 interface OperandReport {
   /** Which instruction of its exit reason. */
   readonly identity?: number;
-  /** Operand size: 0 for 16 bits, 1 for 32. */
+  /** Operand size: 0 for 16 bits, 1 for 32, 2 for 64. */
   readonly size?: number;
   /** Which operand is the second register. */
   readonly second?: number;

@@ -279,6 +279,26 @@ export class CpuState {
   readonly cr4: Field64 = at.i64();
   /** CR8: task priority class. */
   readonly cr8: Field64 = at.i64();
+  /** 64 less the bits of a linear address: 16, or 7 with 5-level paging on. */
+  readonly canonicalShift: Field64 = at.i64();
+  /** The same with as many bits as the processor can have. */
+  readonly widestShift: Field64 = at.i64();
+  /** PKRU: rights of protection keys for user pages, two bits each: AD, WD. */
+  readonly pkru: Field64 = at.i64();
+  /** PKRS (6E1h): the same for supervisor pages. */
+  readonly pkrs: Field64 = at.i64();
+  /** State of the random-number generator. */
+  readonly random: Field64 = at.i64();
+  /** 1 if MONITOR has armed a wait. */
+  readonly monitorArmed: Field32 = at.i32();
+  /** What is added to the time-stamp counter to make MPERF (E7h). */
+  readonly mperfOffset: Field64 = at.i64();
+  /** The same for APERF (E8h). */
+  readonly aperfOffset: Field64 = at.i64();
+  /** Features that microcode looks at (`MicrocodeFeature`). */
+  readonly features: Field32 = at.i32();
+  /** Bits that CR4 has on this processor. */
+  readonly cr4Implemented: Field64 = at.i64();
   /** EFER (MSR C000_0080h) */
   readonly efer: Field64 = at.i64();
   /** XCR0 */

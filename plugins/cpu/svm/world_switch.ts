@@ -15,10 +15,11 @@ import {
   SegmentUse,
 } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
+import { canonicalized } from "../memory/canonical.ts";
 import { CR0_WRITABLE } from "../microcode/control.ts";
 import { Cr0, DebugCtl, Dr6, Dr7, Efer } from "../microcode/registers.ts";
 import { useOf } from "../microcode/segments.ts";
-import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, i32 } from "../wasm/mod.ts";
 import { SvmFeature } from "./features.ts";
 import { Save, SaveSegment, VirtExt } from "./vmcb.ts";
 
@@ -73,7 +74,6 @@ const move = (f: FunctionBuilder, to: I32, toOffset: number, from: I32, fromOffs
 const state = i32(0);
 
 /** Bases are sign-extended from bit 47, not checked (APM vol. 2, 15.5.1). */
-const canonical = (address: I64): I64 => address.shl(16).shrS(16);
 
 function storeSegment(f: FunctionBuilder, area: I32, segment: number, offset: number): void {
   const at = segmentAddress(segment);
@@ -97,7 +97,7 @@ function loadSegment(
   f.store32(0, f.load32(area, offset + SaveSegment.LIMIT), at + SegmentField.LIMIT);
   const everything = i32(SegmentUse.READ | SegmentUse.WRITE);
   f.store32(0, real.select(everything, useOf(attributes)), at + SegmentField.USE);
-  f.store64(0, canonical(f.load64(area, offset + SaveSegment.BASE)), at + SegmentField.BASE);
+  f.store64(0, canonicalized(f, f.load64(area, offset + SaveSegment.BASE)), at + SegmentField.BASE);
 }
 
 function storeTables(f: FunctionBuilder, area: I32): void {
@@ -109,9 +109,9 @@ function storeTables(f: FunctionBuilder, area: I32): void {
 
 function loadTables(f: FunctionBuilder, area: I32): void {
   S.gdtLimit.set(f, f.load32(area, Save.GDTR + SaveSegment.LIMIT).and(0xffff));
-  S.gdtBase.set(f, canonical(f.load64(area, Save.GDTR + SaveSegment.BASE)));
+  S.gdtBase.set(f, canonicalized(f, f.load64(area, Save.GDTR + SaveSegment.BASE)));
   S.idtLimit.set(f, f.load32(area, Save.IDTR + SaveSegment.LIMIT).and(0xffff));
-  S.idtBase.set(f, canonical(f.load64(area, Save.IDTR + SaveSegment.BASE)));
+  S.idtBase.set(f, canonicalized(f, f.load64(area, Save.IDTR + SaveSegment.BASE)));
 }
 
 /** Stores what both worlds have. RFLAGS and RIP are the caller's. */
@@ -159,7 +159,7 @@ export function storeExtra(f: FunctionBuilder, area: I32): void {
 export function loadExtra(f: FunctionBuilder, area: I32): void {
   for (const [segment, offset] of EXTRA) loadSegment(f, area, segment, offset, i32(0));
   for (const [field, offset] of EXTRA_MSRS) move(f, state, field.address, area, offset);
-  S.kernelGsBase.set(f, canonical(S.kernelGsBase.get(f)));
+  S.kernelGsBase.set(f, canonicalized(f, S.kernelGsBase.get(f)));
 }
 
 /** What LBR virtualization switches (APM vol. 2, 15.23.1). */

@@ -180,10 +180,14 @@ const BASIC_HIGH = VmcsRegion.BYTES | (6 << 18) | (1 << 22) | (1 << 23) | (1 << 
 
 const pair = (low: number, high: number): bigint => BigInt(low >>> 0) | (BigInt(high >>> 0) << 32n);
 
-/** The values of MSRs 480h and on, for a processor with these parts and these CR4 bits. */
+/**
+ * The values of MSRs 480h and on, for a processor with these parts, these CR4 bits, and these secondary
+ * controls besides, which come with instructions.
+ */
 export function vmxCapabilities(
   features: ReadonlySet<VmxFeatureName>,
   cr4: number,
+  secondary = 0,
 ): readonly bigint[] {
   const sum = { pin: 0, primary: 0, secondary: 0, tertiary: 0, exit: 0, eptVpid: 0 };
   for (const name of features) {
@@ -209,7 +213,7 @@ export function vmxCapabilities(
     [VmxMsr.CR4_FIXED0]: pair(0x2000, 0),
     [VmxMsr.CR4_FIXED1]: pair(cr4, 0),
     [VmxMsr.VMCS_ENUM]: pair(HIGHEST_INDEX << 1, 0),
-    [VmxMsr.SECONDARY]: pair(0, BASE.secondary | sum.secondary),
+    [VmxMsr.SECONDARY]: pair(0, BASE.secondary | sum.secondary | secondary),
     [VmxMsr.EPT_VPID]: pair(sum.eptVpid, features.has("vpid") ? INVVPID : 0),
     [VmxMsr.TRUE_PIN]: exact("pin"),
     [VmxMsr.TRUE_PRIMARY]: exact("primary"),

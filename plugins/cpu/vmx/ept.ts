@@ -17,7 +17,7 @@ import { illegalEptPointer } from "./control_checks.ts";
 import { EptPointer, GUEST_CONTEXT, Secondary } from "./controls.ts";
 import { VmxError, VmxExit } from "./exit_reasons.ts";
 import { readField, readField32, Vmcs, writeField, writeField32 } from "./fields.ts";
-import { notCanonical } from "./host_checks.ts";
+import { notCanonical } from "../memory/canonical.ts";
 
 /** Bits of an EPT entry. */
 const READ = 0x1;
@@ -211,7 +211,7 @@ export function defineEpt(mc: Microcode): void {
     failIf(f, low.eqz(), VmxError.INVALIDATION_OPERAND);
     const tag = low.wrap().or(GUEST_CONTEXT);
     f.if(type.eq(InvVpid.ADDRESS), () => {
-      failIf(f, notCanonical(linear), VmxError.INVALIDATION_OPERAND);
+      failIf(f, notCanonical(f, linear), VmxError.INVALIDATION_OPERAND);
       f.call(mc.flushContexts, tag, linear, Flush.PAGE);
     }, () => f.call(mc.flushContexts, tag, 0, Flush.CONTEXT));
     f.return(0);

@@ -23,7 +23,8 @@ import {
 } from "./controls.ts";
 import { EntryFailure } from "./exit_reasons.ts";
 import { readField, readField32, SHADOW_VMCS, Vmcs, VMCS_REVISION, VmcsRegion } from "./fields.ts";
-import { illegalEfer, notCanonical } from "./host_checks.ts";
+import { notCanonical } from "../memory/canonical.ts";
+import { illegalEfer } from "./host_checks.ts";
 import { illegalAddress } from "./region.ts";
 import { CODE_AND_DATA, CS, DS, ES, FS, GS, LDTR, type SegmentFields, SS, TR } from "./segments.ts";
 
@@ -107,8 +108,8 @@ function illegalRegisters({ f, cr0, cr4, long, unrestricted }: Guest, entry: I32
     long.and(paging.eqz().or(cr4.has(Cr4.PAE).eqz())),
     long.eqz().and(cr4.has(Cr4.PCIDE)),
     illegalAddress(f, get(Vmcs.GUEST_CR3), 1),
-    notCanonical(get(Vmcs.GUEST_SYSENTER_ESP)),
-    notCanonical(get(Vmcs.GUEST_SYSENTER_EIP)),
+    notCanonical(f, get(Vmcs.GUEST_SYSENTER_ESP)),
+    notCanonical(f, get(Vmcs.GUEST_SYSENTER_EIP)),
     entry.and(EntryControl.LOAD_PAT).ne(0).and(validPat(get(Vmcs.GUEST_PAT)).eqz()),
     entry.and(EntryControl.LOAD_EFER).ne(0).and(
       illegalEfer(efer).or(lma.ne(long)).or(paging.and(efer.has(Efer.LME).ne(lma))),
@@ -199,7 +200,7 @@ function illegalSegments(guest: Guest): I32 {
   return any([
     v86.select(virtual, ordinary),
     tr.selector.and(4).ne(0),
-    notCanonical(tr.base),
+    notCanonical(f, tr.base),
     busy.eqz(),
     tr.memory,
     tr.present.eqz(),
@@ -207,14 +208,14 @@ function illegalSegments(guest: Guest): I32 {
     tr.usable.eqz(),
     ldtr.usable.and(any([
       ldtr.selector.and(4).ne(0),
-      notCanonical(ldtr.base),
+      notCanonical(f, ldtr.base),
       ldtr.type.ne(2),
       ldtr.memory,
       ldtr.present.eqz(),
       illegalRights(ldtr),
     ])),
-    notCanonical(data[2]!.base),
-    notCanonical(data[3]!.base),
+    notCanonical(f, data[2]!.base),
+    notCanonical(f, data[3]!.base),
     high(cs),
     ss.usable.and(high(ss)),
     data[0]!.usable.and(high(data[0]!)),
@@ -224,8 +225,8 @@ function illegalSegments(guest: Guest): I32 {
 
 function illegalTables({ f }: Guest): I32 {
   return any([
-    notCanonical(readField(f, Vmcs.GUEST_GDTR_BASE)),
-    notCanonical(readField(f, Vmcs.GUEST_IDTR_BASE)),
+    notCanonical(f, readField(f, Vmcs.GUEST_GDTR_BASE)),
+    notCanonical(f, readField(f, Vmcs.GUEST_IDTR_BASE)),
     readField32(f, Vmcs.GUEST_GDTR_LIMIT).shrU(16).ne(0),
     readField32(f, Vmcs.GUEST_IDTR_LIMIT).shrU(16).ne(0),
   ]);
@@ -236,7 +237,7 @@ function illegalFlow({ f, cr0, flags, long, v86, event }: Guest): I32 {
   const wide = long.and(readField32(f, CS.rights).and(AccessRights.L).ne(0));
   const external = event.ltS(0).and(event.shrU(8).and(7).eq(EventType.EXTERNAL));
   return any([
-    wide.select(notCanonical(rip), rip.shrU(32).ne(0)),
+    wide.select(notCanonical(f, rip), rip.shrU(32).ne(0)),
     flags.has(RFLAGS_RESERVED),
     flags.has(Rflags.ONE).eqz(),
     v86.and(long.or(cr0.has(Cr0.PE).eqz())),

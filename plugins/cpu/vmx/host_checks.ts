@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { notCanonical } from "../memory/canonical.ts";
 import { validPat } from "../microcode/msr.ts";
 import { Cr4, Efer } from "../microcode/registers.ts";
 import { S } from "../state/cpu_state.ts";
@@ -14,11 +15,6 @@ import { illegalAddress } from "./region.ts";
 
 /** EFER bits of an Intel processor. */
 export const INTEL_EFER: number = Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE;
-
-/** 1 if an address of 48 bits is not canonical. */
-export function notCanonical(address: I64): I32 {
-  return address.shl(16).shrS(16).ne(address);
-}
 
 /** 1 if `efer` is no value for EFER. */
 export function illegalEfer(efer: I64): I32 {
@@ -62,7 +58,7 @@ export function illegalHost(f: FunctionBuilder): I32 {
     fixedBitsHold(f, get(Vmcs.HOST_CR0), VmxMsr.CR0_FIXED0).eqz(),
     fixedBitsHold(f, cr4, VmxMsr.CR4_FIXED0).eqz(),
     illegalAddress(f, get(Vmcs.HOST_CR3), 1),
-    ...ADDRESSES.map((encoding) => notCanonical(get(encoding))),
+    ...ADDRESSES.map((encoding) => notCanonical(f, get(encoding))),
     exit.and(ExitControl.LOAD_PAT).ne(0).and(validPat(get(Vmcs.HOST_PAT)).eqz()),
     exit.and(ExitControl.LOAD_EFER).ne(0).and(
       illegalEfer(efer).or(efer.and(Efer.LMA | Efer.LME).ne(modes)),
@@ -73,7 +69,7 @@ export function illegalHost(f: FunctionBuilder): I32 {
     wide.eqz().and(get(Vmcs.HOST_SS_SELECTOR).eqz()),
     long.ne(wide),
     wide.eqz().and(guest.or(cr4.has(Cr4.PCIDE)).or(rip.shrU(32).ne(0))),
-    wide.and(cr4.has(Cr4.PAE).eqz().or(notCanonical(rip))),
+    wide.and(cr4.has(Cr4.PAE).eqz().or(notCanonical(f, rip))),
   ];
   return checks.reduce((any, check) => any.or(check));
 }

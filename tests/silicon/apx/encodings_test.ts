@@ -2,7 +2,7 @@
  * Each encoding of the list runs: against the evaluator where it is arithmetic, against what is said
  * here where it is a system instruction, and is undefined where CPUID does not report it.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { Prng } from "../../vectors/prng.ts";
 import { Attr, Cr4, S, Seg } from "../../../plugins/cpu/mod.ts";
 import { descriptor, FREE_SELECTOR, Place, Sel } from "../bench.ts";
@@ -17,8 +17,8 @@ const ROUNDS = 6;
 
 /** Mnemonics of features that CPUID does not report: VMX, CET, USER_MSR, AMX, AVX-512 and others. */
 const NOT_REPORTED = new RegExp(
-  "^(vmwrite|vmclear|vmxon|invept|invvpid|invpcid|enqcmds?|wruss[dq]|wrss[dq]|urdmsr|uwrmsr|" +
-    "incsspq|rdrand|rdseed|clflushopt|ptwrite|kmov[bwdq]|sttilecfg|tileloadd|tilestored|" +
+  "^(vmwrite|vmclear|vmxon|invept|invvpid|enqcmds?|wruss[dq]|wrss[dq]|urdmsr|uwrmsr|" +
+    "incsspq|ptwrite|kmov[bwdq]|sttilecfg|tileloadd|tilestored|" +
     "v[a-z0-9]+)$",
 );
 /** Instructions of x87 with a memory operand. */
@@ -124,6 +124,21 @@ const SYSTEM: Readonly<Record<string, SystemCase>> = {
   "mov r19, dr7": { after: () => assertEquals(get(19), 0x400n) },
   // Without shadow stacks this is a NOP.
   "rdsspq r17": { before: () => set(17, 77), after: () => assertEquals(get(17), 77n) },
+  "rdrand r16": {
+    before: () => set(16, 0),
+    after: () => assertNotEquals(get(16), 0n),
+  },
+  "rdseed r17d": {
+    before: () => set(17, -1n),
+    after: () => assert(get(17) < 2n ** 32n),
+  },
+  "{evex} invpcid rax, [rbx]": {
+    before: () => {
+      set(0, 2);
+      set(3, DATA);
+      bench.fill(DATA, 16, 0);
+    },
+  },
   "clflushopt byte ptr [r17]": { before: () => set(17, DATA) },
   "rdmsr rax, 0x174": {
     before: () => bench.processor.writeMsr(MSR, 0x1_0000_0023n),

@@ -30,7 +30,7 @@ Deno.test("each line of the list of invalid encodings is undefined, each control
       assertEquals(bench.judge(code), UNDEFINED, name);
       continue;
     }
-    // INVPCID is not reported, SVM is off, and VMCALL is an Intel instruction.
+    // INVPCID is given no type that there is, SVM is off, and VMCALL is an Intel instruction.
     if (/invpcid|vmcall|vmrun|jmpabs|mov rax, qword ptr/.test(expected!)) continue;
     assertEquals(bench.judge(code), "ok", name);
   }
@@ -89,7 +89,9 @@ Deno.test("map 4 has the instructions of the table with the ND and NF that it al
     }
   }
   const groups = new Set(table.filter(({ group }) => group >= 0).map(({ opcode }) => opcode));
-  const absent = table.filter(({ mnemonic }) => NOT_REPORTED.test(mnemonic));
+  const absent = table.filter(({ mnemonic }) =>
+    NOT_REPORTED.test(mnemonic) && mnemonic !== "INVPCID"
+  );
   let undefinedCount = 0;
   for (let opcode = 0; opcode < 256; opcode++) {
     if (opcode === RAO_INT) continue;

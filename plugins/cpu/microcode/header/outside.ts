@@ -24,6 +24,8 @@ export interface Outside {
   readonly msrRead: Fn<[I], I>;
   /** `(index)`: WRMSR; the value is in `S.exchange`. 1, or 0 for #GP. */
   readonly msrWrite: Fn<[I], I>;
+  /** `(index)`: RDPMC of counter `index` (ECX): 1 and `S.exchange`, or 0 for #GP. */
+  readonly counterRead: Fn<[I], I>;
   /** `(codeAddress, alone)`: decodes the block at RIP; its address, or 0 after raising. */
   readonly decode: Fn<[I, I], I>;
   /** `(address, bytes)`: memory that holds decoded code is about to be written. */
@@ -50,6 +52,7 @@ export const OUTSIDE: Signatures<Outside> = {
   cpuid: [[I32T, I32T], undefined],
   msrRead: [[I32T], I32T],
   msrWrite: [[I32T], I32T],
+  counterRead: [[I32T], I32T],
   decode: [[I32T, I32T], I32T],
   codeWritten: [[I32T, I32T], undefined],
   sample: [[I32T], I32T],

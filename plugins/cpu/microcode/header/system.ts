@@ -38,8 +38,8 @@ export interface SystemRoutines {
   readonly systemReturn: Fn<[I]>;
   /** `()`: SYSENTER. */
   readonly systemEnter: Fn<[]>;
-  /** `()`: SYSEXIT. */
-  readonly systemExit: Fn<[]>;
+  /** `(bits)`: SYSEXIT. */
+  readonly systemExit: Fn<[I]>;
 
   // Extended state (microcode/extended_state.ts).
 
@@ -69,7 +69,7 @@ export const SYSTEM: Signatures<SystemRoutines> = {
   systemCall: [[I64T], undefined],
   systemReturn: [[I32T], undefined],
   systemEnter: [[], undefined],
-  systemExit: [[], undefined],
+  systemExit: [[I32T], undefined],
   xinuse: [[], I64T],
   writeXcr0: [[I64T], undefined],
   saveExtended: [[I64T, I64T, I32T], undefined],
