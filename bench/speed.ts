@@ -106,9 +106,9 @@ function print(what: string, sorted: readonly number[]): void {
 
 /** Rounds of each loop, for about a quarter of a second. */
 const LOOPS: readonly (readonly [name: string, rounds: number])[] = [
-  ["sieve", 80],
-  ["sha256", 25],
-  ["sort", 12],
+  ["sieve", 400],
+  ["sha256", 100],
+  ["sort", 60],
 ];
 
 await table(
