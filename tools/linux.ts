@@ -8,7 +8,8 @@
  * folder, and are made into an initial RAM disk. Further words go to `trapline run`. Nothing is installed
  * and root is not needed, but apt must know where Debian's amd64 packages are.
  *
- * Limits: one vCPU, under svm and metal, is what has been booted; unpacking the kernel takes minutes.
+ * Limits: what has been booted is Debian 12's kernel, with one and with four vCPUs; it takes about a minute.
+ * Two of this task at a time must not download into one folder.
  *
  * @module
  */

@@ -32,3 +32,18 @@ Deno.test("#AC whose delivery raises #AC goes on until the budget is used up, an
   assertEquals(bench.get32(bench.stack(3) - 16), 0);
   assertEquals(bench.get32(bench.stack(3) - 12), Place.CODE + 1);
 });
+
+Deno.test("a breakpoint at the handler of breakpoints goes on until the budget is used up", () => {
+  const bench = new Bench();
+  bench.protect(0);
+  const { state, processor } = bench;
+  bench.set64(Place.IDT + 8, gate(selectorFor(Sel.CODE32, 0), bench.handler(1), 0x8e));
+  state.set32(S.idtLimit, 0x7ff);
+  state.setAt(S.dr, BigInt(bench.handler(1)));
+  state.set(S.dr7, 0x402n);
+  processor.refresh();
+  // INT1 leads to the handler.
+  const { stop } = bench.execute(hex("f1"), 100);
+  assertEquals(stop, Stop.BUDGET);
+  assertEquals(state.get(S.rip), BigInt(bench.handler(1)));
+});

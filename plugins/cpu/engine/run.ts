@@ -215,9 +215,10 @@ export function defineRun(mc: Microcode, tag: Tag): void {
                 S.link.set(f, 0);
                 f.branchIf(leaves, next);
               });
-              // An exception that waits is of the instruction, and behind its breakpoints.
+              // An exception that waits is of the instruction, and behind its breakpoints. Where the budget
+              // is used up nothing more happens: a handler of #DB may have a breakpoint at its start.
               const looksForPoints = S.events.get(f).and(Event.BREAKPOINTS | Event.EXCEPTION)
-                .eq(Event.BREAKPOINTS);
+                .eq(Event.BREAKPOINTS).and(S.budget.get(f).gtS(0));
               f.if(
                 looksForPoints,
                 () => f.branchIf(f.call(mc.codeBreakpoint), next),
