@@ -121,6 +121,10 @@ export interface Vendor {
   cpl(vcpu: Vcpu): number;
   /** Whether the guest runs 64-bit code. */
   is64Bit(vcpu: Vcpu): boolean;
+  /** CR4 bits 31:0 as the guest sees it. Without it {@linkcode Vendor.getSystemState} is asked. */
+  cr4?(vcpu: Vcpu): number;
+  /** XCR0 bits 31:0. Without it {@linkcode Vendor.getSystemState} is asked. */
+  xcr0?(vcpu: Vcpu): number;
   /**
    * Reads an MSR that no plugin registered into `access.lo` and `access.hi`.
    *

@@ -14,6 +14,7 @@ import {
   LINE_BYTES,
 } from "./cpuid/caches.ts";
 import { FeatureBits, markSeveral } from "./cpuid/features.ts";
+import { FixedAnswers } from "./cpuid/fixed.ts";
 import { characters, fill } from "./cpuid/result.ts";
 import {
   coreCount,
@@ -53,7 +54,27 @@ const MHZ = TICKS_PER_SECOND / 1e6;
 /** CPUID of processors of `model`. */
 export function processorCpuid(model: ProcessorModel): CpuidSource {
   const features = new FeatureBits(model);
-  return { read: (result, vcpu) => readCpuid(model, features, result, vcpu) };
+  const fixed = new FixedAnswers();
+  return {
+    read(result, vcpu) {
+      if (fixed.recall(result)) return;
+      fillLeaf(model, result, vcpu);
+      features.apply(result);
+      fixed.keep(result);
+    },
+  };
+}
+
+/** CR4 31:0 of a vCPU. */
+function cr4Of(vcpu: Vcpu): number {
+  const vendor = vcpu.vm.vendor.current;
+  return vendor.cr4?.(vcpu) ?? Number(BigInt.asIntN(32, vendor.getSystemState(vcpu).cr4));
+}
+
+/** XCR0 31:0 of a vCPU. */
+function xcr0Of(vcpu: Vcpu): number {
+  const vendor = vcpu.vm.vendor.current;
+  return vendor.xcr0?.(vcpu) ?? Number(BigInt.asIntN(32, vendor.getSystemState(vcpu).xcr0));
 }
 
 /** CPUID 0Dh: the XSAVE area. `xcr0` is that of the guest. */
@@ -97,8 +118,7 @@ function fillIdentity(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): v
   const ebx = ((LINE_BYTES / 8) << 8) | (processors << 16) | (vcpu.id << 24);
   fill(result, model.signature, ebx);
   if (model.isa.has("xsave")) {
-    const { cr4 } = vcpu.vm.vendor.current.getSystemState(vcpu);
-    if ((cr4 & BigInt(Cr4.OSXSAVE)) !== 0n) result.ecx = OSXSAVE;
+    if ((cr4Of(vcpu) & Cr4.OSXSAVE) !== 0) result.ecx = OSXSAVE;
   }
   markSeveral(result, model.vendor, count);
 }
@@ -123,8 +143,7 @@ function fillLeaf(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void 
     case 7: {
       fill(result, subleaf === 0 ? lastSubleaf(model) : 0);
       if (subleaf !== 0 || !model.isa.has("pku")) return;
-      const { cr4 } = vcpu.vm.vendor.current.getSystemState(vcpu);
-      if ((cr4 & BigInt(Cr4.PKE)) !== 0n) result.ecx = OSPKE;
+      if ((cr4Of(vcpu) & Cr4.PKE) !== 0) result.ecx = OSPKE;
       return;
     }
     case 0xb:
@@ -132,8 +151,7 @@ function fillLeaf(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void 
     case 0xd:
       fill(result, 0);
       if (model.isa.has("xsave")) {
-        const { xcr0 } = vcpu.vm.vendor.current.getSystemState(vcpu);
-        extendedState(model, result, Number(xcr0));
+        extendedState(model, result, xcr0Of(vcpu));
       }
       return;
     case 0x29:
@@ -200,14 +218,4 @@ function fillIntel(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void
     default:
       return fill(result, 0);
   }
-}
-
-function readCpuid(
-  model: ProcessorModel,
-  features: FeatureBits,
-  result: CpuidResult,
-  vcpu: Vcpu,
-): void {
-  fillLeaf(model, result, vcpu);
-  features.apply(result);
 }

@@ -214,6 +214,38 @@ Deno.test("every leaf that has the APIC ID or the number of processors tells the
   }
 });
 
+Deno.test("what CPUID remembers of one vCPU's question does not answer another's", () => {
+  const leaves = [0, 0x8000_0000].flatMap((first) =>
+    Array.from({ length: 64 }, (_, k) => first + k)
+  );
+  const state = (cr4: bigint, xcr0: bigint) => ({ getSystemState: () => ({ cr4, xcr0 }) });
+  const vm = (vendor: unknown, count: number) => ({
+    vcpus: Array.from({ length: count }, (_, id) => ({ id })),
+    vendor: { current: vendor },
+  });
+  const vcpus = [
+    { id: 0, vm: vm(state(0n, 1n), 1) },
+    { id: 5, vm: vm(state(0x44_0000n, 7n), 6) },
+    { id: 0, vm: vm({ cr4: () => 0x4_0000, xcr0: () => 3 }, 2) },
+  ] as unknown as Vcpu[];
+  for (const name of CPU_MODELS) {
+    const model = processorModel(name);
+    const one = processorCpuid(model);
+    // The second time everything that is remembered has been met.
+    for (const vcpu of [...vcpus, ...vcpus]) {
+      for (const leaf of leaves) {
+        for (const subleaf of [0, 1, 2, 19]) {
+          const result: CpuidResult = { leaf, subleaf, eax: 0, ebx: 0, ecx: 0, edx: 0 };
+          const fresh = { ...result };
+          one.read(result, vcpu);
+          processorCpuid(model).read(fresh, vcpu);
+          assertEquals(result, fresh, `${name}, leaf ${leaf.toString(16)}h, subleaf ${subleaf}`);
+        }
+      }
+    }
+  }
+});
+
 Deno.test("a choice of a processor in one word", () => {
   assertEquals(parseCpuChoice("zen5"), { model: "zen5", features: {}, vendor: "amd" });
   assertEquals(parseCpuChoice("epyc-zen4, -smap,+movdiri"), {

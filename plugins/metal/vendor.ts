@@ -495,6 +495,16 @@ export class MetalVendor implements Vendor {
     return this.#load(vcpu).is64Bit;
   }
 
+  /** See `Vendor.cr4`. */
+  cr4(vcpu: Vcpu): number {
+    return this.#load(vcpu).state.low(S.cr4);
+  }
+
+  /** See `Vendor.xcr0`. */
+  xcr0(vcpu: Vcpu): number {
+    return this.#load(vcpu).state.low(S.xcr0);
+  }
+
   /** See `Vendor.readMsr`. An MSR that the guest asked outside for is not the processor's. */
   readMsr(vcpu: Vcpu, access: MsrAccess): boolean {
     this.#load(vcpu);

@@ -449,6 +449,16 @@ export class SvmVendor implements Vendor, Svm {
     return (vmcb.get32(Save.EFER) & Efer.LMA) !== 0 && (attributes & Attr.L) !== 0;
   }
 
+  /** See `Vendor.cr4`. */
+  cr4(vcpu: Vcpu): number {
+    return this.of(vcpu).vmcb.get32(Save.CR4);
+  }
+
+  /** See `Vendor.xcr0`. */
+  xcr0(vcpu: Vcpu): number {
+    return this.of(vcpu).xcr0Low;
+  }
+
   /** See `Vendor.readMsr`. */
   readMsr(vcpu: Vcpu, access: MsrAccess): boolean {
     return accessMsr(this.#vm, this.of(vcpu), access);

@@ -519,6 +519,16 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     return longMode && (vmcs.get32(Vmcs.GUEST_CS_ACCESS_RIGHTS) & RIGHTS_L) !== 0;
   }
 
+  /** See `Vendor.cr4`. */
+  cr4(vcpu: Vcpu): number {
+    return this.of(vcpu).vmcs.get32(Vmcs.CR4_SHADOW);
+  }
+
+  /** See `Vendor.xcr0`. */
+  xcr0(vcpu: Vcpu): number {
+    return this.of(vcpu).xcr0Low;
+  }
+
   /** See `Vendor.readMsr`. */
   readMsr(vcpu: Vcpu, access: MsrAccess): boolean {
     return accessMsr(this.#vm, this.of(vcpu), access);

@@ -6,6 +6,7 @@
 import type { CpuidResult } from "../../../core/mod.ts";
 import { type CpuidOutput, ISA_FEATURES } from "../isa_features.ts";
 import type { ProcessorModel } from "../models.ts";
+import { LEAF_PLACES, leafPlace } from "./fixed.ts";
 
 type Place = readonly [leaf: number, output: CpuidOutput, bit: number];
 
@@ -65,7 +66,8 @@ type Bits = Record<CpuidOutput, number>;
 
 /** The feature bits of a model, by leaf and subleaf. */
 export class FeatureBits {
-  readonly #bits: Map<string, Bits> = new Map();
+  /** By {@linkcode leafPlace}, then by subleaf. */
+  readonly #bits: Bits[][] = Array.from({ length: LEAF_PLACES }, () => []);
 
   /** Works them out. */
   constructor({ vendor, isa }: ProcessorModel) {
@@ -82,16 +84,14 @@ export class FeatureBits {
   }
 
   #of(leaf: number, subleaf: number): Bits {
-    const key = `${leaf} ${subleaf}`;
-    const bits = this.#bits.get(key) ?? { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-    this.#bits.set(key, bits);
-    return bits;
+    return this.#bits[leafPlace(leaf)]![subleaf] ??= { eax: 0, ebx: 0, ecx: 0, edx: 0 };
   }
 
   /** Sets the bits of the leaf asked for. Only leaf 7 has subleaves among those with features. */
   apply(result: CpuidResult): void {
-    const subleaf = result.leaf === 7 ? result.subleaf : 0;
-    const bits = this.#bits.get(`${result.leaf} ${subleaf}`);
+    const place = leafPlace(result.leaf);
+    if (place < 0) return;
+    const bits = this.#bits[place]![result.leaf === 7 ? result.subleaf : 0];
     if (bits === undefined) return;
     for (const output of OUTPUTS) result[output] = (result[output] | bits[output]) >>> 0;
   }

@@ -20,9 +20,10 @@ export interface Topology {
 
 /** The topology as `vcpu` sees it. */
 export function topologyOf(vcpu: Vcpu): Topology {
-  const { id, vm } = vcpu;
-  const most = vm.vcpus.reduce((highest, other) => Math.max(highest, other.id), id);
-  return { id, count: Math.max(1, vm.vcpus.length), idBits: 32 - Math.clz32(most) };
+  const { id, vm: { vcpus } } = vcpu;
+  let most = id;
+  for (let k = 0; k < vcpus.length; k++) most = Math.max(most, vcpus[k]!.id);
+  return { id, count: Math.max(1, vcpus.length), idBits: 32 - Math.clz32(most) };
 }
 
 /** Types of levels in leaves 0Bh and 1Fh. */
