@@ -117,6 +117,12 @@ export interface Vendor {
    */
   keepStartup?(vcpu: Vcpu, vector: number): boolean;
 
+  /**
+   * A system management interrupt arrives; the processor takes it when it can. A vendor without this
+   * method gives its guests no system management mode, and the interrupt is lost.
+   */
+  raiseSmi?(vcpu: Vcpu): void;
+
   /** Current privilege level, 0 to 3. */
   cpl(vcpu: Vcpu): number;
   /** Whether the guest runs 64-bit code. */

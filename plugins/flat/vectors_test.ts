@@ -20,4 +20,6 @@ Deno.test("vectors lead to handlers that end what the 8259s have in service", ()
   for (const vector of [0x70, 0x77]) {
     assertEquals(code(vector, 9), [0x50, 0xb0, 0x20, 0xe6, 0xa0, 0xe6, 0x20, 0x58, 0xcf]);
   }
+  // RSM at SMBASE + 8000h.
+  assertEquals(memory.readU16(0x3_8000), 0xaa0f);
 });

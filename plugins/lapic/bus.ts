@@ -54,8 +54,7 @@ export class ApicBus {
   }
 
   /**
-   * Sends a message. Throws `UnimplementedError` for a system management interrupt that reaches
-   * somebody: there is no system management mode.
+   * Sends a message.
    *
    * @param sender Who sends it, where it is an IPI: shorthands mean others by that.
    * @returns How many local APICs accepted it.

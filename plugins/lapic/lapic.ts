@@ -4,7 +4,7 @@
  * @module
  */
 
-import { eventRequest, initRequest, UnimplementedError, type Vcpu } from "../../core/mod.ts";
+import { eventRequest, initRequest, type Vcpu } from "../../core/mod.ts";
 import {
   ApicBase,
   baseWriteAllowed,
@@ -367,9 +367,9 @@ export class Lapic extends Priorities {
         vcpu.request(eventRequest);
         return true;
       case MessageType.SMI:
-        throw new UnimplementedError(
-          `vCPU ${vcpu.id}: a system management interrupt arrived, and there is no system management mode`,
-        );
+        vcpu.vm.vendor.current.raiseSmi?.(vcpu);
+        vcpu.request(eventRequest);
+        return true;
       default:
         return false;
     }

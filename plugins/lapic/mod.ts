@@ -18,8 +18,8 @@
  * {@linkcode Lapic.replayWrite}, {@linkcode Lapic.sendIpi} and {@linkcode Lapic.acceleratedEnd}; and mind
  * {@linkcode LapicInhibit}. Hardware may change IRR, ISR, TMR, TPR and PPR in the page at any time.
  *
- * Limits: no system management mode, so a system management interrupt stops the vCPU with an
- * `UnimplementedError`; no remote read; a TSC deadline is not worked out anew when the guest writes its
+ * Limits: a system management interrupt is for the vendor, and lost where that has no system management
+ * mode; no remote read; a TSC deadline is not worked out anew when the guest writes its
  * time-stamp counter after it. Under svm an INIT is not held back while the guest has GIF clear.
  *
  * @example

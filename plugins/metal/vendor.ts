@@ -146,7 +146,8 @@ class MetalVcpu implements Outside {
     this.#budget = budget;
     processor.absorbFlags();
     // A halt that was not reported goes on: time passes in it, as with a VMX guest's preemption timer.
-    if (this.#halted) processor.wake();
+    // An SMI finds it halted, and RSM may have it halt again.
+    if (this.#halted && !processor.takesSmi) processor.wake();
     this.#driveInterruptLine();
     this.#fetchTaskPriority();
     processor.setTsc(vcpu.vm.clock.current.now());
@@ -476,6 +477,13 @@ export class MetalVendor implements Vendor {
     // One that has halted looks at it, unless it is held back there, too.
     if (vcpu.mpState === MpState.HALTED && processor.takesInit) vcpu.mpState = MpState.RUNNABLE;
     return true;
+  }
+
+  /** The SMI pin: the processor latches one, however often it is raised, and takes it when it can. */
+  raiseSmi(vcpu: Vcpu): void {
+    const processor = this.#load(vcpu);
+    processor.raiseSmi();
+    if (vcpu.mpState === MpState.HALTED && processor.takesSmi) vcpu.mpState = MpState.RUNNABLE;
   }
 
   /** A VMX guest that waits for a start-up IPI exits for it. */

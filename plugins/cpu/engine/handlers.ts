@@ -37,6 +37,7 @@ import { defineIpi } from "../svm/avic/ipi.ts";
 import { defineRegisters } from "../svm/avic/registers.ts";
 import { defineBusLock } from "../microcode/bus_lock.ts";
 import { definePauseFilter } from "../svm/pause_filter.ts";
+import { defineSmm } from "../smm/unit.ts";
 import { defineSvm } from "../svm/unit.ts";
 import { defineVmx } from "../vmx/unit.ts";
 import { ModuleBuilder } from "../wasm/mod.ts";
@@ -146,6 +147,7 @@ export function buildMicrocode(
   defineBusLock(mc);
   defineSvm(mc);
   defineVmx(mc, tag);
+  defineSmm(mc);
   defineEvents(mc);
   defineRun(mc, tag);
   return { module, microcode: mc };

@@ -356,6 +356,18 @@ export class Processor {
     this.#setEvent(Event.NMI, true);
   }
 
+  /** Latches a system management interrupt. */
+  raiseSmi(): void {
+    this.#setEvent(Event.SMI, true);
+  }
+
+  /** Whether one is latched that it would react to before the next instruction. */
+  get takesSmi(): boolean {
+    const { state } = this;
+    const latched = (state.get32(S.events) & Event.SMI) !== 0;
+    return latched && this.#open && state.get32(S.smm) === 0;
+  }
+
   /**
    * Latches INIT: at the next instruction boundary with GIF set it exits from a guest that intercepts
    * it, becomes a #SX with VM_CR.R_INIT, or is taken, and the run ends with `Stop.INIT` (APM vol. 2,
@@ -384,19 +396,21 @@ export class Processor {
     return (this.state.get32(S.events) & Event.WAIT_SIPI) !== 0;
   }
 
-  /** Whether INIT may do something else than what it does to a processor with neither SVM nor VMX. */
+  /** Whether INIT may do something else than what it does to a processor with neither SVM, VMX nor SMM. */
   get mindsInit(): boolean {
     const { state } = this;
     const vmx = state.get32(S.vmxOn) !== 0;
     const redirected = (state.low(S.vmCr) & VmCr.R_INIT) !== 0;
-    return vmx || redirected || state.get32(S.guestMode) !== 0 || state.get32(S.gif) === 0;
+    return vmx || redirected || state.get32(S.smm) !== 0 || state.get32(S.guestMode) !== 0 ||
+      state.get32(S.gif) === 0;
   }
 
   /** Whether it would react to INIT before the next instruction. */
   get takesInit(): boolean {
     const { state } = this;
     const root = state.get32(S.vmxOn) !== 0 && state.get32(S.nonRoot) === 0;
-    return state.get32(S.gif) !== 0 && !root && !this.#waitsForStartup;
+    const held = root || state.get32(S.smm) !== 0 || this.#waitsForStartup;
+    return state.get32(S.gif) !== 0 && !held;
   }
 
   /** Ends a halt. */

@@ -12,6 +12,9 @@ import type { StateView } from "../state/view.ts";
 /** Bits of a physical address; CPUID 8000_0008h reports the same. */
 export const PHYSICAL_ADDRESS_BITS = 48;
 
+/** SMBASE after RESET (APM vol. 2, 10.2.2; SDM vol. 3C, 33.4). */
+const SMBASE = 0x3_0000;
+
 const DATA = Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED;
 const CODE = DATA | Attr.CODE;
 const LDT = Attr.P | 2;
@@ -108,6 +111,7 @@ export function resetProcessor(state: StateView, init: boolean, signature: numbe
   state.set(S.flagsB, 0n);
   state.set32(S.nmiBlocked, 0);
   state.set32(S.gif, 1);
+  state.set32(S.smm, 0);
   state.set32(S.guestMode, 0);
   state.set32(S.delivering, 0);
   state.set32(S.trapBits, 0);
@@ -118,6 +122,8 @@ export function resetProcessor(state: StateView, init: boolean, signature: numbe
   if (init) return;
   for (let n = 16; n < 32; n++) state.setAt(registerAddress(n), 0n);
   for (const [field, value] of KEPT_BY_INIT) state.set(field, value);
+  state.set32(S.smbase, SMBASE);
+  state.set32(S.smmLocked, 0);
   state.set32(S.physicalBits, PHYSICAL_ADDRESS_BITS);
   state.set(S.reservedPte, (1n << 52n) - (1n << BigInt(PHYSICAL_ADDRESS_BITS)));
   state.set32(S.mxcsr, 0x1f80);

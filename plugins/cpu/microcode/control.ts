@@ -18,7 +18,8 @@ export const CR0_WRITABLE: number = Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.NE |
 
 /** Bits of CR4 that are reserved on this processor, so that setting one raises #GP. */
 export function reservedCr4(f: FunctionBuilder): I64 {
-  return S.cr4Implemented.get(f).xor(-1);
+  // There is no VMX operation in SMM (SDM vol. 3C, 33.14.4).
+  return S.cr4Implemented.get(f).xor(-1).or(S.smm.get(f).extendU().mul(Cr4.VMXE));
 }
 
 /** Gives the control-register functions their bodies. */

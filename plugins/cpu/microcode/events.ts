@@ -183,11 +183,6 @@ export function defineEvents(mc: Microcode): void {
       S.stop.set(f, Stop.SHUTDOWN);
       f.return(Service.STOP);
     });
-    f.if(S.events.has(f, Event.STOP), () => {
-      S.events.clear(f, Event.STOP);
-      S.stop.set(f, Stop.REQUEST);
-      f.return(Service.STOP);
-    });
     f.if(S.events.has(f, Event.SHADOW_NEW), () => {
       S.events.set(f, S.events.get(f).and(~Event.SHADOW_NEW).or(Event.SHADOW));
     });
@@ -222,12 +217,29 @@ export function defineEvents(mc: Microcode): void {
       S.events.clear(f, Event.DOORBELL);
       f.call(mc.avicEvaluate);
     });
+    // Ahead of every other interrupt (APM vol. 2, 10.3.1), and no exit to VMX's hosts. It waits while GIF is
+    // clear, behind STI and MOV SS as KVM has it, and in SMM until RSM.
+    const smi = S.events.has(f, Event.SMI).and(S.smm.get(f).eqz()).and(S.gif.get(f))
+      .and(S.events.has(f, Event.SHADOW).eqz());
+    f.if(
+      smi,
+      () => {
+        // One that is intercepted stays pending (APM vol. 2, table 15-14); SMMLOCK has none intercepted.
+        const mask = S.smmLocked.get(f).select(i32(0), i32(Misc1.SMI));
+        interceptOr(f, InterceptWord.MISC1, mask, SvmExit.SMI, () => {
+          f.call(mc.enterSmm);
+          f.return(Service.AGAIN);
+        });
+      },
+      undefined,
+      "unlikely",
+    );
     f.if(S.nonRoot.get(f), () => {
       f.if(f.call(mc.vmxAfterTraps), () => f.return(Service.AGAIN));
     });
-    // In VMX root operation INIT stays pending (SDM vol. 3, 24.8).
+    // In VMX root operation INIT stays pending (SDM vol. 3, 24.8), and so it does in SMM.
     f.if(
-      S.events.has(f, Event.INIT).and(S.gif.get(f)).and(S.vmxOn.get(f).eqz()),
+      S.events.has(f, Event.INIT).and(S.gif.get(f)).and(S.vmxOn.get(f).or(S.smm.get(f)).eqz()),
       () => {
         // APM vol. 2, table 15-12.
         interceptOr(f, InterceptWord.MISC1, Misc1.INIT, SvmExit.INIT, () => {

@@ -13,6 +13,7 @@ import { MEMORY, type MemoryRoutines } from "./header/memory.ts";
 import { OUTSIDE, type Outside } from "./header/outside.ts";
 import { type SegmentRoutines, SEGMENTS } from "./header/segments.ts";
 import type { Signatures } from "./header/signature.ts";
+import { SMM, type SmmRoutines } from "./header/smm.ts";
 import { SVM, type SvmRoutines } from "./header/svm.ts";
 import { SYSTEM, type SystemRoutines } from "./header/system.ts";
 import { VMX, type VmxRoutines } from "./header/vmx.ts";
@@ -43,6 +44,7 @@ export interface Routines
   extends
     EventRoutines,
     SystemRoutines,
+    SmmRoutines,
     SvmRoutines,
     VmxRoutines,
     SegmentRoutines,
@@ -58,6 +60,7 @@ export interface Microcode extends Outside, Routines {
 const ROUTINES: Signatures<Routines> = {
   ...EVENTS,
   ...SYSTEM,
+  ...SMM,
   ...SVM,
   ...VMX,
   ...SEGMENTS,

@@ -46,7 +46,10 @@ export const Msr = {
   GS_BASE: 0xc000_0101,
   KERNEL_GS_BASE: 0xc000_0102,
   TSC_AUX: 0xc000_0103,
+  HWCR: 0xc001_0015,
+  SMM_BASE: 0xc001_0111,
   VM_CR: 0xc001_0114,
+  SMM_CTL: 0xc001_0116,
   VM_HSAVE_PA: 0xc001_0117,
   AVIC_DOORBELL: 0xc001_011b,
 } as const;
@@ -107,6 +110,13 @@ const isTscAdjust = (f: FunctionBuilder, index: I32): I32 =>
 
 const isPkrs = (f: FunctionBuilder, index: I32): I32 =>
   index.eq(Msr.PKRS).and(hasFeature(f, MicrocodeFeature.PKS));
+
+/** 1 for an MSR that only AMD's processors have. */
+const isAmds = (f: FunctionBuilder, index: I32, number: number): I32 =>
+  index.eq(number).and(S.intel.get(f).eqz());
+
+/** HWCR.SMMLOCK. */
+const HWCR_SMMLOCK = 1;
 
 /** MPERF and APERF, which count the same here: there is one frequency, and time passes in a halt. */
 const PERFORMANCE: readonly (readonly [number, Field64])[] = [
@@ -192,6 +202,8 @@ export function defineMsr(mc: Microcode): void {
     });
     // There are no supervisor components, so XSS is 0 and stays so.
     f.if(index.eq(Msr.XSS).and(hasXsave(f)), () => give(i64(0)));
+    f.if(isAmds(f, index, Msr.SMM_BASE), () => give(S.smbase.get(f).extendU()));
+    f.if(isAmds(f, index, Msr.SMM_CTL), () => f.return(0));
     f.if(index.eq(Msr.VM_CR), () => give(S.vmCr.get(f)));
     f.if(index.eq(Msr.VM_HSAVE_PA), () => give(S.hsavePa.get(f)));
     f.if(index.eq(Msr.AVIC_DOORBELL), () => f.return(0));
@@ -296,6 +308,15 @@ export function defineMsr(mc: Microcode): void {
       S.vmCr.set(f, value.and(fixed.xor(-1)).or(old.and(fixed)));
       f.return(1);
     });
+    f.if(isAmds(f, index, Msr.SMM_BASE), () => {
+      f.if(S.smmLocked.get(f).or(value.shrU(32).ne(0)), () => f.return(0));
+      S.smbase.set(f, value.wrap());
+      f.return(1);
+    });
+    f.if(isAmds(f, index, Msr.SMM_CTL), () => {
+      f.if(value.shrU(32).ne(0), () => f.return(0));
+      f.return(f.call(mc.controlSmm, value.wrap()));
+    });
     // The APM has an ID of 8 bits here, Linux writes 12, the PPR of family 1Ah has 32: 63:32 must be 0.
     f.if(index.eq(Msr.AVIC_DOORBELL), () => {
       f.if(value.shrU(32).ne(0).or(S.svmFeatures.has(f, SvmFeature.AVIC).eqz()), () => f.return(0));
@@ -308,9 +329,24 @@ export function defineMsr(mc: Microcode): void {
       S.hsavePa.set(f, value);
       f.return(1);
     });
+    // The rest of HWCR is kept outside. What is locked stays so until RESET.
+    const isHwcr = isAmds(f, index, Msr.HWCR);
+    f.if(
+      isHwcr,
+      () => f.store64(0, value.or(S.smmLocked.get(f).extendU()), S.exchange),
+      undefined,
+      "unlikely",
+    );
     f.call(mc.beforeOutside);
     const exists = f.call(mc.msrWrite, index);
-    f.return(exists.and(answered(mc, f)));
+    const good = f.variable(I32T, exists.and(answered(mc, f))).get();
+    f.if(
+      isHwcr.and(good),
+      () => S.smmLocked.or(f, value.wrap().and(HWCR_SMMLOCK)),
+      undefined,
+      "unlikely",
+    );
+    f.return(good);
   });
 
   // Two bits per MSR: even for reads, odd for writes; the three ranges follow each other

@@ -13,8 +13,8 @@ const ADDRESS_HIGH: number = 2 ** (PHYSICAL_ADDRESS_BITS - 32) - 1;
 const SYSCFG = 0x7c_0000;
 /** HWCR bit 24: the TSC counts at the rate of P-state 0. */
 const TSC_FREQ_SEL = 0x0100_0000;
-/** HWCR: McStatusWrEn (18), CpbDis (25): what software may switch here. */
-const HWCR_WRITABLE = 0x0204_0000;
+/** HWCR: SMMLOCK (0), McStatusWrEn (18), CpbDis (25): what software may switch here. */
+const HWCR_WRITABLE = 0x0204_0001;
 /** Granularity of TOP_MEM and TOP_MEM2: 8 MiB. */
 const TOP_MEM_LOW = 0xff80_0000;
 

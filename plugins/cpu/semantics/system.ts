@@ -251,11 +251,18 @@ const pause = ended((i) => {
   exitPause(i);
 });
 
-/** RSM outside of system-management mode, which does not exist here. */
-const rsm = ended((i) => {
-  intercept(i, InterceptWord.MISC1, Misc1.RSM, SvmExit.RSM);
-  i.raise(Vector.UD);
-});
+/** RSM: undefined but in system management mode. The intercept comes first (APM vol. 2, 15.9). */
+const rsm: Semantics = {
+  ends: true,
+  transfers: "always",
+  emit: (i) => {
+    intercept(i, InterceptWord.MISC1, Misc1.RSM, SvmExit.RSM);
+    i.faultIf(S.smm.get(i.f).eqz(), Vector.UD);
+    i.spillOnce();
+    i.f.call(i.mc.leaveSmm);
+    i.leaveAsIs();
+  },
+};
 
 // 64-bit bases, SMAP, system calls.
 

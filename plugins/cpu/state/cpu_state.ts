@@ -73,8 +73,8 @@ export const SegmentUse = {
 export const Event = {
   /** An exception is to be delivered. */
   EXCEPTION: 1,
-  /** The embedding program asked for a stop. */
-  STOP: 2,
+  /** A system management interrupt is latched. */
+  SMI: 2,
   /** The INTR line is asserted. */
   INTR: 4,
   /** A non-maskable interrupt is latched. */
@@ -477,6 +477,19 @@ export class CpuState {
   readonly avicTlbTarget: Field32 = at.i32();
   /** SVM: #VMEXITs taken since the processor was made. */
   readonly exits: Field32 = at.i32();
+
+  /** 1 in system management mode. */
+  readonly smm: Field32 = at.i32();
+  /** SMBASE: where the handler's code segment begins. */
+  readonly smbase: Field32 = at.i32();
+  /** 1 if HWCR.SMMLOCK is set: SMIs are not intercepted, and the MSRs of SMM are locked. */
+  readonly smmLocked: Field32 = at.i32();
+  /** 1 if the last SMI interrupted a halt. */
+  readonly smmHalted: Field32 = at.i32();
+  /** RFLAGS at the last SMI. */
+  readonly smmFlags: Field64 = at.i64();
+  /** What an SMI puts aside inside the processor, until RSM (8 bytes each; smm/unit.ts has the list). */
+  readonly smmAside: number = at.bytes(32 * 8, 8);
 
   /** 1 if this is an Intel processor (VMX), 0 if it is AMD's (SVM). */
   readonly intel: Field32 = at.i32();

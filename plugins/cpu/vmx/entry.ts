@@ -97,8 +97,7 @@ export function defineEntry(mc: Microcode): void {
     S.events.or(f, Event.INJECT);
   });
 
-  /** Makes the TLB context of the guest's VPID and EPT pointer the active one. */
-  const context = module.define("vmxContext", [], undefined, (f) => {
+  module.body(mc.selectGuestContext, (f) => {
     const vpid = S.secondaryControls.has(f, Secondary.VPID);
     const tag = vpid.select(readField32(f, Vmcs.VPID), i32(0)).or(GUEST_CONTEXT);
     f.call(mc.selectContext, tag);
@@ -161,7 +160,7 @@ export function defineEntry(mc: Microcode): void {
     const offset = primary.and(Primary.TSC_OFFSETTING).ne(0);
     S.tscOffset.set(f, offset.select(readField(f, Vmcs.TSC_OFFSET), i64(0)));
     S.nonRoot.set(f, 1);
-    f.call(context);
+    f.call(mc.selectGuestContext);
     f.call(mc.updateMode);
     const pae = S.cr0.has(f, Cr0.PG).and(S.cr4.has(f, Cr4.PAE))
       .and(S.efer.has(f, Efer.LMA).eqz());

@@ -30,6 +30,8 @@ export interface VmxRoutines {
   readonly vmxEntryFailed: Fn<[I, L]>;
   /** `()`: leaves non-root operation for the host of the current VMCS. */
   readonly vmxLoadHost: Fn<[]>;
+  /** `()`: makes the TLB context of the guest's VPID and EPT pointer the active one. */
+  readonly selectGuestContext: Fn<[]>;
   /** `(reason, qualification)`: VM exit; the instruction at hand, if any, has not taken place. */
   readonly vmxExit: Fn<[I, L]>;
   /** `(reason, qualification)`: the same from within an access, saving RF as set. Does not return. */
@@ -135,6 +137,7 @@ export const VMX: Signatures<VmxRoutines> = {
   vmxEnter: [[I32T], I32T],
   vmxEntryFailed: [[I32T, I64T], undefined],
   vmxLoadHost: [[], undefined],
+  selectGuestContext: [[], undefined],
   vmxExit: [[I32T, I64T], undefined],
   vmxExitFault: [[I32T, I64T], undefined],
   vmxExitEvent: [[I32T, I32T, I64T], undefined],
