@@ -10,8 +10,9 @@
  *
  * A guest is a folder with sources; `lib` is shared by all. A source's name says what it is compiled to:
  * `x.c` to both widths, `x.32.c` to 32-bit code only, `x.64.c` to 64-bit code only, `x.S` is assembled as
- * it says itself. 32-bit symbols get a leading underscore, so both widths live in one image. What a
- * guest does not use is dropped by the linker.
+ * it says itself. A name with `.float` before those endings lets the compiler use x87 and SSE2. 32-bit
+ * symbols get a leading underscore, so both widths live in one image. What a guest does not use is
+ * dropped by the linker.
  *
  * The images that patch modules run are also written to `patches/images.ts`.
  *
@@ -107,6 +108,8 @@ const COMPILE_32: readonly string[] = [
   "-march=i686",
   "-fleading-underscore",
 ];
+// x87 is used for long double, SSE2 for the rest; contraction and errno would make results depend on more.
+const FLOAT: readonly string[] = ["-msse2", "-mfpmath=sse", "-fno-math-errno", "-ffp-contract=off"];
 const LINK: readonly string[] = [
   "-m",
   "elf_x86_64",
@@ -179,10 +182,15 @@ async function compileFolder(folder: string, objects: string): Promise<string[]>
   const jobs = sources.flatMap((name): { object: string; work: () => Promise<unknown> }[] => {
     const source = `${folder}/${name}`;
     const base = `${objects}/${folder}-${name}`;
+    const float = name.includes(".float.");
+    const flags = (options: readonly string[]): string[] =>
+      float
+        ? [...options.filter((flag) => flag !== "-mgeneral-regs-only"), ...FLOAT]
+        : [...options];
     const narrow = {
       object: `${base}.32.o`,
       work: async (): Promise<void> => {
-        await run("gcc", [...COMPILE_32, "-S", source, "-o", `${base}.32.s`]);
+        await run("gcc", [...flags(COMPILE_32), "-S", source, "-o", `${base}.32.s`]);
         const text = await Deno.readTextFile(`${base}.32.s`);
         await Deno.writeTextFile(`${base}.32.s`, `.code32\n${text}`);
         await run("gcc", ["-c", `${base}.32.s`, "-o", `${base}.32.o`]);
@@ -190,7 +198,7 @@ async function compileFolder(folder: string, objects: string): Promise<string[]>
     };
     const wide = {
       object: `${base}.64.o`,
-      work: () => run("gcc", [...COMPILE, "-c", source, "-o", `${base}.64.o`]),
+      work: () => run("gcc", [...flags(COMPILE), "-c", source, "-o", `${base}.64.o`]),
     };
     if (name.endsWith(".S") || name.endsWith(".64.c")) return [wide];
     return name.endsWith(".32.c") ? [narrow] : [wide, narrow];

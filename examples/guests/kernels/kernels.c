@@ -1,10 +1,8 @@
 /* Small integer programs of kinds that a translator has to be good at, compiled to both widths from one
  * text, each with a checksum that does not depend on the width. */
 #include "kernels.h"
-#include "arguments.h"
-#include "console.h"
 #include "hashes.h"
-#include "string.h"
+#include "measured.h"
 
 #define WORDS 65536
 
@@ -158,22 +156,10 @@ static uint32_t strings(uint32_t rounds) {
   return crc32(to, 65536);
 }
 
-static const struct {
-  const char *name;
-  uint32_t (*run)(uint32_t rounds);
-} kernels[] = {{"chase", chase},     {"interpret", interpret}, {"calls", calls},
-               {"matrix", matrix},   {"virtual", virtual},     {"crc", crc},
-               {"strings", strings}};
-#define KERNELS (sizeof kernels / sizeof kernels[0])
+static const struct measured kernels[] = {
+    {"chase", chase}, {"interpret", interpret}, {"calls", calls},     {"matrix", matrix},
+    {"virtual", virtual}, {"crc", crc},         {"strings", strings}};
 
 void kernels_run(void) {
-  int chosen = 0;
-  for (unsigned i = 0; i < KERNELS; i++) chosen |= argument_present(kernels[i].name);
-  for (unsigned i = 0; i < KERNELS; i++) {
-    uint32_t rounds = (uint32_t)argument_number(kernels[i].name, chosen ? 0 : 1);
-    if (!rounds) continue;
-    uint32_t checksum = kernels[i].run(rounds);
-    print("kernels: %u-bit %s rounds %u checksum %08x\n", (unsigned)(8 * sizeof(void *)),
-          kernels[i].name, rounds, checksum);
-  }
+  measured_run("kernels", kernels, sizeof kernels / sizeof kernels[0]);
 }

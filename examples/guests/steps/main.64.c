@@ -3,6 +3,7 @@
  * steps, and the handler ends the stepping. */
 #include "arguments.h"
 #include "console.h"
+#include "io.h"
 #include "traps.h"
 
 #define VECTOR_DB 1
@@ -45,6 +46,7 @@ int main(void) {
       !argument_present("nop") && !argument_present("sti") && !argument_present("int1");
   int good = 1;
   traps_init();
+  outb(0x21, 0xff); /* STI must let nothing in: firmware may have left the interval timer ticking */
   trap_handle(VECTOR_DB, on_debug);
   uint64_t plain = argument_number("nop", alone ? 3 : 0);
   uint64_t shadowed = argument_number("sti", alone ? 3 : 0);
