@@ -16,8 +16,15 @@ import { pit } from "../plugins/pit/mod.ts";
 import { type OptionSpec, parseArguments, type ParsedArguments } from "./arguments.ts";
 import { boardParts } from "./boards.ts";
 import { CliError, fileError, outputError, toCliError, usageError } from "./errors.ts";
-import type { CliIo } from "./io.ts";
-import { type KutMachine, type KutTest, machineOf, matches, parseUnittests } from "./kut_config.ts";
+import type { CliIo, OutputFile } from "./io.ts";
+import {
+  callsHypervisor,
+  type KutMachine,
+  type KutTest,
+  machineOf,
+  matches,
+  parseUnittests,
+} from "./kut_config.ts";
 import {
   countSubtests,
   judge,
@@ -26,6 +33,7 @@ import {
   type KutResult,
   regressions,
   scoreBoard,
+  updated,
 } from "./kut_score.ts";
 import {
   type Acceleration,
@@ -58,6 +66,12 @@ export const KUT_OPTIONS: readonly OptionSpec[] = [
   { name: "timeout", value: "SECONDS", help: "for each test, in place of the list's; 90 without" },
   { name: "max-instructions", value: "N", help: "end a test after so many instructions, like 1e9" },
   { name: "json", value: "FILE", help: "write the results to a file" },
+  {
+    name: "update",
+    value: "FILE",
+    help:
+      "put the results in the places of these tests in such a\nfile, which is made if there is none",
+  },
   { name: "baseline", value: "FILE", help: "say what got worse since such a file was written" },
   { name: "verbose", help: "print what the tests print" },
   { name: "help", help: "print this" },
@@ -85,15 +99,25 @@ const ONLY_WHEN_ASKED = "nodefault";
 export async function kut(words: readonly string[], io: CliIo): Promise<number> {
   const args = parseArguments(words, KUT_OPTIONS);
   const settings = readSettings(args);
-  const { tests, arch } = await readTree(settings, io);
+  const { tests, names, arch } = await readTree(settings, io);
   const baselinePath = args.value("baseline");
   const baseline = baselinePath === undefined ? undefined : await readBaseline(baselinePath, io);
+  const recordOf = (tests: readonly KutResult[]): KutRecord => ({
+    schema: "trapline-kut",
+    version: KUT_RECORD_VERSION,
+    vendor: settings.vendor,
+    cpu: args.value("cpu") ?? null,
+    acceleration: Object.entries(settings.acceleration).filter(([, on]) => on).map(([name]) =>
+      name
+    ),
+    arch,
+    tests,
+  });
+  const updatePath = args.value("update");
+  const old = updatePath === undefined ? [] : await readOld(updatePath, recordOf([]), io);
   const jsonPath = args.value("json");
-  const json = jsonPath === undefined
-    ? undefined
-    : await io.openForWriting(jsonPath).catch((error) => {
-      throw fileError(Status.OUTPUT, "--json", jsonPath, error);
-    });
+  const json = await openOutput("--json", jsonPath, io);
+  const update = await openOutput("--update", updatePath, io);
   const stop = new AbortController();
   const release = io.onInterrupt(() => {
     if (stop.signal.aborted) io.exit(Status.INTERRUPTED);
@@ -112,15 +136,8 @@ export async function kut(words: readonly string[], io: CliIo): Promise<number> 
     print(io, scoreBoard(results));
     for (const line of worse) print(io, `worse: ${line}\n`);
     if (baseline !== undefined && worse.length === 0) print(io, "nothing is worse\n");
-    const { vendor } = settings;
-    const record: KutRecord = {
-      schema: "trapline-kut",
-      version: KUT_RECORD_VERSION,
-      vendor,
-      arch,
-      tests: results,
-    };
-    await json?.write(`${JSON.stringify(record, null, 2)}\n`);
+    await json?.write(jsonText(recordOf(results)));
+    await update?.write(jsonText(recordOf(updated(old, results, names))));
     if (stop.signal.aborted) return Status.INTERRUPTED;
     const bad = baseline === undefined
       ? results.some((result) => result.outcome === "fail")
@@ -128,6 +145,7 @@ export async function kut(words: readonly string[], io: CliIo): Promise<number> 
     return bad ? Status.DIFFERENT : Status.OK;
   } finally {
     json?.close();
+    update?.close();
     release();
   }
 }
@@ -178,11 +196,11 @@ function readSettings(args: ParsedArguments): KutSettings {
   };
 }
 
-/** The tests to run, and the architecture that the tree was built for. */
+/** The tests to run, the names of all, and the architecture that the tree was built for. */
 async function readTree(
   { directory, patterns }: KutSettings,
   io: CliIo,
-): Promise<{ tests: KutTest[]; arch: string }> {
+): Promise<{ tests: KutTest[]; names: string[]; arch: string }> {
   const text = async (path: string): Promise<string> =>
     new TextDecoder().decode(
       await io.readFile(`${directory}/${path}`).catch((error) => {
@@ -199,13 +217,51 @@ async function readTree(
   if (tests.length === 0) {
     throw usageError(`kut: no test of ${directory} for ${arch} is among ${patterns.join(", ")}`);
   }
-  return { tests, arch };
+  return { tests, names: list.map(({ name }) => name), arch };
+}
+
+function jsonText(record: KutRecord): string {
+  return `${JSON.stringify(record, null, 2)}\n`;
+}
+
+async function openOutput(
+  option: string,
+  path: string | undefined,
+  io: CliIo,
+): Promise<OutputFile | undefined> {
+  return path === undefined ? undefined : await io.openForWriting(path).catch((error) => {
+    throw fileError(Status.OUTPUT, option, path, error);
+  });
+}
+
+/** The tests of a record to be updated, which must be one of runs like this; none if there is no file. */
+async function readOld(path: string, now: KutRecord, io: CliIo): Promise<readonly KutResult[]> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await io.readFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw fileError(Status.INPUT, "--update", path, error);
+  }
+  // Made for a run that did not come to its end.
+  if (bytes.length === 0) return [];
+  const { tests, ...before } = parseRecord("--update", path, bytes);
+  const { tests: _, ...wanted } = now;
+  if (JSON.stringify(before) === JSON.stringify(wanted)) return tests;
+  throw new CliError(
+    Status.INPUT,
+    `--update "${path}": it is of other runs: ${JSON.stringify(before)}`,
+  );
 }
 
 async function readBaseline(path: string, io: CliIo): Promise<KutRecord> {
   const bytes = await io.readFile(path).catch((error) => {
     throw fileError(Status.INPUT, "--baseline", path, error);
   });
+  return parseRecord("--baseline", path, bytes);
+}
+
+function parseRecord(option: string, path: string, bytes: Uint8Array): KutRecord {
   try {
     const record = JSON.parse(new TextDecoder().decode(bytes)) as KutRecord;
     if (record.schema === "trapline-kut" && record.version === KUT_RECORD_VERSION) return record;
@@ -214,7 +270,7 @@ async function readBaseline(path: string, io: CliIo): Promise<KutRecord> {
   }
   throw new CliError(
     Status.INPUT,
-    `--baseline "${path}": it is not what --json writes, version ${KUT_RECORD_VERSION}`,
+    `${option} "${path}": it is not what --json writes, version ${KUT_RECORD_VERSION}`,
   );
 }
 
@@ -242,15 +298,16 @@ async function runTest(
     if (settings.verbose) print(io, new TextDecoder().decode(bytes));
   };
   const finish = (outcome: KutResult["outcome"], reason: string, instructions = 0): KutResult => {
-    const { passed, failures, skipped } = countSubtests(output);
+    const { passed, failures, skips } = countSubtests(output);
     return {
       name: test.name,
       groups: test.groups,
       outcome,
       passed,
       failed: failures.length,
-      skipped,
+      skipped: skips.length,
       failures,
+      skips,
       reason,
       instructions,
       wallMs: Math.round(io.now() - start),
@@ -261,6 +318,9 @@ async function runTest(
   }
   if (settings.vendor !== "metal" && test.groups.some((group) => NESTING.has(group))) {
     return finish("skip", "it is a hypervisor, and runs under --vendor metal");
+  }
+  if (settings.vendor === "metal" && callsHypervisor(test)) {
+    return finish("skip", "it calls a hypervisor, and runs under --vendor svm and vmx");
   }
   const path = `${settings.directory}/x86/${test.file}`;
   let bytes: Uint8Array;
@@ -336,8 +396,11 @@ function testPlugins(
   const intel = chosen === undefined
     ? choice.only === "intel" || (machine.intel && choice.only === undefined)
     : chosen.vendor === "intel";
-  const model = chosen?.model ?? (intel ? "sapphire-rapids" : "max");
-  const features: { [name: string]: boolean } = { ...chosen?.features };
+  const model = chosen?.model ?? (intel ? "max-intel" : "max");
+  // None of the models that the list names has RDPRU: QEMU does not know it.
+  const features: { [name: string]: boolean } = chosen === undefined && !intel
+    ? { rdpru: false }
+    : { ...chosen?.features };
   for (const [name, on] of machine.features) {
     const linux = name.replaceAll("-", "_");
     const ours = FEATURES[name] ?? (isIsaFeature(linux) ? linux : undefined);

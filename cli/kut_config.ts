@@ -88,13 +88,20 @@ const MIB = 2 ** 20;
 const DEFAULT_MEMORY: number = 128 * MIB;
 /** Processors of QEMU's that are Intel's and have VMX. */
 const INTEL_MODEL = /^(?:IvyBridge|Skylake|Cascadelake|Icelake|SapphireRapids|Haswell|Broadwell)/;
+/** Images about what only Intel's processors have. */
+const INTEL_ONLY: ReadonlySet<string> = new Set([
+  "pks.flat",
+  "pmu_lbr.flat",
+  "pmu_pebs.flat",
+  "tsx-ctrl.flat",
+]);
 /** Options without a word behind them, which change nothing here. */
 const FLAGS: ReadonlySet<string> = new Set(["-enable-kvm", "-no-reboot", "-nodefaults"]);
 
 /** What a test's options ask for. */
 export function machineOf(test: KutTest): KutMachine {
   let memory = DEFAULT_MEMORY;
-  let intel = test.groups.includes("vmx");
+  let intel = test.groups.includes("vmx") || INTEL_ONLY.has(test.file);
   const features = new Map<string, boolean>();
   const without: string[] = [];
   const unmet: string[] = [];
@@ -144,4 +151,9 @@ export function matches(test: KutTest, patterns: readonly string[]): boolean {
     const whole = new RegExp(`^${source.join(".*")}$`);
     return [test.name, ...test.groups].some((name) => whole.test(name));
   });
+}
+
+/** Whether a test is of calls to a hypervisor, which are undefined where there is none. */
+export function callsHypervisor({ file, args }: KutTest): boolean {
+  return file === "hypercall.flat" || (file === "vmexit.flat" && args === "vmcall");
 }

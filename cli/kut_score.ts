@@ -8,7 +8,7 @@
 import { describeRunEnd, type RunEnd } from "../core/mod.ts";
 
 /** Version of the data that {@linkcode KutRecord} describes; raised when a field changes. */
-export const KUT_RECORD_VERSION = 1;
+export const KUT_RECORD_VERSION = 2;
 
 /** How a test came out. */
 export type KutOutcome = "pass" | "fail" | "skip";
@@ -29,6 +29,8 @@ export interface KutResult {
   readonly skipped: number;
   /** Names of the subtests that failed. */
   readonly failures: readonly string[];
+  /** Names of the subtests that were skipped. */
+  readonly skips: readonly string[];
   /** Why it failed or was skipped; empty if it passed. */
   readonly reason: string;
   /** Instructions that its vCPUs retired. */
@@ -45,6 +47,10 @@ export interface KutRecord {
   readonly version: number;
   /** Vendor that the tests ran under. */
   readonly vendor: string;
+  /** The processor of all tests, as `--cpu` takes it; `null` if each had the one that it asks for. */
+  readonly cpu: string | null;
+  /** What accelerated interrupts: some of avic, apicv and ipiv. */
+  readonly acceleration: readonly string[];
   /** Architecture that the tree was built for. */
   readonly arch: string;
   /** The tests, in the order of the list. */
@@ -57,8 +63,8 @@ export interface KutCounts {
   readonly passed: number;
   /** Names behind FAIL. */
   readonly failures: readonly string[];
-  /** Lines with SKIP. */
-  readonly skipped: number;
+  /** Names behind SKIP. */
+  readonly skips: readonly string[];
 }
 
 /** Counts the subtests in what a test printed. An expected failure, XFAIL, counts as neither. */
@@ -69,7 +75,7 @@ export function countSubtests(output: string): KutCounts {
     const [, word, name] = /^(PASS|FAIL|SKIP): (.*)$/.exec(line) ?? [];
     if (word !== undefined && name !== undefined) lists[word]?.push(name);
   }
-  return { passed: passed.length, failures, skipped: skipped.length };
+  return { passed: passed.length, failures, skips: skipped };
 }
 
 /** Exit codes of the suite, as the debug-exit port gives them: `(status << 1) | 1`. */
@@ -110,6 +116,20 @@ export function judge(
     return { outcome, reason: counts.failures[0] as string };
   }
   return { outcome, reason: [why, telling(output)].filter((part) => part !== "").join(": ") };
+}
+
+/**
+ * The results of a record with those of another run of some of its tests in their places.
+ *
+ * @param order Names of all tests of the list, in its order; what it has no more is left out.
+ */
+export function updated(
+  old: readonly KutResult[],
+  fresh: readonly KutResult[],
+  order: readonly string[],
+): KutResult[] {
+  const byName = new Map([...old, ...fresh].map((test) => [test.name, test]));
+  return order.map((name) => byName.get(name)).filter((test) => test !== undefined);
 }
 
 /** What got worse from one record to another, in a line each. */

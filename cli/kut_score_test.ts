@@ -6,13 +6,14 @@ import {
   type KutResult,
   regressions,
   scoreBoard,
+  updated,
 } from "./kut_score.ts";
 
 const OUTPUT =
   "enabling apic\r\nPASS: one\r\nFAIL: two: three\nSKIP: four\nXFAIL: five\n PASS: no\n";
 
 Deno.test("subtests are counted; an expected failure is none", () => {
-  assertEquals(countSubtests(OUTPUT), { passed: 1, failures: ["two: three"], skipped: 1 });
+  assertEquals(countSubtests(OUTPUT), { passed: 1, failures: ["two: three"], skips: ["four"] });
 });
 
 Deno.test("how a test came out", () => {
@@ -45,6 +46,7 @@ const RESULT: KutResult = {
   failed: 0,
   skipped: 0,
   failures: [],
+  skips: [],
   reason: "",
   instructions: 1,
   wallMs: 1234,
@@ -53,8 +55,10 @@ const RESULT: KutResult = {
 Deno.test("what is worse than in the baseline", () => {
   const baseline = (...tests: KutResult[]): KutRecord => ({
     schema: "trapline-kut",
-    version: 1,
+    version: 2,
     vendor: "metal",
+    cpu: null,
+    acceleration: [],
     arch: "x86_64",
     tests,
   });
@@ -97,4 +101,15 @@ Deno.test("the score board has the tests by group, and the sums", () => {
     "",
   ]);
   assertStringIncludes(scoreBoard([{ ...RESULT, reason: "x".repeat(200) }]), "x…\n");
+});
+
+Deno.test("results of some tests take the places of those that a record has of them", () => {
+  const test = (name: string, passed: number): KutResult => ({ ...RESULT, name, passed });
+  const old = [test("b", 1), test("gone", 1), test("c", 1)];
+  const fresh = [test("a", 2), test("c", 2)];
+  assertEquals(updated(old, fresh, ["a", "b", "c", "d"]), [
+    test("a", 2),
+    test("b", 1),
+    test("c", 2),
+  ]);
 });

@@ -60,6 +60,10 @@ groups = unbuilt nodefault
 [asks]
 file = good.flat
 qemu_params = -device edu
+[calls]
+file = vmexit.flat
+test_args = 'vmcall'
+groups = calls nodefault
 [hypervisor]
 file = good.flat
 groups = svm nodefault
@@ -72,6 +76,7 @@ const FILES: Readonly<Record<string, Uint8Array>> = {
   "kut/x86/unittests.cfg": encode(LIST),
   "kut/x86/good.flat": image("PASS: a\nPASS: b\nSKIP: c\nSUMMARY: 3 tests, 1 skipped\n", 0),
   "kut/x86/bad.flat": image("PASS: a\nFAIL: b\n", 1),
+  "kut/x86/vmexit.flat": image("PASS: a\n", 0),
   "kut/x86/hangs.flat": image("PASS: a\n", 0, true),
 };
 
@@ -106,6 +111,38 @@ Deno.test("--filter takes names and groups; --vendor a hypervisor, which runs no
     assertStringIncludes(err, "1/2 PASS good");
     assertStringIncludes(err, "2/2 SKIP hypervisor");
   }
+});
+
+Deno.test("a test of hypercalls runs under hypervisors only", async () => {
+  assertStringIncludes((await kut("kut", "--filter=calls")).err, "SKIP calls");
+  for (const vendor of ["svm", "vmx"]) {
+    const { err } = await kut("kut", "--filter=calls", `--vendor=${vendor}`);
+    assertStringIncludes(err, "PASS calls", vendor);
+  }
+});
+
+Deno.test("--update keeps what a file has of other tests", async () => {
+  const files: Record<string, Uint8Array> = { ...FILES, "out.json": new Uint8Array() };
+  const run = async (...args: string[]): Promise<readonly [number, FakeIo]> => {
+    const io = new FakeIo({ files });
+    const status = await main(["kut", "kut", "--update=out.json", ...args], io);
+    const text = io.written["out.json"];
+    if (text !== undefined) files["out.json"] = encode(text);
+    return [status, io];
+  };
+  const names = (): (readonly [string, number])[] =>
+    (JSON.parse(new TextDecoder().decode(files["out.json"])) as KutRecord).tests
+      .map(({ name, passed }) => [name, passed]);
+  await run("--filter=bad");
+  await run("--filter=good");
+  assertEquals(names(), [["good", 2], ["bad", 1]]);
+  files["kut/x86/good.flat"] = image("PASS: a\n", 0);
+  await run("--filter=good");
+  assertEquals(names(), [["good", 1], ["bad", 1]]);
+  const [status, io] = await run("--filter=good", "--vendor=svm");
+  assertEquals(status, Status.INPUT);
+  assertStringIncludes(io.err, '--update "out.json": it is of other runs: ');
+  assertEquals(names(), [["good", 1], ["bad", 1]]);
 });
 
 Deno.test("a test that is not built is skipped", async () => {
