@@ -238,8 +238,9 @@ export class Runner {
     const { timers, clock, vendor, vcpus } = this.#vm;
     let interruptible = false;
     for (const vcpu of vcpus) {
-      if (vcpu.mpState !== MpState.HALTED) continue;
-      interruptible ||= vendor.current.interruptAllowed(vcpu);
+      // A device may wake a machine that sleeps.
+      interruptible ||= vcpu.mpState === MpState.SUSPENDED ||
+        (vcpu.mpState === MpState.HALTED && vendor.current.interruptAllowed(vcpu));
     }
     if (interruptible) {
       const deadline = Math.min(timers.next, this.#limitTicks);

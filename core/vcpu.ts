@@ -26,6 +26,8 @@ export const MpState = {
   SIPI_RECEIVED: 4,
   /** Shut down by a triple fault, or stopped by an error. */
   STOPPED: 5,
+  /** Without power, in a machine that sleeps: what wakes the machine resets it. */
+  SUSPENDED: 10,
 } as const;
 
 /** One of {@linkcode MpState}. */

@@ -392,10 +392,22 @@ export class Vm implements Disposable {
    */
   reset(): void {
     this.#change(() => {
-      for (const vcpu of this.vcpus) vcpu.reset();
-      this.points.reset.call(this);
+      this.#resetMachine();
       this.loadImages(this.#images);
     });
+  }
+
+  /**
+   * Resets vCPUs and devices and leaves all of RAM as it is, as a machine does that wakes from a sleep
+   * in which only RAM kept its power; from inside a run, before the next entry.
+   */
+  resetKeepingMemory(): void {
+    this.#change(() => this.#resetMachine());
+  }
+
+  #resetMachine(): void {
+    for (const vcpu of this.vcpus) vcpu.reset();
+    this.points.reset.call(this);
   }
 
   /**

@@ -23,8 +23,8 @@ import {
 
 /** What the definition block tells of. */
 export interface BoardDescription {
-  /** SLP_TYP of S5, if the machine can be switched off. */
-  readonly sleepTypeS5: number | undefined;
+  /** SLP_TYP of the sleep states that there are, by their names, such as `S5`. */
+  readonly sleepTypes: Readonly<Record<string, number>>;
   /** The PCI bus, if there is one. */
   readonly pci: {
     /** First and last address for devices. */
@@ -81,13 +81,12 @@ function routing(lineOf: (device: number, pin: number) => number): Aml {
 
 /** The definition block's terms. */
 export function definitionBlock(board: BoardDescription): number[] {
-  const { sleepTypeS5, pci, hpet } = board;
+  const { sleepTypes, pci, hpet } = board;
   const isa = board.isa.map(isaDevice);
   const terms: Aml[] = [];
-  if (sleepTypeS5 !== undefined) {
-    // SLP_TYP for PM1a and PM1b control, and two that are reserved (7.4.2.6).
-    const types = [sleepTypeS5, sleepTypeS5, 0, 0].map(integer);
-    terms.push(name("\\_S5", packageOf(...types)));
+  for (const [state, type] of Object.entries(sleepTypes)) {
+    // SLP_TYP for PM1a and PM1b control, and two that are reserved (7.4.2).
+    terms.push(name(`\\_${state}`, packageOf(...[type, type, 0, 0].map(integer))));
   }
   const devices: Aml[] = [];
   if (pci === undefined) {

@@ -3,11 +3,14 @@
  *
  * The root pointer is at E0000h, with RSDT and XSDT, the fixed description table (FADT), the interrupt
  * controllers (MADT), the event timer (HPET), and a definition block (DSDT) with the PCI bus and its
- * interrupt routing, ISA devices, and the sleep type that switches the machine off. They describe the
- * plugins that are there, and the vCPUs. They are in a ROM of 64 KiB on the bus, from E0000h on.
+ * interrupt routing, ISA devices, and the sleep types that switch the machine off or let it sleep. They
+ * describe the plugins that are there, and the vCPUs. They are in a ROM of 64 KiB on the bus, from E0000h
+ * on, in which the firmware control structure (FACS) alone can be written. When the machine wakes from
+ * S3, the first vCPU goes on at the waking vector that it has, in real mode, as firmware would have it;
+ * at the reset vector if it has none.
  *
- * Limits: there are no control methods, only data. The firmware control structure (FACS) is read-only,
- * too: its lock cannot be taken, and nothing else could hold it. Tables tell of the local APICs and the
+ * Limits: there are no control methods, only data. A waking vector for protected mode
+ * (X_Firmware_Waking_Vector) stops the machine with an error. Tables tell of the local APICs and the
  * I/O APIC at their usual addresses. They are written when they are first read, and again after a vCPU was
  * added and after a reset; plugins that come or go in between are described from then on.
  *
@@ -23,8 +26,17 @@
  * @module
  */
 
-import { ArgumentError, type Plugin, resetHook, vcpuCreatedHook, type Vm } from "../../core/mod.ts";
-import { type AcpiPm, acpiPmSlot, SLEEP_TYPE_S5 } from "../acpipm/mod.ts";
+import {
+  ArgumentError,
+  Gpr,
+  type Plugin,
+  resetHook,
+  UnimplementedError,
+  type Vcpu,
+  vcpuCreatedHook,
+  type Vm,
+} from "../../core/mod.ts";
+import { type AcpiPm, acpiPmSlot, SLEEP_TYPE_S3, SLEEP_TYPE_S5, wakeHook } from "../acpipm/mod.ts";
 import { type HpetPlace, hpetSlot } from "../hpet/mod.ts";
 import { ioapicSlot } from "../ioapic/mod.ts";
 import { type PciBus, pciSlot } from "../pci/mod.ts";
@@ -32,6 +44,8 @@ import { picSlot } from "../pic/mod.ts";
 import { definitionBlock, type IsaDevice } from "./dsdt.ts";
 import {
   eventTimer,
+  Facs,
+  FACS_BYTES,
   firmwareControl,
   fixedDescription,
   interruptControllers,
@@ -100,43 +114,95 @@ export function acpi(): Plugin {
       const ioapic = ctx.useOptional(ioapicSlot);
       const pci = ctx.useOptional(pciSlot);
       const pics = ctx.useOptional(picSlot);
+      const facs = ctx.vmState<Uint8Array<ArrayBuffer>>({
+        name: "facs",
+        version: 1,
+        init: firmwareControl,
+        save: (bytes) => bytes.slice(),
+        load: (saved) => (saved as Uint8Array<ArrayBuffer>).slice(),
+      }).current;
+      const facsView = new DataView(facs.buffer);
       /** Made when somebody looks: vCPUs come one by one. */
-      let rom: DataView | undefined;
-      const contents = (): DataView =>
-        rom ??= new DataView(
-          describe(vm, {
-            pm: pm.current,
-            hpet: hpet.current,
-            pci: pci.current,
-            pics: pics.current !== undefined,
-            ioapic: ioapic.current !== undefined,
-          }).buffer,
-        );
+      let rom: Rom | undefined;
+      const contents = (): Rom =>
+        rom ??= describe(vm, {
+          pm: pm.current,
+          hpet: hpet.current,
+          pci: pci.current,
+          pics: pics.current !== undefined,
+          ioapic: ioapic.current !== undefined,
+        });
       ctx.registerMmio({
         name: "ACPI tables",
         base: ACPI_BASE,
         length: ACPI_SIZE,
         read(offset, size) {
-          const view = contents();
-          if (size === 1) return view.getUint8(offset);
-          return size === 2 ? view.getUint16(offset, true) : view.getUint32(offset, true);
+          const { view, facsAt } = contents();
+          const inside = offset - facsAt;
+          if (inside >= 0 && inside + size <= FACS_BYTES) return readView(facsView, inside, size);
+          return readView(view, offset, size);
+        },
+        write(offset, size, value) {
+          const inside = offset - contents().facsAt;
+          if (inside < 0 || inside + size > FACS_BYTES) return;
+          for (let i = 0; i < size; i++) facs[inside + i] = value >>> (8 * i);
         },
       });
       const forget = (): void => void (rom = undefined);
       ctx.on(vcpuCreatedHook, forget);
-      ctx.on(resetHook, forget);
+      // The waking vector is of the boot that wrote it, and must outlast the reset that wakes.
+      let vector = 0;
+      let wide = 0n;
+      ctx.on(resetHook, () => {
+        forget();
+        vector = facsView.getUint32(Facs.WAKING_VECTOR, true);
+        wide = facsView.getBigUint64(Facs.X_WAKING_VECTOR, true);
+        facs.set(firmwareControl());
+      });
+      ctx.on(wakeHook, () => {
+        if (wide !== 0n) {
+          throw new UnimplementedError(
+            `acpi: no waking in protected mode, at X_Firmware_Waking_Vector ${wide.toString(16)}h`,
+          );
+        }
+        const [vcpu] = vm.vcpus;
+        if (vcpu !== undefined && vector !== 0) goTo(vcpu, vector);
+      });
     },
   };
 }
 
+/** Reads 1, 2 or 4 bytes. */
+function readView(view: DataView, offset: number, size: number): number {
+  if (size === 1) return view.getUint8(offset);
+  return size === 2 ? view.getUint16(offset, true) : view.getUint32(offset, true);
+}
+
+/** Real mode at a physical address: CS has its bits 19:4, IP the others (16.3.1). */
+function goTo(vcpu: Vcpu, address: number): void {
+  const vendor = vcpu.vm.vendor.current;
+  const state = vendor.getSystemState(vcpu);
+  state.cs.selector = (address >>> 4) & 0xffff;
+  state.cs.base = BigInt(state.cs.selector * 16);
+  vendor.setSystemState(vcpu, state);
+  vcpu.regs.setPair(Gpr.RIP, address & 0xf, 0);
+}
+
+/** All tables, and the offset of the one that is not read from the ROM. */
+interface Rom {
+  readonly view: DataView;
+  readonly facsAt: number;
+}
+
 /** All tables, as the ROM has them. */
-function describe(vm: Vm, { pm, hpet, pci, pics, ioapic }: Parts): Uint8Array<ArrayBuffer> {
+function describe(vm: Vm, { pm, hpet, pci, pics, ioapic }: Parts): Rom {
+  let facsAt = Infinity;
   const place = new Placement();
   const pointer = place.reserve(ROOT_POINTER_BYTES);
   const listed: number[] = [];
   if (pm !== undefined) {
     const block = definitionBlock({
-      sleepTypeS5: SLEEP_TYPE_S5,
+      sleepTypes: { S3: SLEEP_TYPE_S3, S5: SLEEP_TYPE_S5 },
       pci: pci === undefined
         ? undefined
         : { memory: PCI_MEMORY, lineOf: (device, pin) => pci.lineOf(device, pin) },
@@ -144,6 +210,7 @@ function describe(vm: Vm, { pm, hpet, pci, pics, ioapic }: Parts): Uint8Array<Ar
       isa: ISA_DEVICES.filter(({ ports }) => ports.every(([port]) => answers(vm, port))),
     });
     const facs = place.add(firmwareControl());
+    facsAt = facs - ACPI_BASE;
     const dsdt = place.add(table("DSDT", 2, block));
     listed.push(place.add(fixedDescription({
       pm,
@@ -167,7 +234,7 @@ function describe(vm: Vm, { pm, hpet, pci, pics, ioapic }: Parts): Uint8Array<Ar
   if (hpet !== undefined) listed.push(place.add(eventTimer(hpet.base)));
   const rsdt = place.add(rootTable(4, listed));
   place.set(pointer, rootPointer(rsdt, place.add(rootTable(8, listed))));
-  return place.bytes;
+  return { view: new DataView(place.bytes.buffer), facsAt };
 }
 
 /** Whether some device has a port. */

@@ -54,9 +54,20 @@ export function rootPointer(rsdt: number, xsdt: number): Uint8Array {
   return bytes;
 }
 
+/** Bytes of the firmware control structure. */
+export const FACS_BYTES = 64;
+
+/** Offsets in the firmware control structure. */
+export const Facs = {
+  /** u32: where the operating system wants to wake up, in real mode. */
+  WAKING_VECTOR: 12,
+  /** u64: the same, in protected mode. */
+  X_WAKING_VECTOR: 24,
+} as const;
+
 /** The firmware control structure (5.2.10): no waking vector, and a lock that nobody holds. */
-export function firmwareControl(): Uint8Array {
-  const bytes = new Uint8Array(64);
+export function firmwareControl(): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(FACS_BYTES);
   bytes.set(ascii("FACS"));
   bytes.set(littleEndian(bytes.length, 4), 4);
   bytes[32] = 2;
@@ -94,8 +105,6 @@ const FadtFlag = {
   /** The buttons are no fixed hardware. */
   PWR_BUTTON: 1 << 4,
   SLP_BUTTON: 1 << 5,
-  /** Nor is the wake status of the clock. */
-  FIX_RTC: 1 << 6,
   TMR_VAL_EXT: 1 << 8,
   RESET_REG_SUP: 1 << 10,
 } as const;
@@ -121,7 +130,7 @@ export function fixedDescription(hardware: FixedHardware): Uint8Array {
   const put = (offset: number, bytes: readonly number[]): void =>
     content.set(bytes, offset - HEADER);
   const flags = FadtFlag.WBINVD | FadtFlag.PROC_C1 | FadtFlag.PWR_BUTTON | FadtFlag.SLP_BUTTON |
-    FadtFlag.FIX_RTC | (pm.wide ? FadtFlag.TMR_VAL_EXT : 0) |
+    (pm.wide ? FadtFlag.TMR_VAL_EXT : 0) |
     (hardware.resetControl ? FadtFlag.RESET_REG_SUP : 0);
   const boot = BootFlag.LEGACY_DEVICES | BootFlag.NO_VGA |
     (hardware.keyboardController ? BootFlag.KEYBOARD : 0);

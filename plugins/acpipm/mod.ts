@@ -1,6 +1,6 @@
 /**
  * The power management registers of a PC: the fixed hardware of the ACPI specification, and with them
- * switching the machine off.
+ * switching the machine off and letting it sleep.
  *
  * | offset | register                                                                               |
  * | ------ | -------------------------------------------------------------------------------------- |
@@ -9,10 +9,13 @@
  * | 8      | PM timer, 24 or 32 bits, 3.579545 MHz of VM time                                       |
  *
  * (ACPI specification 6.5, section 4.8.3.) The registers are at 600h. To write SLP_EN with the sleep type of
- * S5, {@linkcode SLEEP_TYPE_S5}, ends the run with reason `"powered-off"`. The interrupt, SCI, is line 9,
- * level-triggered.
+ * S5, {@linkcode SLEEP_TYPE_S5}, ends the run with reason `"powered-off"`. With that of S3,
+ * {@linkcode SLEEP_TYPE_S3}, the vCPUs lose their power and RAM keeps it, until the alarm of the real-time
+ * clock is due if RTC_EN is set: RTC_STS follows line 8, which is the clock's. Then WAK_STS is set, everything but
+ * RAM is reset, and {@linkcode wakeHook} is called, for the firmware to go back to the operating system. The
+ * interrupt, SCI, is line 9, level-triggered.
  *
- * Limits: there is no legacy mode, so that SCI_EN cannot be cleared; no sleep states but S5, others are
+ * Limits: there is no legacy mode, so that SCI_EN cannot be cleared; no sleep states but S3 and S5, others are
  * ignored; no general-purpose events; nobody presses the power button.
  *
  * @example
@@ -29,12 +32,17 @@
 
 import {
   ArgumentError,
+  defineHook,
   defineSlot,
+  type Hook,
+  irqLineHook,
+  MpState,
   Oscillator,
   type Plugin,
   resetHook,
   type Slot,
   type Timer,
+  type Vm,
 } from "../../core/mod.ts";
 
 /** Cycles of the PM timer in a second (ACPI specification, 4.8.3.3). */
@@ -42,6 +50,19 @@ export const PM_TIMER_FREQUENCY = 3_579_545;
 
 /** SLP_TYP, bits 12:10 of PM1 control, that switches the machine off. */
 export const SLEEP_TYPE_S5 = 0;
+
+/** SLP_TYP that lets all but RAM lose its power. */
+export const SLEEP_TYPE_S3 = 1;
+
+/**
+ * The machine wakes from S3: vCPUs and devices have been reset, RAM is as it was. Firmware goes on at
+ * the waking vector of the operating system (ACPI specification 6.5, 16.3.1).
+ */
+export const wakeHook: Hook<(vm: Vm) => void, "each"> = defineHook({
+  name: "acpi-wake",
+  kind: "each",
+  arity: 1,
+});
 
 /** What ACPI tables tell of the registers. */
 export interface AcpiPm {
@@ -79,10 +100,14 @@ export const PmRegister = {
 } as const;
 
 const SCI = 9;
+/** The line of the real-time clock. */
+const CLOCK_LINE = 8;
 
 /** Bits of PM1 status and enable. */
 const TIMER_CARRY = 0x0001;
-const STATUS_BITS = 0x0721;
+const CLOCK_ALARM = 0x0400;
+const WAKE = 0x8000;
+const STATUS_BITS = 0x8721;
 const ENABLE_BITS = 0x0521;
 
 /** Bits of PM1 control. */
@@ -96,6 +121,8 @@ interface Registers {
   status: number;
   enable: number;
   control: number;
+  /** In S3. */
+  asleep: boolean;
   /** Until which cycle the timer's carry has been looked at. */
   checked: number;
 }
@@ -113,7 +140,7 @@ export function acpiPm(options: AcpiPmOptions = {}): Plugin {
   return {
     name: "acpipm",
     version: "1.0.0",
-    description: "The ACPI power management registers, with the PM timer and power-off",
+    description: "The ACPI power management registers, with the PM timer, sleep and power-off",
     provides: [acpiPmSlot],
     setup(ctx) {
       const { vm } = ctx;
@@ -125,8 +152,8 @@ export function acpiPm(options: AcpiPmOptions = {}): Plugin {
       const now = (): number => oscillator.cyclesAt(vm.clock.current.now());
       const state = ctx.vmState<Registers>({
         name: "registers",
-        version: 1,
-        init: () => ({ status: 0, enable: 0, control: 0, checked: 0 }),
+        version: 2,
+        init: () => ({ status: 0, enable: 0, control: 0, asleep: false, checked: 0 }),
         save: (registers) => ({ ...registers }),
         load: (saved) => ({ ...saved as unknown as Registers }),
       }).current;
@@ -150,6 +177,25 @@ export function acpiPm(options: AcpiPmOptions = {}): Plugin {
           timer.arm(oscillator.timeOf((Math.floor(cycles / half) + 1) * half));
         }
       };
+
+      const sleep = (): void => {
+        state.asleep = true;
+        for (const vcpu of vm.vcpus) vcpu.mpState = MpState.SUSPENDED;
+        wakeIfDue();
+      };
+      /** In S3, the enabled bits of PM1 status are what wakes. */
+      let waking = false;
+      const wakeIfDue = (): void => {
+        if (!state.asleep || (state.status & state.enable & CLOCK_ALARM) === 0) return;
+        waking = true;
+        vm.resetKeepingMemory();
+      };
+      ctx.on(irqLineHook, (line, level) => {
+        if (line !== CLOCK_LINE || !level) return;
+        state.status |= CLOCK_ALARM;
+        if (state.asleep) wakeIfDue();
+        else update();
+      });
 
       const register = (offset: number): number => {
         switch (offset & ~1) {
@@ -181,9 +227,9 @@ export function acpiPm(options: AcpiPmOptions = {}): Plugin {
           case PmRegister.CONTROL: {
             state.control = (state.control & ~mask | value & mask) & CONTROL_KEPT;
             const type = (state.control >> SLEEP_TYPE_SHIFT) & 7;
-            if ((value & mask & SLEEP_ENABLE) !== 0 && type === SLEEP_TYPE_S5) {
-              vm.stop({ reason: "powered-off" });
-            }
+            if ((value & mask & SLEEP_ENABLE) === 0) break;
+            if (type === SLEEP_TYPE_S5) vm.stop({ reason: "powered-off" });
+            if (type === SLEEP_TYPE_S3) sleep();
             break;
           }
         }
@@ -212,10 +258,19 @@ export function acpiPm(options: AcpiPmOptions = {}): Plugin {
           if (size === 4) write(offset + 2, value >>> 16, 0xffff);
         },
       });
+      const wakes = vm.hooks.point(wakeHook);
       ctx.on(resetHook, () => {
-        state.status = state.enable = state.control = 0;
+        // What woke the machine can be read behind it.
+        state.status = waking ? (state.status & CLOCK_ALARM) | WAKE : 0;
+        state.enable = state.control = 0;
+        state.asleep = false;
         update();
       });
+      ctx.on(resetHook, (vm) => {
+        if (!waking) return;
+        waking = false;
+        wakes.call(vm);
+      }, { stage: "post" });
       update();
     },
   };

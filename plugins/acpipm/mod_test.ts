@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ArgumentError, irqLineHook, type Plugin, type RunEnd } from "../../core/mod.ts";
 import { scriptedVm } from "../../core/testing/mod.ts";
-import { acpiPm, type AcpiPmOptions, PM_TIMER_FREQUENCY } from "./mod.ts";
+import { acpiPm, type AcpiPmOptions, PM_TIMER_FREQUENCY, wakeHook } from "./mod.ts";
 
 function board(options: AcpiPmOptions = {}) {
   const edges: [line: number, level: boolean][] = [];
@@ -85,7 +85,46 @@ Deno.test("SLP_EN with the type of S5 switches off, with another nothing", () =>
     return machine.vm.runSync().reason;
   };
   assertEquals(end(0x2001), "powered-off");
-  assertEquals([end(0x2401), end(0x0001)], ["halted", "halted"]);
+  assertEquals([end(0x2801), end(0x0001)], ["halted", "halted"]);
+});
+
+Deno.test("S3 lasts until the clock's alarm, if it is enabled; then all is reset, and WAK_STS set", () => {
+  const run = (enable: number, alarmAt: number) => {
+    let wakes = 0;
+    let instructions = 0;
+    const clock: Plugin = {
+      name: "clock",
+      version: "1.0.0",
+      setup(ctx) {
+        const timer = ctx.createTimer("alarm", () => ctx.vm.setIrqLine(8, true));
+        timer.arm(alarmAt);
+        ctx.on(wakeHook, (vm) => {
+          wakes++;
+          instructions = vm.instructions;
+        });
+      },
+    };
+    let asked = false;
+    using machine = scriptedVm({
+      plugins: [acpiPm(), clock],
+      cpus: 2,
+      guest: function* () {
+        // The script begins anew behind a reset.
+        if (asked) return;
+        asked = true;
+        yield (exit) => exit.setIo(0x602, 2, true, enable);
+        yield (exit) => exit.setIo(0x604, 2, true, 0x2401);
+        yield 1_000_000;
+      },
+    });
+    const { reason } = machine.vm.runSync({ instructions: 2_000_000 });
+    const { pio } = machine.vm;
+    return { reason, wakes, instructions, status: pio.read(0x600, 2), enable: pio.read(0x602, 2) };
+  };
+  const slept = run(0x0400, 5_000_000);
+  assertEquals(slept, { reason: "halted", wakes: 1, instructions: 2, status: 0x8400, enable: 0 });
+  const forever = run(0, 5_000_000);
+  assertEquals([forever.reason, forever.wakes, forever.status], ["halted", 0, 0x0400]);
 });
 
 Deno.test("options out of range are refused", () => {

@@ -18,7 +18,8 @@ export interface OtherVcpu {
     | "waiting for a start-up IPI"
     | "halted"
     | "about to start"
-    | "shut down";
+    | "shut down"
+    | "asleep";
   /** RIP. */
   readonly rip: bigint;
   /** Its linear address as `main+1fh`; only where the `symbols` plugin knows it. */
@@ -36,6 +37,7 @@ const STATES: { readonly [state: number]: OtherVcpu["state"] } = {
   [MpState.HALTED]: "halted",
   [MpState.SIPI_RECEIVED]: "about to start",
   [MpState.STOPPED]: "shut down",
+  [MpState.SUSPENDED]: "asleep",
 };
 
 const IF = 0x200n;
