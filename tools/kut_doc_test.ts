@@ -97,10 +97,4 @@ Deno.test("what has no reason, and reasons for nothing, are errors", () => {
     Error,
     "a reason explains nothing: idt: y",
   );
-  const { records, others } = sources([]);
-  assertThrows(
-    () => renderPage({ records, reasons: [all], others: { ...others, scores: { gone: ["1"] } } }),
-    Error,
-    "there is no test gone",
-  );
 });
