@@ -11,6 +11,7 @@ import { type DecodeMode, DecodeStatus } from "../decode/status.ts";
 import type { Entry } from "../decode/entries.ts";
 import type { Form } from "../decode/form.ts";
 import type { IsaFeatureName } from "../isa_features.ts";
+import { clearWindows } from "../memory/windows.ts";
 import { beyondLimit } from "../semantics/branch.ts";
 import { lockedName } from "../semantics/instruction.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
@@ -425,6 +426,7 @@ export class Blocks {
 
   /** Takes all write translations of a page out of every TLB. */
   #forbidWrites(page: number): void {
+    clearWindows(this.#bytes);
     for (let cpu = 0; cpu < this.#cpus; cpu++) {
       for (let k = 0; k < CONTEXT_COUNT; k++) {
         const context = CPU_AREAS + cpu * CPU_AREA_BYTES + CONTEXTS + k * Context.BYTES;

@@ -12,6 +12,7 @@ import { defineAccess } from "../memory/access.ts";
 import { definePhysical } from "../memory/physical.ts";
 import { defineSegmentation } from "../memory/segmentation.ts";
 import { defineTlb } from "../memory/tlb.ts";
+import { defineWindows } from "../memory/windows.ts";
 import { defineWalk } from "../memory/walk.ts";
 import { defineBreakpoints } from "../microcode/breakpoints.ts";
 import { defineControl } from "../microcode/control.ts";
@@ -128,6 +129,7 @@ export function buildMicrocode(
   defineFlags(mc);
   definePhysical(mc);
   defineTlb(mc);
+  defineWindows(mc);
   defineWalk(mc);
   defineAccess(mc);
   defineSegmentation(mc);

@@ -8,7 +8,7 @@
  */
 import type { Microcode } from "../microcode/microcode.ts";
 import { type FlagState, settleFlags } from "../semantics/flags.ts";
-import { jumpSlot } from "../memory/tlb.ts";
+import { jumpSlot } from "../memory/slots.ts";
 import { S } from "../state/cpu_state.ts";
 import {
   type FunctionBuilder,

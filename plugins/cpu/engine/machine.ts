@@ -5,6 +5,7 @@
  */
 import { MemoryError, UnimplementedError } from "../../../core/mod.ts";
 import { ChunkEntry, PAGE_BACKED, PAGE_READ_ONLY } from "../memory/physical.ts";
+import { clearWindows } from "../memory/windows.ts";
 import { Event, S } from "../state/cpu_state.ts";
 import {
   CHUNK_MAP_BYTES,
@@ -358,6 +359,7 @@ export class Machine {
   #load(cpu: number): void {
     const area = this.#area(cpu);
     this.bytes.copyWithin(CPU_STATE, area, area + CPU_STATE_END - CPU_STATE);
+    clearWindows(this.bytes);
     this.#loaded = cpu;
     this.#outside = this.#owners[cpu]!;
   }

@@ -12,8 +12,9 @@ import { ModuleBuilder } from "../wasm/mod.ts";
 import { BlockHeader, DEAD_MODE, MicroOp } from "./block_layout.ts";
 import { ALL_BLOCKS, type Blocks } from "./blocks.ts";
 import { FIRST_REGION, type Handlers, TABLE_SIZE } from "./handlers.ts";
+import { Records } from "./records.ts";
 import { type BlockSource, type RegionBlock, RegionGraph } from "./region_graph.ts";
-import { buildRegion, Records } from "./tier2.ts";
+import { buildRegion } from "./tier2.ts";
 
 /** Which tiers run: the interpreter alone, everything compiled at once, or what is worth it. */
 export type Tier = 1 | 2 | "auto";

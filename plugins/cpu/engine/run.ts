@@ -10,7 +10,8 @@ import { DebugCtl, Rflags } from "../microcode/registers.ts";
 import { DR6_BS, Event, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { BLOCK_BUCKETS, BUCKETS } from "../state/layout.ts";
 import { Pin } from "../vmx/controls.ts";
-import { jumpSlot, logFill } from "../memory/tlb.ts";
+import { jumpSlot } from "../memory/slots.ts";
+import { logFill } from "../memory/tlb.ts";
 import {
   type FunctionBuilder,
   type I32,

@@ -1,10 +1,10 @@
 /**
  * Slices: the dispatcher regains control every so many instructions, whatever the budget.
  *
- * Blocks that are linked run on without the dispatcher for as long as the budget lasts. Two things need it
+ * Blocks that are linked run on without the dispatcher for as long as the budget lasts. Three things need it
  * more often: finding out where the processor spends its time, for which one look per slice is a fair
- * sample, and compiled loops, which V8 replaces by faster code only when they are entered anew. So the
- * dispatcher hands the budget out in slices and holds back the rest. A guest cannot tell: instructions are
+ * sample; compiled loops, which V8 replaces by faster code only when they are entered anew; and windows into
+ * memory (`memory/windows.ts`), which are moved to where they are missed. So the dispatcher hands the budget out in slices and holds back the rest. A guest cannot tell: instructions are
  * charged to the budget as ever, and the end of a slice is not an event.
  *
  * @module
@@ -35,6 +35,7 @@ export function beginSlice(mc: Microcode, f: FunctionBuilder, block: I32): void 
     () => {
       slice.set(f.call(mc.sample, block));
       S.sliceLeft.set(f, slice.get());
+      f.call(mc.moveWindows, slice.get());
     },
     undefined,
     "unlikely",

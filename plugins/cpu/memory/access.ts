@@ -13,7 +13,8 @@ import { MmuIndex, WRITE_OFFSET } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { canonical } from "./canonical.ts";
 import { holdsCode, pageHoldsCode } from "./physical.ts";
-import { APIC_MARK, tlbSlot, VAPIC_MARK } from "./tlb.ts";
+import { tlbSlot } from "./slots.ts";
+import { APIC_MARK, VAPIC_MARK } from "./tlb.ts";
 import { Access } from "./walk.ts";
 
 /** A hit in the TLB: a condition, and the memory address if it holds. */

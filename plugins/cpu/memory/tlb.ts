@@ -16,28 +16,15 @@ import {
   CONTEXT_COUNT,
   CONTEXTS,
   FETCH_BYTES,
-  FETCH_ENTRIES,
   INDEX_BYTES,
   JUMP_ENTRIES,
   LOG_ENTRIES,
-  TLB_MASK,
   WRITE_OFFSET,
 } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64 } from "../wasm/mod.ts";
 import { pageHoldsCode } from "./physical.ts";
-
-/** Byte offset, in its array, of the entry for a linear address (given by its low half). */
-export function tlbSlot(low: I32): I32 {
-  // Two shifts are folded so that pages 4 MiB apart, as stacks and heaps often are, do not collide.
-  return low.shrU(8).xor(low.shrU(18)).and(TLB_MASK);
-}
-
-const fetchSlot = (low: I32): I32 => low.shrU(12).xor(low.shrU(20)).and(FETCH_ENTRIES - 1).shl(4);
-
-/** Byte offset, in the jump cache, of the entry for a RIP (given by its low half). */
-export function jumpSlot(low: I32): I32 {
-  return low.xor(low.shrU(10)).and(JUMP_ENTRIES - 1).shl(4);
-}
+import { fetchSlot, tlbSlot } from "./slots.ts";
+import { dropWindows } from "./windows.ts";
 
 const pageOf = (linear: I64): I64 => linear.and(~0xfff);
 
@@ -156,6 +143,7 @@ export function defineTlb(mc: Microcode): void {
     }, () => f.fill(context.add(Context.DATA), 0xff, Context.LOG - Context.DATA));
     f.store32(context, 0, Context.FILLED);
     f.store32(context, 0, Context.LARGE);
+    dropWindows(f);
     dropApic(f, context);
   });
 
@@ -170,6 +158,7 @@ export function defineTlb(mc: Microcode): void {
       f.call(mc.flushTlb);
       f.return();
     });
+    dropWindows(f);
     const page = pageOf(linear);
     f.if(S.avicTlbPage.get(f).eq(page), () => dropApic(f, context));
     const drop = (entry: I32): void => {

@@ -13,6 +13,7 @@ import {
   SegmentField,
   SegmentUse,
 } from "../state/cpu_state.ts";
+import { dropWindows } from "../memory/windows.ts";
 import { TLB_NEVER } from "../state/layout.ts";
 import { Context, FETCH_BYTES, INDEX_BYTES, MmuIndex } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
@@ -86,7 +87,11 @@ export function defineMode(mc: Microcode): void {
     const slow = f.variable(I32T, user.and(cr0.has(Cr0.AM)).and(flags.has(Rflags.AC)));
     const breakpoints = S.dr7.has(f, Dr7.ENABLES);
     f.if(breakpoints, () => slow.set(slow.get().or(watchesData(f))), undefined, "unlikely");
-    S.tlbRead.set(f, slow.get().select(i32(TLB_NEVER), data));
+    const array = slow.get().select(i32(TLB_NEVER), data);
+    f.if(array.ne(S.tlbRead.get(f)), () => {
+      dropWindows(f);
+      S.tlbRead.set(f, array);
+    });
     S.tlbFetch.set(f, context.add(Context.FETCH).add(user.select(i32(0), i32(FETCH_BYTES))));
     S.jumpCache.set(f, context.add(Context.JUMP));
 

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { dropWindows } from "../memory/windows.ts";
 import { S } from "../state/cpu_state.ts";
 import type { FunctionBuilder, I32, I64, Tag } from "../wasm/mod.ts";
 import { BlockHeader, MICRO_OP_BYTES, MicroOp } from "../engine/block_layout.ts";
@@ -97,6 +98,8 @@ export function defineRaise(mc: Microcode, tag: Tag): void {
   });
 
   module.body(mc.pageFault, (f, linear, error) => {
+    // A page fault drops what is known of its address (SDM vol. 3, 5.10.4.1).
+    dropWindows(f);
     S.exceptionAddress.set(f, linear);
     f.call(mc.raiseError, Vector.PF, error);
   });

@@ -248,13 +248,18 @@ export abstract class Instruction {
   #loadForWrite(bits: number, linear: I64 = this.operandAddress(bits / 8, 1)): I64 {
     const { f } = this;
     if (this.form.name.endsWith(LOCKED)) this.#checkBusLock(bits, linear);
-    const { hit, address } = probe(f, linear, bits / 8, true);
-    const pointer = f.choose(I32T, hit, address, () => 0, "likely");
+    const pointer = this.pointerForWrite(bits, linear);
     this.#memory = { linear, pointer };
     return f.choose(I64T, pointer, () => f.loadZ(bits, pointer), () => {
       this.spill();
       return f.call(this.mc.slowLoadForWrite, linear, bits, S.mmu.get(f));
     }, "likely");
+  }
+
+  /** Where in memory `bits` at `linear` stand, or 0 if that is not known to be written at once. */
+  protected pointerForWrite(bits: number, linear: I64): I32 {
+    const { hit, address } = probe(this.f, linear, bits / 8, true);
+    return this.f.choose(I32T, hit, address, () => 0, "likely");
   }
 
   /** Counts a bus lock, in a guest whose bus locks are counted. */

@@ -34,6 +34,9 @@ export const TLB_NEVER = 0x4000;
 /** Where VMCS fields stand, by encoding: see `vmx/fields.ts`. */
 export const VMX_TABLES = 0xc000;
 
+/** Windows of the loaded processor, see `memory/windows.ts`. */
+export const WINDOWS = 0xd000;
+
 /** log2 of the size of a chunk of physical memory. */
 export const CHUNK_SHIFT = 21;
 /** log2 of the size of the physical address space that can hold memory: 64 GiB. */

@@ -24,6 +24,8 @@ export interface MemoryRoutines {
   readonly fetch: Fn<[L], I>;
   /** `()`: empties the active TLB context. */
   readonly flushTlb: Fn<[]>;
+  /** `(instructions)`: moves windows that were missed often in so many instructions. */
+  readonly moveWindows: Fn<[I]>;
   /** `(linear)`: drops the translations of one page. */
   readonly flushPage: Fn<[L]>;
   /** `()`: drops the jump cache. */
@@ -80,6 +82,7 @@ export const MEMORY: Signatures<MemoryRoutines> = {
   translate: [[I64T, I32T, I32T], I64T],
   fetch: [[I64T], I32T],
   flushTlb: [[], undefined],
+  moveWindows: [[I32T], undefined],
   flushPage: [[I64T], undefined],
   flushJumps: [[], undefined],
   updateMode: [[], undefined],

@@ -1,0 +1,113 @@
+/**
+ * Memory accesses of compiled instructions.
+ *
+ * An access looks into the window for its kind first (`memory/windows.ts`), then, in loops that make few,
+ * at the page it was in the last time, then into the TLB, and takes the slow path at last.
+ *
+ * @module
+ */
+import { probe } from "../memory/access.ts";
+import { probeWindow, WindowUse } from "../memory/windows.ts";
+import { Instruction } from "../semantics/instruction.ts";
+import { type I32, I32T, type I64, I64T, type Variable } from "../wasm/mod.ts";
+
+/** An instruction whose accesses try what is quicker than the TLB. */
+export abstract class MemoryInstruction extends Instruction {
+  /** Whether an access is to the stack in all likelihood; it is if it is `implicit`. */
+  protected abstract isStack(implicit: boolean): boolean;
+
+  /** Whether each access remembers the page it was last in. */
+  protected abstract remembers(): boolean;
+
+  override load(bits: number, linear: I64, stack = false): I64 {
+    const { f } = this;
+    const window = probeWindow(f, this.isStack(stack) ? WindowUse.STACK : WindowUse.READ, linear);
+    return f.choose(I64T, window.hit, () => f.loadZ(bits, window.address()), () => {
+      if (this.remembers() && !stack) return this.#rememberedLoad(bits, linear, window.miss);
+      window.miss();
+      return super.load(bits, linear, stack);
+    }, "likely");
+  }
+
+  override store(bits: number, linear: I64, value: I64, stack = false): void {
+    const { f } = this;
+    const window = probeWindow(f, this.isStack(stack) ? WindowUse.STACK : WindowUse.WRITE, linear);
+    f.if(window.hit, () => f.storeLow(bits, window.address(), value), () => {
+      if (this.remembers() && !stack) {
+        this.#rememberedStore(bits, linear, value, window.miss);
+        return;
+      }
+      window.miss();
+      super.store(bits, linear, value, stack);
+    }, "likely");
+  }
+
+  protected override pointerForWrite(bits: number, linear: I64): I32 {
+    const { f } = this;
+    const window = probeWindow(f, this.isStack(false) ? WindowUse.STACK : WindowUse.WRITE, linear);
+    return f.choose(I32T, window.hit, window.address, () => {
+      window.miss();
+      return super.pointerForWrite(bits, linear);
+    }, "likely");
+  }
+
+  /**
+   * What tells the page of an aligned access: never 0, and of an address that is not aligned no page's.
+   */
+  #pageKey(bits: number, linear: I64): I64 {
+    return linear.or(0xfff & ~(bits / 8 - 1));
+  }
+
+  /** Looks `linear` up in the TLB, and remembers its page if it is there. */
+  #remember(
+    bits: number,
+    linear: I64,
+    write: boolean,
+    page: Variable<I64>,
+    delta: Variable<I32>,
+  ): { readonly hit: I32; readonly address: () => I32 } {
+    const { hit, address } = probe(this.f, linear, bits / 8, write);
+    return {
+      hit,
+      address: () => {
+        const at = address();
+        page.set(this.#pageKey(bits, linear.and(~0xfff)));
+        delta.set(at.sub(linear.wrap()));
+        return at;
+      },
+    };
+  }
+
+  #rememberedLoad(bits: number, linear: I64, miss: () => void): I64 {
+    const { f } = this;
+    const page = f.zeroed(I64T);
+    const delta = f.zeroed(I32T);
+    const same = page.get().eq(this.#pageKey(bits, linear));
+    return f.choose(I64T, same, () => f.loadZ(bits, linear.wrap().add(delta.get())), () => {
+      miss();
+      const { hit, address } = this.#remember(bits, linear, false, page, delta);
+      return f.choose(
+        I64T,
+        hit,
+        () => f.loadZ(bits, address()),
+        () => super.load(bits, linear),
+      );
+    }, "likely");
+  }
+
+  #rememberedStore(bits: number, linear: I64, value: I64, miss: () => void): void {
+    const { f } = this;
+    const page = f.zeroed(I64T);
+    const delta = f.zeroed(I32T);
+    const same = page.get().eq(this.#pageKey(bits, linear));
+    f.if(same, () => f.storeLow(bits, linear.wrap().add(delta.get()), value), () => {
+      miss();
+      const { hit, address } = this.#remember(bits, linear, true, page, delta);
+      f.if(
+        hit,
+        () => f.storeLow(bits, address(), value),
+        () => super.store(bits, linear, value),
+      );
+    }, "likely");
+  }
+}

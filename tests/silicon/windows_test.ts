@@ -1,0 +1,118 @@
+/**
+ * Windows into memory show what the TLB would: a remapped page, a page that becomes code.
+ */
+import { assertEquals } from "@std/assert";
+import { Save, SvmExit, type Tier } from "../../plugins/cpu/mod.ts";
+import { code, dword } from "./code.ts";
+import { Lab, refuseOutside } from "./lab.ts";
+
+const TIERS: readonly Tier[] = [1, 2, "auto"];
+const PAGE = 0x1000;
+const PAGES = 4;
+const PROGRAM_AT = 0x10_0000;
+const DATA_AT = 0x11_0000;
+/** Where the page table that maps the data is mapped itself. */
+const TABLE_AT = 0x12_0000;
+const STACK_AT = 0x13_0000;
+/** Supervisor pages, accessed and dirty. */
+const FLAGS = 0x63n;
+
+/** Runs machine code to its INT3 in each tier. */
+function runAll(bytes: readonly number[], prepare: (lab: Lab) => void = () => {}): Lab[] {
+  return TIERS.map((tier) => {
+    const lab = new Lab(refuseOutside(), { tier });
+    for (const at of [PROGRAM_AT, DATA_AT, STACK_AT]) lab.map(at, PAGES * PAGE, FLAGS);
+    lab.map(TABLE_AT, PAGE, FLAGS);
+    lab.memory.writeU64(lab.pte(TABLE_AT), BigInt(lab.pte(DATA_AT) & ~(PAGE - 1)) | FLAGS);
+    lab.prepare(64, 0);
+    lab.write(PROGRAM_AT, new Uint8Array(bytes));
+    lab.set64(Save.RIP, BigInt(PROGRAM_AT));
+    lab.setRegister(4, BigInt(STACK_AT + PAGES * PAGE - 64));
+    prepare(lab);
+    assertEquals(lab.run(10_000_000), BigInt(SvmExit.EXCEPTION + 3));
+    return lab;
+  });
+}
+
+/** Address of the page-table entry for page `k` of the data, as the program sees it. */
+const entryAt = (lab: Lab, k: number): number =>
+  TABLE_AT + ((lab.pte(DATA_AT) + 8 * k) & (PAGE - 1));
+
+Deno.test("a page that is exchanged for another is read anew behind INVLPG", () => {
+  const rounds = 300;
+  const steps = 2 * PAGE / 16;
+  const lab = new Lab(refuseOutside());
+  const [first, second] = [entryAt(lab, 0), entryAt(lab, 1)];
+  const bytes = code(
+    "31 c0", // xor eax, eax
+    "bd",
+    dword(rounds), // mov ebp
+    "be",
+    dword(DATA_AT), // mov esi
+    "b9",
+    dword(steps), // mov ecx
+    "48 8d 04 40", // lea rax, [rax + 2 * rax]
+    "48 03 06", // add rax, [rsi]
+    "81 c6 10 00 00 00", // add esi, 16
+    "ff c9", // dec ecx
+    "75 ef", // jnz to the LEA
+    "48 8b 3c 25",
+    dword(first), // mov rdi, [first]
+    "48 8b 14 25",
+    dword(second), // mov rdx, [second]
+    "48 89 14 25",
+    dword(first), // mov [first], rdx
+    "48 89 3c 25",
+    dword(second), // mov [second], rdi
+    "0f 01 3c 25",
+    dword(DATA_AT), // invlpg [DATA_AT]
+    "0f 01 3c 25",
+    dword(DATA_AT + PAGE), // invlpg [DATA_AT + PAGE]
+    "ff cd", // dec ebp
+    "75 b1", // jnz to the MOV to ESI
+    "cc",
+  );
+  const data = new BigUint64Array(PAGES * PAGE / 8);
+  for (const k of data.keys()) data[k] = BigInt(k * 12345 + 7);
+  let expected = 0n;
+  for (let round = 0; round < rounds; round++) {
+    for (let step = 0; step < steps; step++) {
+      const at = (step * 16) ^ (round & 1 ? PAGE : 0);
+      expected = BigInt.asUintN(64, expected * 3n + data[at / 8]!);
+    }
+  }
+  const labs = runAll(bytes, (lab) => lab.write(DATA_AT, new Uint8Array(data.buffer)));
+  for (const [n, lab] of labs.entries()) {
+    assertEquals(lab.register(0), expected, `tier ${TIERS[n]}`);
+  }
+});
+
+Deno.test("code is never stale in a page that has been written for long before it became code", () => {
+  const rounds = 200;
+  const bytes = code(
+    "31 db", // xor ebx, ebx
+    "b9",
+    dword(5000), // mov ecx
+    "be",
+    dword(DATA_AT), // mov esi
+    "89 4e 10", // mov [rsi + 16], ecx
+    "89 8e",
+    dword(PAGE), // mov [rsi + PAGE], ecx
+    "ff c9", // dec ecx
+    "75 f3", // jnz to the first store
+    // The function at ESI yields an immediate, which changes each time.
+    "66 c7 46 05 c3 90", // mov word [rsi + 5], RET; NOP
+    "b9",
+    dword(rounds), // mov ecx
+    "c6 06 b8", // mov byte [rsi], MOV EAX
+    "89 4e 01", // mov [rsi + 1], ecx
+    "ff d6", // call rsi
+    "01 c3", // add ebx, eax
+    "ff c9", // dec ecx
+    "75 f2", // jnz to the store of the opcode
+    "cc",
+  );
+  for (const [n, lab] of runAll(bytes).entries()) {
+    assertEquals(lab.register(3), BigInt(rounds * (rounds + 1) / 2), `tier ${TIERS[n]}`);
+  }
+});
