@@ -418,6 +418,8 @@ Deno.test("a shadow VMCS: fields whose bit is 0 are read and written without an 
   bench.set32(At.OTHER, VMCS_REVISION | SHADOW_VMCS);
   assertEquals(lab.vmptrld(At.OTHER), "VMsucceed");
   assertEquals(lab.vmwrite(Vmcs.GUEST_RIP, 0x1234), "VMsucceed");
+  // What was written is in the region only behind VMCLEAR.
+  assertEquals(lab.vmclear(At.OTHER), "VMsucceed");
   const fields = secondary(Secondary.SHADOW_VMCS, {
     [Vmcs.LINK_POINTER]: At.OTHER,
     [Vmcs.VMREAD_BITMAP]: At.SCRATCH,

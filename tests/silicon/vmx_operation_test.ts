@@ -292,7 +292,9 @@ Deno.test("in the shadow of MOV SS an entry is VMfail 26, in that of STI it is n
 Deno.test("a shadow VMCS cannot be entered", () => {
   lab.start();
   lab.prepare();
+  assertEquals(lab.vmclear(At.VMCS), "VMsucceed");
   bench.set32(At.VMCS, VMCS_REVISION | SHADOW_VMCS);
+  assertEquals(lab.vmptrld(At.VMCS), "VMsucceed");
   assertEquals(lab.enter().result, "VMfailInvalid");
   bench.set32(At.VMCS, VMCS_REVISION);
   assert(Object.keys(standardFields()).length > 100);

@@ -182,6 +182,19 @@ export function defineTlb(mc: Microcode): void {
     const area = S.cpuIndex.get(f).mul(CPU_AREA_BYTES).add(CPU_AREAS + CONTEXTS);
     const clock = S.contextClock.get(f).add(1);
     S.contextClock.set(f, clock);
+    // Host and guest take turns: the last context of either is looked at first.
+    const last = tag.eqz().select(i32(S.hostContext.address), i32(S.guestContext.address));
+    const likely = f.load32(last);
+    f.if(
+      f.load32(likely, Context.USED).ne(0).and(f.load32(likely, Context.TAG).eq(tag)),
+      () => {
+        S.tlbContext.set(f, likely);
+        f.store32(likely, clock, Context.USED);
+        f.return();
+      },
+      undefined,
+      "likely",
+    );
     const best = f.variable(I32T, area);
     const found = f.variable(I32T, 0);
     const i = f.variable(I32T, 0);
@@ -198,6 +211,7 @@ export function defineTlb(mc: Microcode): void {
     });
     const context = best.get();
     S.tlbContext.set(f, context);
+    f.store32(last, context);
     f.if(found.get().eqz(), () => {
       // A context that was never used holds zeros, which are not empty entries.
       f.if(f.load32(context, Context.USED).eqz(), () => {

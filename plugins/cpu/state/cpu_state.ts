@@ -365,6 +365,10 @@ export class CpuState {
   readonly contextClock: Field32 = at.i32();
   /** Base of the active TLB context. */
   readonly tlbContext: Field32 = at.i32();
+  /** Base of the context that was last chosen for tag 0, the host's; 0 if none was. */
+  readonly hostContext: Field32 = at.i32();
+  /** The same for any other tag. */
+  readonly guestContext: Field32 = at.i32();
   /** Read array for data accesses at the current privilege. */
   readonly tlbRead: Field32 = at.i32();
   /** Instruction TLB for the current privilege. */
@@ -497,8 +501,12 @@ export class CpuState {
   readonly vmxOn: Field32 = at.i32();
   /** VMX: 1 in VMX non-root operation. */
   readonly nonRoot: Field32 = at.i32();
-  /** VMX: memory address of the current VMCS; 0 for none. */
+  /** VMX: memory address of the region of the current VMCS; 0 for none. */
   readonly vmcs: Field32 = at.i32();
+  /** VMX: the current VMCS itself, as it is in a region. */
+  readonly vmcsData: number = at.bytes(0x600, 8);
+  /** VMX: what of it was written since the last VM entry that found nothing wrong (`VmcsGroup`). */
+  readonly vmcsWritten: Field32 = at.i32();
   /** VMX: physical address of the current VMCS; all ones for none. */
   readonly vmcsPointer: Field64 = at.i64();
   /** VMX: physical address of the VMXON region. */

@@ -88,8 +88,8 @@ export function defineSvm(mc: Microcode): void {
   };
 
   module.body(mc.vmload, (f, vmcb) => {
+    // Nothing of the mode follows from what is loaded.
     loadExtra(f, operand(f, vmcb, Access.READ));
-    f.call(mc.updateMode);
   });
 
   module.body(mc.vmsave, (f, vmcb) => {

@@ -75,7 +75,7 @@ function illegalList(f: FunctionBuilder, count: number, address: number): I32 {
   return entries.ne(0).and(illegalAddress(f, at, 16).or(illegalAddress(f, last, 1)));
 }
 
-/** 1 if the controls of the current VMCS are not consistent. */
+/** 1 if the controls of the current VMCS, but for what is to be injected, are not consistent. */
 export function illegalControls(f: FunctionBuilder, mc: Microcode): I32 {
   const { pin, primary, secondary, tertiary } = readControls(f);
   const exit = readField32(f, Vmcs.EXIT_CONTROLS);
@@ -105,7 +105,7 @@ export function illegalControls(f: FunctionBuilder, mc: Microcode): I32 {
     on(primary, Primary.IO_BITMAPS).and(page(Vmcs.IO_BITMAP_A).or(page(Vmcs.IO_BITMAP_B))),
     on(primary, Primary.MSR_BITMAPS).and(page(Vmcs.MSR_BITMAP)),
     shadow.and(page(Vmcs.VIRTUAL_APIC_ADDRESS)),
-    shadow.and(vid.eqz()).and(illegalThreshold(f, mc, accesses)),
+    thresholdCounts(primary, secondary).and(illegalThreshold(f, mc, accesses)),
     on(pin, Pin.NMI).eqz().and(virtualNmis),
     virtualNmis.eqz().and(on(primary, Primary.NMI_WINDOW)),
     accesses.and(page(Vmcs.APIC_ACCESS_ADDRESS)),
@@ -137,10 +137,14 @@ export function illegalControls(f: FunctionBuilder, mc: Microcode): I32 {
     illegalList(f, Vmcs.EXIT_MSR_STORE_COUNT, Vmcs.EXIT_MSR_STORE_ADDRESS),
     illegalList(f, Vmcs.EXIT_MSR_LOAD_COUNT, Vmcs.EXIT_MSR_LOAD_ADDRESS),
     notAllowed(f, readField32(f, Vmcs.ENTRY_CONTROLS), VmxMsr.TRUE_ENTRY),
-    illegalEvent(f, secondary),
     illegalList(f, Vmcs.ENTRY_MSR_LOAD_COUNT, Vmcs.ENTRY_MSR_LOAD_ADDRESS),
   ];
   return checks.reduce((any, check) => any.or(check));
+}
+
+/** 1 if the TPR threshold is in force, which is compared with what is in memory. */
+export function thresholdCounts(primary: I32, secondary: I32): I32 {
+  return on(primary, Primary.TPR_SHADOW).and(on(secondary, Secondary.VIRTUAL_INTERRUPTS).eqz());
 }
 
 /** The TPR threshold has four bits and, where TPR is not in the APIC-access page, is not above TPR. */
@@ -152,7 +156,7 @@ function illegalThreshold(f: FunctionBuilder, mc: Microcode, accesses: I32): I32
 }
 
 /** 1 if the VM-entry interruption information asks for an event that cannot be (27.2.1.3). */
-function illegalEvent(f: FunctionBuilder, secondary: I32): I32 {
+export function illegalEvent(f: FunctionBuilder, secondary: I32): I32 {
   const event = readField32(f, Vmcs.ENTRY_INTERRUPTION_INFO);
   const vector = event.and(0xff);
   const type = event.shrU(8).and(7);

@@ -10,7 +10,13 @@ import { Cr0, Cr4, Efer, Rflags } from "../microcode/registers.ts";
 import { DR6_BS, Event, S } from "../state/cpu_state.ts";
 import { Context } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, i64 } from "../wasm/mod.ts";
-import { EventType, illegalControls, readControls } from "./control_checks.ts";
+import {
+  EventType,
+  illegalControls,
+  illegalEvent,
+  readControls,
+  thresholdCounts,
+} from "./control_checks.ts";
 import {
   Activity,
   EPT_IN_FORCE,
@@ -21,9 +27,9 @@ import {
   Secondary,
 } from "./controls.ts";
 import { VmxError, VmxExit } from "./exit_reasons.ts";
-import { readField, readField32, Vmcs, VmcsRegion } from "./fields.ts";
+import { readField, readField32, Vmcs, VmcsGroup, VmcsRegion } from "./fields.ts";
 import { GUEST_OK, illegalGuest } from "./guest_checks.ts";
-import { illegalHost } from "./host_checks.ts";
+import { illegalAddressSpace, illegalHost } from "./host_checks.ts";
 import { loadMsrs } from "./msr_lists.ts";
 import { loadGuest } from "./world_switch.ts";
 
@@ -116,29 +122,43 @@ export function defineEntry(mc: Microcode): void {
   });
 
   module.body(mc.vmxEnter, (f, launch) => {
-    const region = S.vmcs.get(f);
-    f.if(region.eqz(), () => f.return(f.call(mc.vmxFail, 0)));
+    f.if(S.vmcs.get(f).eqz(), () => f.return(f.call(mc.vmxFail, 0)));
     // A shadow VMCS is none that could be entered.
-    f.if(f.load32(region, VmcsRegion.REVISION).ltS(0), () => f.return(Rflags.CF));
+    f.if(f.load32(0, S.vmcsData + VmcsRegion.REVISION).ltS(0), () => f.return(Rflags.CF));
     const shadowed = S.events.has(f, Event.SHADOW).and(S.events.has(f, Event.SHADOW_SS));
     failIf(f, shadowed, VmxError.BLOCKED_BY_MOV_SS);
-    const launched = f.load32(region, VmcsRegion.LAUNCHED);
+    const launched = f.load32(0, S.vmcsData + VmcsRegion.LAUNCHED);
     failIf(f, launch.and(launched), VmxError.VMLAUNCH_NOT_CLEAR);
     failIf(f, launch.or(launched).eqz(), VmxError.VMRESUME_NOT_LAUNCHED);
-    failIf(f, illegalControls(f, mc), VmxError.CONTROLS);
-    failIf(f, illegalHost(f), VmxError.HOST_STATE);
+    // What has passed passes again, until something of it is written. The manual lets the order of checks
+    // and their number be the processor's (27.2); what stands in memory may have changed at any time.
+    const written = S.vmcsWritten.get(f);
+    const has = (groups: number): I32 => written.and(groups).ne(0);
+    const unlikely = (condition: I32, then: () => void): void =>
+      f.if(condition, then, undefined, "unlikely");
+    const { pin, primary, secondary, tertiary } = readControls(f);
+    unlikely(has(VmcsGroup.CONTROLS).or(thresholdCounts(primary, secondary)), () => {
+      failIf(f, illegalControls(f, mc), VmxError.CONTROLS);
+    });
+    unlikely(has(VmcsGroup.CONTROLS | VmcsGroup.EVENT | VmcsGroup.GUEST), () => {
+      failIf(f, illegalEvent(f, secondary), VmxError.CONTROLS);
+    });
+    failIf(f, illegalAddressSpace(f), VmxError.HOST_STATE);
+    unlikely(has(VmcsGroup.CONTROLS | VmcsGroup.HOST), () => {
+      failIf(f, illegalHost(f), VmxError.HOST_STATE);
+    });
     // From here on the instruction has retired: what follows is a VM exit at worst.
     S.uop.set(f, 0);
     S.stepping.set(f, 0);
     S.breakpointHits.set(f, 0);
     S.events.clear(f, Event.SHADOW | Event.SHADOW_SS);
-    const wrong = illegalGuest(f, mc);
+    const wrong = illegalGuest(f, mc, written);
     f.if(wrong.ne(GUEST_OK), () => {
       f.call(mc.vmxEntryFailed, VmxExit.INVALID_GUEST_STATE, wrong.extendU());
       f.return(ENTERED);
     });
+    S.vmcsWritten.set(f, 0);
 
-    const { pin, primary, secondary, tertiary } = readControls(f);
     S.pinControls.set(f, pin);
     S.primaryControls.set(f, primary);
     S.secondaryControls.set(f, secondary);
@@ -181,7 +201,7 @@ export function defineEntry(mc: Microcode): void {
       f.call(mc.vmxEntryFailed, VmxExit.MSR_LOADING, failed.extendU());
       f.return(ENTERED);
     });
-    f.store32(region, 1, VmcsRegion.LAUNCHED);
+    f.store32(0, 1, S.vmcsData + VmcsRegion.LAUNCHED);
     f.call(inject);
     // Virtual interrupts are looked for, or TPR is compared with its threshold (27.7.5, 27.7.7).
     f.if(S.vapic.get(f).ne(0), () => f.call(mc.vapicTpr));

@@ -65,6 +65,8 @@ export function defineExit(mc: Microcode): void {
   const { module } = mc;
 
   const abort = (f: FunctionBuilder, why: number): void => {
+    // Nothing goes to the region by itself any more.
+    f.store32(0, why, S.vmcsData + VmcsRegion.ABORT);
     f.store32(S.vmcs.get(f), why, VmcsRegion.ABORT);
     S.events.or(f, Event.SHUTDOWN);
   };

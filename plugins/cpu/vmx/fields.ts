@@ -2,17 +2,17 @@
  * The virtual-machine control structure: fields, and where they stand in a VMCS region
  * (SDM vol. 3, ch. 25 and appendix B).
  *
- * The manual leaves the format of a region to the processor. Here everything is in memory, so that a
- * VMCS is whole at any time: bytes 3:0 the revision identifier with the shadow indicator, 7:4 the
- * VMX-abort indicator, 11:8 the launch state, and from byte 40h on one slot of eight bytes for each
- * field, zero-extended, in the order of their encodings. A processor keeps nothing but the pointer and
- * copies of the controls it was entered with.
+ * The manual leaves the format of a region to the processor. Here bytes 3:0 are the revision identifier
+ * with the shadow indicator, 7:4 the VMX-abort indicator, 11:8 the launch state, and from byte 40h on
+ * there is one slot of eight bytes for each field, zero-extended, in the order of their encodings. The
+ * current VMCS is on the processor, in the same format, and goes back to its region when it ceases to be
+ * current (25.11.1): VMPTRLD of another, VMCLEAR, VMXOFF.
  *
  * @module
  */
 import { VMX_TABLES } from "../state/layout.ts";
 import { S } from "../state/cpu_state.ts";
-import { type FunctionBuilder, type I32, type I64, i64 } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, i32, type I64, i64 } from "../wasm/mod.ts";
 
 /** Encodings of the fields there are; of a 64-bit field's high half, 1 more. */
 export const Vmcs = {
@@ -187,6 +187,12 @@ export const VmcsRegion = {
   BYTES: 0x1000,
 } as const;
 
+/** Bytes of a region that are used. */
+export const VMCS_USED: number = VmcsRegion.FIELDS + 8 * Object.keys(Vmcs).length;
+if (S.vmcsData + VMCS_USED > S.vmcsWritten.address) {
+  throw new Error("a VMCS has outgrown its place");
+}
+
 /** Bytes of a VMCS region. */
 export const VMCS_BYTES: number = VmcsRegion.BYTES;
 /** The revision identifier: what bits 30:0 of a region have to hold. */
@@ -211,16 +217,67 @@ export const FieldType = { CONTROL: 0, READ_ONLY: 1, GUEST: 2, HOST: 3 } as cons
 /** Widths: bits 14:13. */
 export const FieldWidth = { W16: 0, W64: 1, W32: 2, NATURAL: 3 } as const;
 
-/** Indices of fields that the table has room for. */
-const TABLE_INDICES = 64;
+/** What fields have to do with, for VM entry's checks: those that nothing has changed for stay passed. */
+export const VmcsGroup = {
+  /** Controls: everything depends on them. */
+  CONTROLS: 0x1,
+  /** The host-state area. */
+  HOST: 0x2,
+  /** The guest-state area. */
+  GUEST: 0x4,
+  /** What is to be injected: the controls with VM-entry interruption information. */
+  EVENT: 0x8,
+  /** Of the guest, what changes from instruction to instruction. */
+  FLOW: 0x10,
+  /** All of them. */
+  ALL: 0x1f,
+} as const;
 
-/** Writes the table that VMREAD and VMWRITE look fields up in: u16 offsets, 0 for no field. */
+const EVENT_FIELDS: readonly number[] = [
+  Vmcs.ENTRY_INTERRUPTION_INFO,
+  Vmcs.ENTRY_EXCEPTION_ERROR,
+  Vmcs.ENTRY_INSTRUCTION_LENGTH,
+];
+const FLOW_FIELDS: readonly number[] = [
+  Vmcs.GUEST_RIP,
+  Vmcs.GUEST_RSP,
+  Vmcs.GUEST_RFLAGS,
+  Vmcs.GUEST_INTERRUPTIBILITY,
+  Vmcs.GUEST_ACTIVITY,
+  Vmcs.GUEST_PENDING_DEBUG,
+];
+
+/** The {@linkcode VmcsGroup} of a field. */
+function groupOf(encoding: number): number {
+  if (EVENT_FIELDS.includes(encoding)) return VmcsGroup.EVENT;
+  if (FLOW_FIELDS.includes(encoding)) return VmcsGroup.FLOW;
+  switch ((encoding >> 10) & 3) {
+    case FieldType.CONTROL:
+      return VmcsGroup.CONTROLS;
+    case FieldType.GUEST:
+      return VmcsGroup.GUEST;
+    case FieldType.HOST:
+      return VmcsGroup.HOST;
+    default:
+      return 0;
+  }
+}
+
+/** Indices of fields that the table has room for, and bytes of the table of their offsets. */
+const TABLE_INDICES = 64;
+const OFFSETS_BYTES = 2 * 16 * TABLE_INDICES;
+/** Behind it, a byte for each field: its group. */
+const GROUPS: number = VMX_TABLES + OFFSETS_BYTES;
+
+/** Writes the tables that VMREAD and VMWRITE look fields up in: u16 offsets, 0 for no field, and groups. */
 export function writeFieldTable(bytes: Uint8Array): void {
   for (const encoding of ENCODINGS) {
-    const at = VMX_TABLES + 2 * tableIndex(encoding);
+    const index = tableIndex(encoding);
+    const at = VMX_TABLES + 2 * index;
     const offset = fieldOffset(encoding);
     bytes[at] = offset & 0xff;
     bytes[at + 1] = offset >> 8;
+    bytes[GROUPS + index] = groupOf(encoding);
   }
 }
 
@@ -229,33 +286,47 @@ function tableIndex(encoding: number): number {
     ((encoding >> 1) & 63);
 }
 
+/** Place in the tables of an encoding that is known at run time only. */
+function lookUpIndex(low: I32): I32 {
+  return low.shrU(10).and(3).or(low.shrU(13).and(3).shl(2)).mul(TABLE_INDICES)
+    .add(low.shrU(1).and(63));
+}
+
 /** Offset in a region of the field whose encoding is known at run time only; 0 if there is none. */
 export function lookUpField(f: FunctionBuilder, encoding: I64): I32 {
   const low = encoding.wrap();
-  const width = low.shrU(13).and(3);
   // The high half is a field of its own only where the field has 64 bits in every mode.
-  const half = low.and(1).and(width.ne(FieldWidth.W64));
+  const half = low.and(1).and(low.shrU(13).and(3).ne(FieldWidth.W64));
   const none = encoding.has(~0x6c7fn).or(half);
-  const index = low.shrU(10).and(3).or(width.shl(2)).mul(TABLE_INDICES).add(low.shrU(1).and(63));
-  return none.select(i64(0).wrap(), f.load16(index.shl(1), VMX_TABLES));
+  return none.select(i64(0).wrap(), f.load16(lookUpIndex(low).shl(1), VMX_TABLES));
+}
+
+/** Notes that a field of the current VMCS, one that there is, was written by software. */
+export function noteWrite(f: FunctionBuilder, encoding: I64): void {
+  S.vmcsWritten.or(f, f.load8(lookUpIndex(encoding.wrap()), GROUPS));
+}
+
+/** Where the VMCS whose region is at memory address `region` is: on the processor if it is current. */
+export function whereIs(f: FunctionBuilder, region: I32): I32 {
+  return region.eq(S.vmcs.get(f)).select(i32(S.vmcsData), region);
 }
 
 /** A field of the current VMCS. */
 export function readField(f: FunctionBuilder, encoding: number): I64 {
-  return f.load64(S.vmcs.get(f), fieldOffset(encoding));
+  return f.load64(0, S.vmcsData + fieldOffset(encoding));
 }
 
 /** The low 32 bits of a field of the current VMCS. */
 export function readField32(f: FunctionBuilder, encoding: number): I32 {
-  return f.load32(S.vmcs.get(f), fieldOffset(encoding));
+  return f.load32(0, S.vmcsData + fieldOffset(encoding));
 }
 
 /** Sets a field of the current VMCS. */
 export function writeField(f: FunctionBuilder, encoding: number, value: I64 | number): void {
-  f.store64(S.vmcs.get(f), value, fieldOffset(encoding));
+  f.store64(0, value, S.vmcsData + fieldOffset(encoding));
 }
 
 /** Sets a field of the current VMCS that has at most 32 bits. */
 export function writeField32(f: FunctionBuilder, encoding: number, value: I32): void {
-  f.store64(S.vmcs.get(f), value.extendU(), fieldOffset(encoding));
+  f.store64(0, value.extendU(), S.vmcsData + fieldOffset(encoding));
 }

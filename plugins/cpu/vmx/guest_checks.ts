@@ -22,7 +22,15 @@ import {
   Secondary,
 } from "./controls.ts";
 import { EntryFailure } from "./exit_reasons.ts";
-import { readField, readField32, SHADOW_VMCS, Vmcs, VMCS_REVISION, VmcsRegion } from "./fields.ts";
+import {
+  readField,
+  readField32,
+  SHADOW_VMCS,
+  Vmcs,
+  VMCS_REVISION,
+  VmcsGroup,
+  VmcsRegion,
+} from "./fields.ts";
 import { notCanonical } from "../memory/canonical.ts";
 import { illegalEfer } from "./host_checks.ts";
 import { illegalAddress } from "./region.ts";
@@ -58,9 +66,10 @@ const any = (checks: readonly I32[]): I32 => checks.reduce((some, check) => some
 
 /**
  * The exit qualification that tells what is wrong with the guest state of the current VMCS, or
- * {@linkcode GUEST_OK}.
+ * {@linkcode GUEST_OK}. What does not depend on anything in `written` ({@linkcode VmcsGroup}) has been
+ * found right before, or was saved by a VM exit, and is not looked at. What stands in memory always is.
  */
-export function illegalGuest(f: FunctionBuilder, mc: Microcode): I32 {
+export function illegalGuest(f: FunctionBuilder, mc: Microcode, written: I32): I32 {
   const { pin, secondary } = readControls(f);
   const entry = readField32(f, Vmcs.ENTRY_CONTROLS);
   const flags = readField(f, Vmcs.GUEST_RFLAGS);
@@ -76,14 +85,20 @@ export function illegalGuest(f: FunctionBuilder, mc: Microcode): I32 {
     event: info.ltS(0).select(info, i32(0)),
   };
   const result = f.variable(I32T, GUEST_OK);
-  const wrong = any([
-    illegalRegisters(guest, entry),
-    illegalSegments(guest),
-    illegalTables(guest),
-    illegalFlow(guest),
-    illegalState(guest, pin),
-  ]);
-  f.if(wrong, () => result.set(EntryFailure.DEFAULT), () => {
+  const wrong = f.variable(I32T, 0);
+  f.if(
+    written.and(VmcsGroup.CONTROLS | VmcsGroup.GUEST),
+    () => {
+      const checks = [illegalRegisters(guest, entry), illegalSegments(guest), illegalTables(guest)];
+      wrong.set(any(checks));
+    },
+    undefined,
+    "unlikely",
+  );
+  f.if(written, () => {
+    wrong.set(wrong.get().or(illegalFlow(guest)).or(illegalState(guest, pin)));
+  });
+  f.if(wrong.get(), () => result.set(EntryFailure.DEFAULT), () => {
     f.if(illegalLink(f, mc, secondary), () => result.set(EntryFailure.LINK_POINTER), () => {
       f.if(illegalPdptes(guest, mc, secondary), () => result.set(EntryFailure.PDPTE));
     });

@@ -43,13 +43,18 @@ const ADDRESSES: readonly number[] = [
   Vmcs.HOST_IDTR_BASE,
 ];
 
-/** 1 if the host-state area of the current VMCS is not consistent. */
+/** 1 if a VM exit would leave or enter long mode, which the processor is in or not. */
+export function illegalAddressSpace(f: FunctionBuilder): I32 {
+  const wide = readField32(f, Vmcs.EXIT_CONTROLS).and(ExitControl.HOST_64BIT).ne(0);
+  return S.efer.has(f, Efer.LMA).ne(wide);
+}
+
+/** 1 if the host-state area of the current VMCS is not consistent in itself. */
 export function illegalHost(f: FunctionBuilder): I32 {
   const get = (encoding: number): I64 => readField(f, encoding);
   const exit = readField32(f, Vmcs.EXIT_CONTROLS);
   const wide = exit.and(ExitControl.HOST_64BIT).ne(0);
   const guest = readField32(f, Vmcs.ENTRY_CONTROLS).and(EntryControl.IA32E_GUEST).ne(0);
-  const long = S.efer.has(f, Efer.LMA);
   const cr4 = get(Vmcs.HOST_CR4);
   const rip = get(Vmcs.HOST_RIP);
   const efer = get(Vmcs.HOST_EFER);
@@ -67,7 +72,6 @@ export function illegalHost(f: FunctionBuilder): I32 {
     get(Vmcs.HOST_CS_SELECTOR).eqz(),
     get(Vmcs.HOST_TR_SELECTOR).eqz(),
     wide.eqz().and(get(Vmcs.HOST_SS_SELECTOR).eqz()),
-    long.ne(wide),
     wide.eqz().and(guest.or(cr4.has(Cr4.PCIDE)).or(rip.shrU(32).ne(0))),
     wide.and(cr4.has(Cr4.PAE).eqz().or(notCanonical(f, rip))),
   ];

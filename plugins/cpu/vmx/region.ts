@@ -12,17 +12,21 @@ import { Vector } from "../microcode/raise.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { Rflags, Xcr0 } from "../microcode/registers.ts";
 import { S } from "../state/cpu_state.ts";
-import type { FunctionBuilder, I32, I64 } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
 import { capability, FeatureControl, fixedBitsHold, VmxMsr } from "./capabilities.ts";
 import { Secondary } from "./controls.ts";
 import { VmxError } from "./exit_reasons.ts";
 import {
   FieldWidth,
   lookUpField,
+  noteWrite,
   SHADOW_VMCS,
   Vmcs,
   VMCS_REVISION,
+  VMCS_USED,
+  VmcsGroup,
   VmcsRegion,
+  whereIs,
   writeField,
 } from "./fields.ts";
 
@@ -50,6 +54,16 @@ export function defineRegion(mc: Microcode): void {
   const failIf = (f: FunctionBuilder, condition: I32, error: number): void =>
     f.if(condition, () => f.return(f.call(mc.vmxFail, error)), undefined, "unlikely");
 
+  /** The current VMCS, if there is one, goes to its region. */
+  const putBack = module.define("vmcsPutBack", [], undefined, (f) => {
+    const region = S.vmcs.get(f);
+    // The revision identifier is software's.
+    const { ABORT } = VmcsRegion;
+    f.if(region.ne(0), () => {
+      f.copy(region.add(ABORT), i32(S.vmcsData + ABORT), i32(VMCS_USED - ABORT));
+    });
+  });
+
   module.body(mc.vmxon, (f, pa) => {
     const control = S.featureControl.get(f);
     const wanted = FeatureControl.LOCK | FeatureControl.VMXON;
@@ -69,6 +83,7 @@ export function defineRegion(mc: Microcode): void {
   });
 
   module.body(mc.vmxoff, (f) => {
+    f.call(putBack);
     S.vmxOn.set(f, 0);
     S.vmcs.set(f, 0);
     S.vmcsPointer.set(f, -1);
@@ -79,11 +94,12 @@ export function defineRegion(mc: Microcode): void {
     failIf(f, pa.eq(S.vmxonPointer.get(f)), VmxError.VMCLEAR_VMXON_POINTER);
     const address = f.call(mc.physical, pa);
     failIf(f, address.eqz(), VmxError.VMCLEAR_ADDRESS);
-    f.store32(address, 0, VmcsRegion.LAUNCHED);
     f.if(pa.eq(S.vmcsPointer.get(f)), () => {
+      f.call(putBack);
       S.vmcs.set(f, 0);
       S.vmcsPointer.set(f, -1);
     });
+    f.store32(address, 0, VmcsRegion.LAUNCHED);
     f.return(SUCCEED);
   });
 
@@ -92,14 +108,20 @@ export function defineRegion(mc: Microcode): void {
     failIf(f, pa.eq(S.vmxonPointer.get(f)), VmxError.VMPTRLD_VMXON_POINTER);
     const address = f.call(mc.physical, pa);
     failIf(f, address.eqz(), VmxError.VMPTRLD_ADDRESS);
+    // Its revision is that of the region, which software may have written since.
     const first = f.load32(address, VmcsRegion.REVISION);
     // Bit 31 makes it a shadow VMCS, where the processor knows those.
     const shadows = capabilityOfShadows(f);
     const wrong = first.and(~SHADOW_VMCS).ne(VMCS_REVISION)
       .or(first.ltS(0).and(shadows.eqz()));
     failIf(f, wrong, VmxError.VMPTRLD_REVISION);
-    S.vmcs.set(f, address);
-    S.vmcsPointer.set(f, pa);
+    f.if(pa.ne(S.vmcsPointer.get(f)), () => {
+      f.call(putBack);
+      f.copy(i32(S.vmcsData), address, i32(VMCS_USED));
+      S.vmcsWritten.set(f, VmcsGroup.ALL);
+      S.vmcs.set(f, address);
+      S.vmcsPointer.set(f, pa);
+    });
     f.return(SUCCEED);
   });
 
@@ -108,7 +130,7 @@ export function defineRegion(mc: Microcode): void {
     f.if(region.eqz(), () => f.return(FAIL_INVALID));
     const offset = lookUpField(f, encoding);
     failIf(f, offset.eqz().or(needsApx(f, encoding)), VmxError.UNSUPPORTED_FIELD);
-    const value = f.load64(region.add(offset));
+    const value = f.load64(whereIs(f, region).add(offset));
     f.store64(0, encoding.has(1).select(value.shrU(32), value), S.exchange);
     f.return(SUCCEED);
   });
@@ -119,7 +141,8 @@ export function defineRegion(mc: Microcode): void {
     const offset = lookUpField(f, encoding);
     failIf(f, offset.eqz().or(needsApx(f, encoding)), VmxError.UNSUPPORTED_FIELD);
     // IA32_VMX_MISC bit 29: the fields with information on exits can be written like any other.
-    const at = region.add(offset);
+    const at = whereIs(f, region).add(offset);
+    f.if(region.eq(S.vmcs.get(f)), () => noteWrite(f, encoding), undefined, "likely");
     f.if(encoding.has(1), () => {
       f.store32(at, value.wrap(), 4);
       f.return(SUCCEED);

@@ -90,8 +90,8 @@ export function defineVirtualInterrupts(mc: Microcode): void {
     setStatus(f, rvi(f), highest(f, mc, ApicOffset.ISR));
     f.call(updatePpr);
     // The four bitmaps stand in a row, as the fields do.
-    const word = S.vmcs.get(f).add(vector.shrU(5).shl(2));
-    const exits = f.load32(word, fieldOffset(Vmcs.EOI_EXIT_BITMAP0)).and(vectorBit(vector));
+    const bitmaps = S.vmcsData + fieldOffset(Vmcs.EOI_EXIT_BITMAP0);
+    const exits = f.load32(vector.shrU(5).shl(2), bitmaps).and(vectorBit(vector));
     f.if(
       exits,
       () => exitBehind(f, VmxExit.VIRTUALIZED_EOI, vector),
