@@ -77,6 +77,7 @@ export {
   Tertiary,
 } from "./vmx/controls.ts";
 export { SHADOW_VMCS, Vmcs, VMCS_BYTES, VMCS_REVISION } from "./vmx/fields.ts";
+export { ExitInformation } from "./vmx/host_stub.ts";
 export { ENTRY_FAILURE, EntryFailure, VmxError, VmxExit } from "./vmx/exit_reasons.ts";
 export { SvmFeature, SvmFeature2 } from "./svm/features.ts";
 export {

@@ -4,7 +4,7 @@
  * @module
  */
 import type { PendingException } from "../../core/mod.ts";
-import { Cr0, S, Vector, Vmcs } from "../cpu/mod.ts";
+import { Cr0, ExitInformation, S, Vector, Vmcs } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
 
 /** Interruption information: 10:8 the type, 11 deliver an error code, 31 valid. */
@@ -64,10 +64,10 @@ export function injectNmi(guest: GuestCpu): void {
 }
 
 /** Gives the core back the event whose delivery the exit interrupted. */
-export function returnInterrupted(guest: GuestCpu): void {
-  const { vmcs, vcpu: { events } } = guest;
-  const info = vmcs.get32(Vmcs.IDT_VECTORING_INFO);
+export function returnInterrupted(guest: GuestCpu, information: Uint32Array): void {
+  const info = information[ExitInformation.VECTORING]!;
   if ((info & Info.VALID) === 0) return;
+  const { vmcs, vcpu: { events } } = guest;
   const vector = info & 0xff;
   switch (info & Info.TYPE) {
     case Info.EXTERNAL:

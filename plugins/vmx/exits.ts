@@ -4,7 +4,7 @@
  * @module
  */
 import { ExitReason, Gpr, type Registers, type VmExit } from "../../core/mod.ts";
-import { Vmcs, VmxExit } from "../cpu/mod.ts";
+import { ExitInformation, Vmcs, VmxExit } from "../cpu/mod.ts";
 import { ApicvReason, DetectionReason, VmxReason } from "./exit_reasons.ts";
 import type { LoadedVmcs } from "./loaded_vmcs.ts";
 
@@ -206,24 +206,25 @@ const TRANSLATORS: (Translator | undefined)[] = new Array(MOST_REASONS).fill(und
 for (const [reason, translator] of BY_REASON) TRANSLATORS[reason] = translator;
 
 /**
- * Fills `exit` from the VMCS's exit information and the guest's registers; `extended` if register numbers
- * are to be read as five bits.
+ * Fills `exit` from the exit `information` that the entry stub has read, from what else the VMCS has, and
+ * from the guest's registers; `extended` if register numbers are to be read as five bits.
  */
 export function translateExit(
   exit: VmExit,
+  information: Uint32Array,
   vmcs: LoadedVmcs,
   registers: Registers,
   extended: boolean,
 ): void {
-  const reason = vmcs.get32(Vmcs.EXIT_REASON);
+  const reason = information[ExitInformation.REASON]!;
   exit.vendorCodeLo = reason;
   exit.vendorCodeHi = 0;
-  exit.info1Lo = vmcs.get32(Vmcs.EXIT_QUALIFICATION);
-  exit.info1Hi = vmcs.high(Vmcs.EXIT_QUALIFICATION);
+  exit.info1Lo = information[ExitInformation.QUALIFICATION]!;
+  exit.info1Hi = information[ExitInformation.QUALIFICATION_HIGH]!;
   exit.info2Lo = 0;
   exit.info2Hi = 0;
   exit.byteCount = 0;
-  exit.instructionLength = vmcs.get32(Vmcs.EXIT_INSTRUCTION_LENGTH) & 15;
+  exit.instructionLength = information[ExitInformation.LENGTH]! & 15;
   const translator = TRANSLATORS[reason & 0xffff];
   if (translator === undefined) exit.reason = ExitReason.OTHER;
   else translator(exit, vmcs, registers, extended);

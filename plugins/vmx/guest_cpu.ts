@@ -32,8 +32,6 @@ import type { PolicyRefs } from "./policy/refs.ts";
 import { TaskPriority } from "./task_priority.ts";
 import type { ApicVirtualization, VmxGuest } from "./vmx_guest.ts";
 
-const RSP = 2 * Gpr.RSP;
-const RIP = 2 * Gpr.RIP;
 const RFLAGS = 2 * Gpr.RFLAGS;
 
 /**
@@ -169,23 +167,6 @@ export class GuestCpu implements ControlState, VmxGuest {
     for (const index of this.#passed) {
       msrBitmap.set(index, !reads.includes(index), !writes.includes(index));
     }
-  }
-
-  /** Before an entry: what is in the VMCS of the general registers. */
-  storeRegisters(): void {
-    const { registers, vmcs } = this;
-    vmcs.setHalves(Vmcs.GUEST_RSP, registers[RSP]!, registers[RSP + 1]!);
-    vmcs.setHalves(Vmcs.GUEST_RIP, registers[RIP]!, registers[RIP + 1]!);
-    vmcs.setHalves(Vmcs.GUEST_RFLAGS, registers[RFLAGS]!, registers[RFLAGS + 1]!);
-  }
-
-  /** Behind an exit. */
-  loadRegisters(): void {
-    const { registers, vmcs } = this;
-    vmcs.read(Vmcs.GUEST_RSP, registers, RSP);
-    vmcs.read(Vmcs.GUEST_RIP, registers, RIP);
-    vmcs.read(Vmcs.GUEST_RFLAGS, registers, RFLAGS);
-    this.interruptibility = vmcs.get32(Vmcs.GUEST_INTERRUPTIBILITY);
   }
 
   /** CR0 as the guest sees it. */

@@ -98,7 +98,9 @@ export class HostApic implements Outside {
   /** The host takes all that waits: the processor leaves guest mode, if it was there. */
   drain(): void {
     this.#guestMode = false;
-    for (const vector of this.#waiting.splice(0).reverse()) this.#board.take(this.pcpu, vector);
+    if (this.#waiting.length > 0) {
+      for (const vector of this.#waiting.splice(0).reverse()) this.#board.take(this.pcpu, vector);
+    }
     if (this.#line && this.#processor.loaded) this.#drive();
   }
 

@@ -61,13 +61,6 @@ export class LoadedVmcs implements VmcsFields {
     this.setHalves(field, address % TWO_32, Math.floor(address / TWO_32));
   }
 
-  /** Reads a field into `words[at]` and `words[at + 1]`. */
-  read(field: number, words: Uint32Array, at: number): void {
-    const { processor } = this.#current();
-    words[at] = processor.vmread(field);
-    words[at + 1] = processor.exchange[1]!;
-  }
-
   /** High 32 bits of a field. */
   high(field: number): number {
     const { processor } = this.#current();

@@ -22,6 +22,7 @@ import {
   type Vm,
 } from "../../core/mod.ts";
 import {
+  ExitInformation,
   type ExtendedStateSwitch,
   linearAddressBits,
   type Processors,
@@ -316,7 +317,6 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     }
     processor.setTscAux(guest.tscAux);
     processor.setTsc(this.#vm.clock.current.now());
-    guest.storeRegisters();
     guest.taskPriority.enter(vcpu.accelerated);
     guest.recalculate();
     const switches = this.#switches;
@@ -336,7 +336,6 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
       return;
     }
     vmcs.launched = true;
-    guest.loadRegisters();
     this.#leave(guest, host);
   }
 
@@ -352,14 +351,17 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   #leave(guest: GuestCpu, host: HostCpu): void {
     const { vcpu, vmcs } = guest;
     const { exit } = vcpu;
+    const information = host.processor.exitInformation;
+    guest.interruptibility = information[ExitInformation.INTERRUPTIBILITY]!;
     // Hardware has cleared the valid bit of what was injected.
     guest.injecting = false;
     const { immediateMsr, registerFields } = this.#policies;
-    translateExit(exit, vmcs, vcpu.regs, this.#apx && registerFields.current.extended);
+    const extended = this.#apx && registerFields.current.extended;
+    translateExit(exit, information, vmcs, vcpu.regs, extended);
     if (isImmediateMsr(exit.vendorCodeLo) && !immediateMsr.current.handled) {
       exit.reason = ExitReason.OTHER;
     }
-    returnInterrupted(guest);
+    returnInterrupted(guest, information);
     let vector = -1;
     switch (exit.reason) {
       case ExitReason.EXTERNAL_INTERRUPT:

@@ -2,7 +2,7 @@
  * VMX by a host that is the program outside: the processor's methods do what the instructions do.
  */
 import { assertEquals, assertThrows } from "@std/assert";
-import { Pin, Vmcs, VmxExit } from "../../plugins/cpu/mod.ts";
+import { ExitInformation, Pin, Vmcs, VmxExit } from "../../plugins/cpu/mod.ts";
 import type { Bench } from "./bench.ts";
 import { code } from "./code.ts";
 import { At, standardFields, VmxLab } from "./vmx_lab.ts";
@@ -31,8 +31,17 @@ function current(fields: Readonly<Record<number, number | bigint>>): Bench["proc
   return processor;
 }
 
-const area = bench.memory.view(bench.base + At.DATA, 128);
-const registers = new BigUint64Array(area.buffer, area.byteOffset, 16);
+const area = bench.memory.view(bench.base + At.DATA, 272);
+/** R0–R31, RIP and RFLAGS. */
+const registers = new BigUint64Array(area.buffer, area.byteOffset, 34);
+const [RSP, RIP, RFLAGS] = [4, 32, 33] as const;
+
+/** Registers of a guest at its first instruction. */
+function begin(): void {
+  registers.fill(0n);
+  registers[RIP] = BigInt(At.GUEST);
+  registers[RFLAGS] = 2n;
+}
 
 Deno.test("what fails throws with the error of the manual", () => {
   const processor = start();
@@ -57,17 +66,26 @@ Deno.test("fields go out and in by halves", () => {
   assertEquals(processor.exchange[1]! >>> 0, 0xfedc_ba98);
 });
 
-Deno.test("an entry switches all general registers but RSP, and comes back behind the exit", () => {
+Deno.test("an entry switches all general registers, and comes back behind the exit", () => {
   const processor = current({});
-  // xchg rax, r15; hlt; cpuid
-  bench.write(At.GUEST, code("49 97 f4 0f a2"));
+  // xchg rax, r15; stc; add rsp, 8; hlt; cpuid
+  bench.write(At.GUEST, code("49 97 f9 48 83 c4 08 f9 f4 0f a2"));
+  begin();
   for (let n = 0; n < 16; n++) registers[n] = BigInt(0x1000 + n);
   assertEquals(processor.enterVmx(registers, true, 1000), 0);
   assertEquals(processor.vmread(Vmcs.EXIT_REASON), VmxExit.HLT);
   assertEquals(registers[0], 0x100fn);
   assertEquals(registers[15], 0x1000n);
-  assertEquals(registers[4], 0x1004n);
-  processor.vmwrite(Vmcs.GUEST_RIP, At.GUEST + 3, 0);
+  assertEquals(registers[RSP], 0x100cn);
+  assertEquals(registers[RIP], BigInt(At.GUEST + 8));
+  // CF, which STC has set; of the sum's flags PF.
+  assertEquals(registers[RFLAGS], 7n);
+  // What the stub has read is what the VMCS has.
+  const { exitInformation: information } = processor;
+  assertEquals(information[ExitInformation.REASON], VmxExit.HLT);
+  assertEquals(information[ExitInformation.LENGTH], 1);
+  assertEquals(processor.vmread(Vmcs.GUEST_RIP), At.GUEST + 8);
+  registers[RIP]! += 1n;
   assertEquals(processor.enterVmx(registers, true, 1000), 4);
   assertEquals(processor.enterVmx(registers, false, 1000), 0);
   assertEquals(processor.vmread(Vmcs.EXIT_REASON), VmxExit.CPUID);
@@ -77,7 +95,7 @@ Deno.test("a budget that is used up is an external interrupt; a refused entry ru
   const processor = current({ [Vmcs.PIN_CONTROLS]: 0x16 | Pin.EXTERNAL_INTERRUPT });
   // inc rax; jmp
   bench.write(At.GUEST, code("48 ff c0 eb fb"));
-  registers.fill(0n);
+  begin();
   assertEquals(processor.enterVmx(registers, true, 101), 0);
   assertEquals(processor.vmread(Vmcs.EXIT_REASON), VmxExit.EXTERNAL_INTERRUPT);
   assertEquals(registers[0], 51n);

@@ -38,6 +38,7 @@ import {
 } from "../isa_features.ts";
 import type { ProcessorModel } from "../models.ts";
 import { writeFieldTable } from "../vmx/fields.ts";
+import { ExitInformation } from "../vmx/host_stub.ts";
 import { resetProcessor } from "./reset.ts";
 import { Handlers, TABLE_SIZE } from "./handlers.ts";
 import { Regions, type Tier } from "./regions.ts";
@@ -87,6 +88,8 @@ export class Machine {
   readonly handlers: Handlers;
   /** Words 0–7 handed to and from {@linkcode Outside}. */
   readonly exchange: Int32Array<ArrayBuffer>;
+  /** Words that `Processor.exitInformation` gives out. */
+  readonly exitInformation: Uint32Array<ArrayBuffer>;
   /** Number of processors. */
   readonly cpus: number;
   /** What kind they are. */
@@ -128,6 +131,7 @@ export class Machine {
     this.words = new Int32Array(buffer, 0, Math.floor(buffer.byteLength / 4));
     this.longs = new BigUint64Array(buffer, 0, Math.floor(buffer.byteLength / 8));
     this.exchange = new Int32Array(buffer, S.exchange, 8);
+    this.exitInformation = new Uint32Array(buffer, S.exitInformation, ExitInformation.WORDS);
     this.#poolEnd = RAM + chunks * CHUNK;
     const table = new WebAssembly.Table({ initial: TABLE_SIZE, element: "anyfunc" });
     this.handlers = new Handlers(this.memory, table, this.#imports());
@@ -397,13 +401,19 @@ export class Machine {
     }
   }
 
-  /** As {@linkcode Machine.enterGuest}, with VMLAUNCH or VMRESUME. Negative: VMfail. */
+  /** VMLAUNCH or VMRESUME through a hypervisor's entry stub. Negative: VMfail. */
   enterVmx(registers: number, launch: number, budget: number): number {
     this.#running = true;
     try {
-      return this.exports.vmxHostEnter!(registers, launch, budget) as number;
-    } finally {
+      const result = this.exports.vmxHostEnter!(registers, launch, budget) as number;
       this.#running = false;
+      return result;
+    } catch (error) {
+      this.#running = false;
+      this.abandon();
+      // The host is back all the same, and the guest's state is in the VMCS.
+      this.exports.vmxHostLeave!(registers);
+      throw error;
     }
   }
 

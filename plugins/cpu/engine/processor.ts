@@ -260,27 +260,26 @@ export class Processor {
   }
 
   /**
-   * VMLAUNCH or VMRESUME of the current VMCS, with the general registers but RSP taken from and put back
-   * into `registers` (a view on host memory, 16 slots of 8 bytes). Yields 0 behind the VM exit, or the
-   * VM-instruction error number of VMfailValid; throws for VMfailInvalid. When `budget` is used up, an
-   * external interrupt is what makes the guest exit.
+   * VMLAUNCH or VMRESUME of the current VMCS by an entry stub, with R0–R15, RIP and RFLAGS taken from and put
+   * back into `registers` (a view on host memory, 34 slots of 8 bytes): those that the VMCS has by VMWRITE
+   * and VMREAD. Behind the exit the stub also reads what {@linkcode Processor.exitInformation} has.
+   * Yields 0 behind the VM exit, or the VM-instruction error number of VMfailValid; throws for
+   * VMfailInvalid. When `budget` is used up, an external interrupt is what makes the guest exit.
    */
   enterVmx(registers: ArrayBufferView, launch: boolean, budget: number): number {
     this.load();
-    const machine = this.#machine;
     const area = registers.byteOffset | 0;
-    let stop = 0;
-    try {
-      stop = machine.enterVmx(area, Number(launch), Math.min(budget, MOST));
-    } catch (error) {
-      machine.abandon();
-      throw error;
-    } finally {
-      // Whatever happened, the host is back and the guest's state is in the VMCS.
-      if (stop >= 0) machine.exports.vmxHostLeave!(area);
-    }
-    if (stop === STUB_INVALID) throw vmfail("VM entry", StubFailure.INVALID);
-    return stop < 0 ? -stop : 0;
+    const result = this.#machine.enterVmx(area, Number(launch), Math.min(budget, MOST));
+    if (result === STUB_INVALID) throw vmfail("VM entry", StubFailure.INVALID);
+    return -result;
+  }
+
+  /**
+   * Exit information that the stub of {@linkcode Processor.enterVmx} has read behind the last exit: words
+   * by `ExitInformation`. Current until another processor runs.
+   */
+  get exitInformation(): Uint32Array {
+    return this.#machine.exitInformation;
   }
 
   /** Instructions retired in the current or last run. */

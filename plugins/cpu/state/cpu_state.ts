@@ -505,6 +505,8 @@ export class CpuState {
   readonly vmcs: Field32 = at.i32();
   /** VMX: the current VMCS itself, as it is in a region. */
   readonly vmcsData: number = at.bytes(0x600, 8);
+  /** VMX: what the entry stub of a host outside has read of it (`ExitInformation`). */
+  readonly exitInformation: number = at.bytes(8 * 4, 8);
   /** VMX: what of it was written since the last VM entry that found nothing wrong (`VmcsGroup`). */
   readonly vmcsWritten: Field32 = at.i32();
   /** VMX: physical address of the current VMCS; all ones for none. */

@@ -189,7 +189,7 @@ export const VmcsRegion = {
 
 /** Bytes of a region that are used. */
 export const VMCS_USED: number = VmcsRegion.FIELDS + 8 * Object.keys(Vmcs).length;
-if (S.vmcsData + VMCS_USED > S.vmcsWritten.address) {
+if (S.vmcsData + VMCS_USED > S.exitInformation) {
   throw new Error("a VMCS has outgrown its place");
 }
 
@@ -304,6 +304,11 @@ export function lookUpField(f: FunctionBuilder, encoding: I64): I32 {
 /** Notes that a field of the current VMCS, one that there is, was written by software. */
 export function noteWrite(f: FunctionBuilder, encoding: I64): void {
   S.vmcsWritten.or(f, f.load8(lookUpIndex(encoding.wrap()), GROUPS));
+}
+
+/** The same of a field that is known. */
+export function noteWritten(f: FunctionBuilder, encoding: number): void {
+  S.vmcsWritten.or(f, groupOf(encoding));
 }
 
 /** Where the VMCS whose region is at memory address `region` is: on the processor if it is current. */

@@ -11,7 +11,7 @@ import { Rflags } from "../microcode/registers.ts";
 import { Event, registerAddress, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, type Tag } from "../wasm/mod.ts";
 import { ENTERED } from "./entry.ts";
-import { readField32, Vmcs } from "./fields.ts";
+import { noteWritten, readField, readField32, Vmcs, writeField } from "./fields.ts";
 
 /** What a VMX instruction of the host came to, other than success and VMfailValid. */
 export const StubFailure = { INVALID: -1, FAULT: -2 } as const;
@@ -21,6 +21,43 @@ export const PointerOperation = { VMXON: 0, VMCLEAR: 1, VMPTRLD: 2 } as const;
 
 /** General registers that entries and exits leave to software: all but RSP. */
 const SWITCHED: readonly number[] = [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+/** Those, and RIP and RFLAGS, that a VMCS has: their place in the storage of registers, and their field. */
+const IN_VMCS: readonly (readonly [number, number])[] = [
+  [4, Vmcs.GUEST_RSP],
+  [32, Vmcs.GUEST_RIP],
+  [33, Vmcs.GUEST_RFLAGS],
+];
+
+/** What the stub has read behind a VM exit, one VMREAD for each: words of `Processor.exitInformation`. */
+export const ExitInformation = {
+  /** Exit qualification, 31:0. */
+  QUALIFICATION: 0,
+  /** Exit qualification, 63:32. */
+  QUALIFICATION_HIGH: 1,
+  /** Exit reason. */
+  REASON: 2,
+  /** VM-exit instruction length. */
+  LENGTH: 3,
+  /** VM-exit interruption information. */
+  INTERRUPTION: 4,
+  /** IDT-vectoring information. */
+  VECTORING: 5,
+  /** Interruptibility state of the guest. */
+  INTERRUPTIBILITY: 6,
+  /** How many words there are. */
+  WORDS: 7,
+} as const;
+
+/** Words, and the fields that they are read from. */
+const INFORMATION: readonly (readonly [number, number])[] = [
+  [ExitInformation.QUALIFICATION, Vmcs.EXIT_QUALIFICATION],
+  [ExitInformation.REASON, Vmcs.EXIT_REASON],
+  [ExitInformation.LENGTH, Vmcs.EXIT_INSTRUCTION_LENGTH],
+  [ExitInformation.INTERRUPTION, Vmcs.EXIT_INTERRUPTION_INFO],
+  [ExitInformation.VECTORING, Vmcs.IDT_VECTORING_INFO],
+  [ExitInformation.INTERRUPTIBILITY, Vmcs.GUEST_INTERRUPTIBILITY],
+];
 
 const wide = (low: I32, high: I32): I64 => low.extendU().or(high.extendU().shl(32));
 
@@ -68,8 +105,36 @@ export function defineHostStub(mc: Microcode, tag: Tag): void {
     f.return(resultOf(f, flags));
   });
 
-  // A stop reason, or negative if there was no entry: the error number negated, or STUB_INVALID.
+  /** VMWRITE and VMREAD of the general registers that the VMCS has, from and to where software has them. */
+  const writeRegisters = (f: FunctionBuilder, registers: I32): void => {
+    for (const [slot, encoding] of IN_VMCS) {
+      writeField(f, encoding, f.load64(registers, 8 * slot));
+      noteWritten(f, encoding);
+    }
+  };
+  const readRegisters = (f: FunctionBuilder, registers: I32): void => {
+    for (const [slot, encoding] of IN_VMCS) {
+      f.store64(registers, readField(f, encoding), 8 * slot);
+    }
+  };
+
+  // What is done behind the exit, whatever it was.
+  const leave = module.define("vmxHostBehind", [I32T], undefined, (f, registers) => {
+    f.if(S.nonRoot.get(f), () => f.call(mc.vmxExitInterrupt, 0));
+    S.events.clear(f, Event.EXIT | Event.SHUTDOWN);
+    for (const n of SWITCHED) f.store64(registers, f.load64(0, registerAddress(n)), 8 * n);
+    readRegisters(f, registers);
+    for (const [word, encoding] of INFORMATION) {
+      const at = S.exitInformation + 4 * word;
+      if (encoding === Vmcs.EXIT_QUALIFICATION) f.store64(0, readField(f, encoding), at);
+      else f.store32(0, readField32(f, encoding), at);
+    }
+  });
+
+  // 0 behind an exit, or negative if there was no entry: the error number negated, or STUB_INVALID.
   module.body(mc.vmxHostEnter, (f, registers, launch, budget) => {
+    f.if(S.vmcs.get(f).eqz(), () => f.return(STUB_INVALID));
+    writeRegisters(f, registers);
     S.budget.set(f, budget);
     S.budgetStart.set(f, budget);
     S.held.set(f, 0);
@@ -81,14 +146,12 @@ export function defineHostStub(mc: Microcode, tag: Tag): void {
       f.return(result.ltS(0).select(i32(STUB_INVALID), i32(0).sub(result)));
     });
     for (const n of SWITCHED) f.store64(0, f.load64(registers, 8 * n), registerAddress(n));
-    f.returnCall(mc.run, budget);
+    f.call(mc.run, budget);
+    f.call(leave, registers);
+    f.return(0);
   });
 
-  module.body(mc.vmxHostLeave, (f, registers) => {
-    f.if(S.nonRoot.get(f), () => f.call(mc.vmxExitInterrupt, 0));
-    S.events.clear(f, Event.EXIT | Event.SHUTDOWN);
-    for (const n of SWITCHED) f.store64(registers, f.load64(0, registerAddress(n)), 8 * n);
-  });
+  module.body(mc.vmxHostLeave, (f, registers) => f.call(leave, registers));
 }
 
 /** What {@linkcode Microcode.vmxHostEnter} yields for VMfailInvalid; error numbers come negated. */

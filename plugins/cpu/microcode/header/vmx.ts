@@ -119,9 +119,12 @@ export interface VmxRoutines {
   readonly vmxHostWrite: Fn<[I, I, I], I>;
   /** `(vpid, type, low, high)`: INVVPID (1) of a VPID or INVEPT (0) of an EPT pointer. */
   readonly vmxHostInvalidate: Fn<[I, I, I, I], I>;
-  /** `(registers, launch, budget)`: VM entry and running; a stop reason, or negative if it failed. */
+  /** `(registers, launch, budget)`: VM entry, running, `vmxHostLeave`: 0, or negative if there was no entry. */
   readonly vmxHostEnter: Fn<[I, I, I], I>;
-  /** `(registers)`: behind the exit, which is an external interrupt's if there was none yet. */
+  /**
+   * `(registers)`: behind the exit, which is an external interrupt's if there was none yet: the guest's
+   * registers and exit information are read.
+   */
   readonly vmxHostLeave: Fn<[I]>;
 }
 
