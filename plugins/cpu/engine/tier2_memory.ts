@@ -26,7 +26,7 @@ export abstract class MemoryInstruction extends Instruction {
       if (this.remembers() && !stack) return this.#rememberedLoad(bits, linear, window.miss);
       window.miss();
       return super.load(bits, linear, stack);
-    }, "likely");
+    }, "likely").bounded(bits);
   }
 
   override store(bits: number, linear: I64, value: I64, stack = false): void {

@@ -253,7 +253,7 @@ export abstract class Instruction {
     return f.choose(I64T, pointer, () => f.loadZ(bits, pointer), () => {
       this.spill();
       return f.call(this.mc.slowLoadForWrite, linear, bits, S.mmu.get(f));
-    }, "likely");
+    }, "likely").bounded(bits);
   }
 
   /** Where in memory `bits` at `linear` stand, or 0 if that is not known to be written at once. */
@@ -356,7 +356,7 @@ export abstract class Instruction {
       const value = f.call(this.mc.slowLoad, linear, bits, S.mmu.get(f));
       if (stack) S.stackAccess.set(f, 0);
       return value;
-    }, "likely");
+    }, "likely").bounded(bits);
   }
 
   /** Store of the low `bits` at a linear address; `stack` if the stack is accessed implicitly. */

@@ -120,6 +120,7 @@ export class FunctionBuilder {
   readonly locals: ValueType[];
   /** How many of the locals are parameters. */
   readonly parameterCount: number;
+  readonly #scopes: object[] = [{}];
   #loop = 0;
   #loops = 0;
 
@@ -158,7 +159,19 @@ export class FunctionBuilder {
     this.record(new Node(NodeKind.EFFECT, opcode, args, imm, imm2, undefined, ref));
   }
 
+  /** The innermost block, loop or branch of a condition that is being built. */
+  get scope(): object {
+    return this.#scopes[this.#scopes.length - 1]!;
+  }
+
+  /** Whether what was recorded in `scope` has been evaluated wherever this point is come to. */
+  within(scope: object): boolean {
+    return this.#scopes.includes(scope);
+  }
+
   #control(opcode: number, args: readonly Node[] = [], imm = 0, ref?: object): Node {
+    if (opcode === Op.END || opcode === Op.ELSE) this.#scopes.pop();
+    if (opcode !== Op.END) this.#scopes.push({});
     return this.record(new Node(NodeKind.CONTROL, opcode, args, imm, 0, undefined, ref));
   }
 
@@ -210,7 +223,7 @@ export class FunctionBuilder {
   }
   /** `bits` (8, 16, 32, 64) at `address + offset`, zero-extended to i64. */
   loadZ(bits: number, address: I32 | number, offset = 0): I64 {
-    return this.#load(I64T, LOAD_ZERO[bits]!, address, offset);
+    return this.#load(I64T, LOAD_ZERO[bits]!, address, offset).bounded(bits);
   }
   /** `bits` (8, 16, 32, 64) at `address + offset`, sign-extended to i64. */
   loadS(bits: number, address: I32 | number, offset = 0): I64 {

@@ -10,7 +10,7 @@
 import { ByteSink } from "./bytes.ts";
 import type { FunctionBuilder } from "./function.ts";
 import type { FunctionRef, Signature, Tag } from "./module.ts";
-import { Op } from "./opcodes.ts";
+import { I32_WRAP_I64, I64_EXTEND_I32_S, I64_EXTEND_I32_U, Op } from "./opcodes.ts";
 import { I32, I64, type Node, NodeKind } from "./value.ts";
 import { V128 } from "./vector.ts";
 
@@ -40,6 +40,12 @@ const isMemoryEffect = (opcode: number): boolean =>
   (opcode >= Op.I32_STORE && opcode <= Op.I64_STORE32) || opcode === Op.CALL ||
   opcode === Op.CALL_INDIRECT || opcode >= 0xfc00;
 
+/** In {@linkcode Node.root}: evaluated at each use. */
+const EVERYWHERE = -2;
+
+/** Operators that cost nothing, or hardly anything, beside what they are applied to. */
+const CHEAP: ReadonlySet<number> = new Set([I32_WRAP_I64, I64_EXTEND_I32_S, I64_EXTEND_I32_U]);
+
 /** Decides for each value whether it is dropped, evaluated at its use, or kept in a local. */
 function place(nodes: readonly Node[]): void {
   const memory = new Int32Array(nodes.length + 1);
@@ -66,6 +72,10 @@ function place(nodes: readonly Node[]): void {
         (kind === NodeKind.LOAD ? memory : locals)[at] ===
           (kind === NodeKind.LOAD ? memory : locals)[i];
       if (still && nodes[at]!.loop === node.loop) node.root = at;
+    } else if (CHEAP.has(node.opcode) && node.args[0]!.kind !== NodeKind.CONST) {
+      // Often only one of the uses is where the function goes; in a local the value would be there always.
+      node.root = EVERYWHERE;
+      node.args[0]!.uses += node.uses - 1;
     }
     for (const arg of node.args) if (arg.index >= 0) user[arg.index] = i;
   }
@@ -90,7 +100,7 @@ class Emitter {
         if (node.type === undefined) continue;
         if (node.uses === 0) this.#code.u8(Op.DROP);
         else this.#keep(node);
-      } else if (node.uses > 0 && node.root < 0) {
+      } else if (node.uses > 0 && node.root === -1) {
         this.#instruction(node);
         this.#keep(node);
       }
@@ -179,7 +189,7 @@ class Emitter {
       this.#code.u8(Op.LOCAL_GET);
       this.#code.uleb(node.local);
     } else {
-      if (node.root < 0) throw new Error("a value is used where it was not evaluated");
+      if (node.root === -1) throw new Error("a value is used where it was not evaluated");
       this.#instruction(node);
     }
   }

@@ -117,5 +117,3 @@ export const I32_WRAP_I64 = 0xa7;
 export const I64_EXTEND_I32_S = 0xac;
 /** i64.extend_i32_u */
 export const I64_EXTEND_I32_U = 0xad;
-/** i64.extend32_s */
-export const I64_EXTEND32_S = 0xc4;

@@ -9,10 +9,10 @@
  */
 import { foldI32, foldI64 } from "./fold.ts";
 import type { FunctionBuilder } from "./function.ts";
+import { lowHalf, signExtended, zeroExtended } from "./narrow.ts";
 import {
   I32_TYPE,
   I32_WRAP_I64,
-  I64_EXTEND32_S,
   I64_EXTEND_I32_S,
   I64_EXTEND_I32_U,
   I64_TYPE,
@@ -59,7 +59,10 @@ export class Node {
   index = -1;
   /** Innermost loop the node stands in (0 = none), to keep loop-invariant values out of loops. */
   loop = 0;
-  /** Position of the statement in which an inlined node will be evaluated; -1 if it is not inlined. */
+  /**
+   * Position of the statement in which an inlined node will be evaluated; -1 if it is not inlined, -2 if it
+   * is evaluated at each use.
+   */
   root = -1;
   /** Local that holds the result once it has been evaluated; -1 if none. */
   local = -1;
@@ -278,7 +281,7 @@ export class I32 extends Value {
   extendU(): I64 {
     if (this.constant !== undefined) return i64(BigInt(this.constant >>> 0));
     const fn = owner(this);
-    return fn.record(new I64(fn, NodeKind.PURE, I64_EXTEND_I32_U, [this]));
+    return fn.record(new I64(fn, NodeKind.PURE, I64_EXTEND_I32_U, [this])).bounded(32);
   }
   /** `select`: `then` if this is non-zero, else `otherwise`; both are evaluated. */
   select<T extends I32 | I64>(then: T, otherwise: T): T {
@@ -292,6 +295,10 @@ export class I32 extends Value {
 export class I64 extends Value {
   /** The value of a constant, as a signed bigint; `undefined` if not constant. */
   readonly constant: bigint | undefined;
+  /** How many of the low bits may be set, as far as is known. */
+  unsignedBits = 64;
+  /** The low half, where it has been computed. */
+  low: { readonly value: I32; readonly scope: object } | undefined;
 
   constructor(
     fn: FunctionBuilder | undefined,
@@ -305,6 +312,12 @@ export class I64 extends Value {
   ) {
     super(fn, kind, opcode, args, imm, imm2, I64_TYPE, ref);
     this.constant = constant;
+  }
+
+  /** Notes that no more than the low `bits` bits are set. */
+  bounded(bits: number): this {
+    this.unsignedBits = bits;
+    return this;
   }
 
   #op(name: IntegerOp, other?: I64 | number | bigint): I64 {
@@ -325,6 +338,8 @@ export class I64 extends Value {
     if (this.constant !== undefined && (b === undefined || b.constant !== undefined)) {
       return i32(Number(foldI64(name, this.constant, b?.constant ?? 0n)));
     }
+    const narrow = compareNarrow(name, this, b);
+    if (narrow !== undefined) return narrow;
     const args = b === undefined ? [this] : [this, b];
     const fn = owner(this, b);
     return fn.record(new I32(fn, NodeKind.PURE, INTEGER_OPS[name][1], args));
@@ -454,11 +469,9 @@ export class I64 extends Value {
   extend16S(): I64 {
     return this.#op("extend16S");
   }
-  /** i64.extend32_s */
+  /** The low half, sign-extended. */
   extend32S(): I64 {
-    if (this.constant !== undefined) return i64(BigInt.asIntN(32, this.constant));
-    const fn = owner(this);
-    return fn.record(new I64(fn, NodeKind.PURE, I64_EXTEND32_S, [this]));
+    return lowHalf(this).extendS();
   }
   /** i32.wrap_i64 */
   wrap(): I32 {
@@ -467,6 +480,7 @@ export class I64 extends Value {
     if (this.opcode === I64_EXTEND_I32_U || this.opcode === I64_EXTEND_I32_S) {
       return this.args[0] as I32;
     }
+    if (this.low !== undefined && owner(this).within(this.low.scope)) return this.low.value;
     const fn = owner(this);
     return fn.record(new I32(fn, NodeKind.PURE, I32_WRAP_I64, [this]));
   }
@@ -478,11 +492,11 @@ export class I64 extends Value {
   zeroExtend(bits: number): I64 {
     switch (bits) {
       case 8:
-        return this.and(0xff);
+        return this.unsignedBits <= 8 ? this : this.and(0xff);
       case 16:
-        return this.and(0xffff);
+        return this.unsignedBits <= 16 ? this : this.and(0xffff);
       case 32:
-        return this.and(0xffff_ffff);
+        return this.unsignedBits <= 32 ? this : lowHalf(this).extendU();
       default:
         return this;
     }
@@ -500,6 +514,31 @@ export class I64 extends Value {
         return this;
     }
   }
+}
+
+const SAME_UNSIGNED: ReadonlySet<IntegerOp> = new Set([
+  "eqz",
+  "eq",
+  "ne",
+  "ltU",
+  "gtU",
+  "leU",
+  "geU",
+]);
+
+/** A comparison of two extensions of the same kind, as one of what they extend. */
+function compareNarrow(name: IntegerOp, a: I64, b: I64 | undefined): I32 | undefined {
+  const both = (extended: (value: I64) => I32 | undefined): readonly [I32, I32] | undefined => {
+    const [x, y] = [extended(a), b === undefined ? i32(0) : extended(b)];
+    return x === undefined || y === undefined ? undefined : [x, y];
+  };
+  // Extending with the sign keeps the order of unsigned numbers as well.
+  const pair = both(signExtended) ?? (SAME_UNSIGNED.has(name) ? both(zeroExtended) : undefined);
+  if (pair === undefined) return undefined;
+  const [x, y] = pair;
+  const fn = owner(a, b);
+  const args = b === undefined ? [x] : [x, y];
+  return fn.record(new I32(fn, NodeKind.PURE, INTEGER_OPS[name][0], args));
 }
 
 /** Identities that remove an operator: x+0, x&-1, x<<0 and so on. */
