@@ -45,23 +45,25 @@ for (const [name, model, vendor] of HOSTS) {
 }
 
 for (const [name, model, vendor] of HOSTS) {
-  Deno.test(`${name}: XSAVE areas carry the upper halves of YMM registers, and CPUID says where`, () => {
-    const features = { xsave: true, avx: true };
-    using vm = createVmSync({ memory: 2 ** 20, plugins: [cpu({ model, features }), vendor()] });
+  Deno.test(`${name}: XSAVE areas carry YMM registers and PKRU, and CPUID says where`, () => {
+    using vm = createVmSync({ memory: 2 ** 20, plugins: [cpu({ model }), vendor()] });
     const [vcpu] = vm.vcpus;
     const { eax: size, ebx: place } = vm.cpuid(0xd, 2, vcpu!);
     assertEquals([size, place], [256, 576]);
     const { eax: components, ecx: all } = vm.cpuid(0xd, 0, vcpu!);
-    assertEquals([components, all], [7, 832]);
+    assertEquals([components, all], [0x207, 840]);
+    const { eax: pkruSize, ebx: pkruPlace } = vm.cpuid(0xd, 9, vcpu!);
+    assertEquals([pkruSize, pkruPlace], [8, 832]);
     const { current } = vm.vendor;
     const area = current.getXsave(vcpu!);
     for (let k = 0; k < size; k++) area[place + k] = k;
-    area[512] = 7;
+    area.set([0x54, 0x55, 0x55, 0x55], pkruPlace);
+    area.set([7, 2], 512);
     current.setXsave(vcpu!, area);
-    assertEquals(current.getXsave(vcpu!).subarray(place, place + size), area.subarray(place));
+    assertEquals(current.getXsave(vcpu!).subarray(place), area.subarray(place));
     // An area without them clears them.
     current.setXsave(vcpu!, area.slice(0, AREA_BYTES));
-    const cleared = current.getXsave(vcpu!).subarray(place, place + size);
+    const cleared = current.getXsave(vcpu!).subarray(place);
     assertEquals(cleared.every((byte) => byte === 0), true);
   });
 }

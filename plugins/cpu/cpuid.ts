@@ -24,7 +24,7 @@ import {
 } from "./cpuid/topology.ts";
 import { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
 import { ISA_FEATURES, linearAddressBits, supportedXcr0 } from "./isa_features.ts";
-import { APX_BYTES, AVX_BYTES, XsaveArea } from "./microcode/extended_state.ts";
+import { APX_BYTES, AVX_BYTES, PKRU_BYTES, XsaveArea } from "./microcode/extended_state.ts";
 import { Cr4, Xcr0 } from "./microcode/registers.ts";
 import type { ProcessorModel } from "./models.ts";
 
@@ -38,12 +38,12 @@ const MAX_EXTENDED_LEAF = { amd: 0x8000_0021, intel: 0x8000_0008 } as const;
 const OSXSAVE = 1 << 27;
 /** CPUID (7,0) ECX bit 4: CR4.PKE. */
 const OSPKE = 0x10;
-/** CPUID (0Dh,1) EAX: XSAVEOPT, XSAVEC, XGETBV of ECX = 1, XSAVES. */
-const XSAVE_EXTENSIONS = 0xf;
 /** CPUID (29h,0) EBX bit 0: NDD and NF forms exist for everything that has been promoted. */
 const APX_NCI_NDD_NF = 1;
 /** XCR0[2]. */
 const AVX_COMPONENT = 2;
+/** XCR0[9]. */
+const PKRU_COMPONENT = 9;
 /** XCR0[19]. */
 const APX_COMPONENT = 19;
 /** Guest address-space identifiers of the SVM unit. */
@@ -80,18 +80,21 @@ function xcr0Of(vcpu: Vcpu): number {
 /** CPUID 0Dh: the XSAVE area. `xcr0` is that of the guest. */
 function extendedState({ isa }: ProcessorModel, result: CpuidResult, xcr0: number): void {
   const legacy = XsaveArea.COMPACTED;
-  const standard = (components: number): number =>
-    (components & Xcr0.APX) !== 0
-      ? XsaveArea.APX + APX_BYTES
-      : legacy + ((components & Xcr0.AVX) !== 0 ? AVX_BYTES : 0);
+  const standard = (components: number): number => {
+    if ((components & Xcr0.APX) !== 0) return XsaveArea.APX + APX_BYTES;
+    if ((components & Xcr0.PKRU) !== 0) return XsaveArea.PKRU + PKRU_BYTES;
+    return legacy + ((components & Xcr0.AVX) !== 0 ? AVX_BYTES : 0);
+  };
   const supported = supportedXcr0(isa);
   if (result.subleaf === 0) fill(result, supported, standard(xcr0), standard(supported));
   else if (result.subleaf === 1) {
     const compacted = legacy + ((xcr0 & Xcr0.AVX) !== 0 ? AVX_BYTES : 0) +
-      ((xcr0 & Xcr0.APX) !== 0 ? APX_BYTES : 0);
-    fill(result, XSAVE_EXTENSIONS, compacted);
+      ((xcr0 & Xcr0.PKRU) !== 0 ? PKRU_BYTES : 0) + ((xcr0 & Xcr0.APX) !== 0 ? APX_BYTES : 0);
+    fill(result, 0, isa.has("xsavec") ? compacted : 0);
   } else if (result.subleaf === AVX_COMPONENT && isa.has("avx")) {
     fill(result, AVX_BYTES, XsaveArea.COMPACTED);
+  } else if (result.subleaf === PKRU_COMPONENT && isa.has("pku")) {
+    fill(result, PKRU_BYTES, XsaveArea.PKRU);
   } else if (result.subleaf === APX_COMPONENT && isa.has("apx")) {
     fill(result, APX_BYTES, XsaveArea.APX);
   } else fill(result, 0);
@@ -99,7 +102,8 @@ function extendedState({ isa }: ProcessorModel, result: CpuidResult, xcr0: numbe
 
 /** The last subleaf of leaf 7. */
 function lastSubleaf({ isa }: ProcessorModel): number {
-  return Math.max(0, ...Array.from(isa, (name) => ISA_FEATURES[name].cpuid[1]));
+  const places = Array.from(isa, (name) => ISA_FEATURES[name].cpuid);
+  return Math.max(0, ...places.map(([leaf, subleaf]) => leaf === 7 ? subleaf : 0));
 }
 
 function maxLeaf({ isa, vendor }: ProcessorModel): number {

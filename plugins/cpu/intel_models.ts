@@ -7,7 +7,9 @@ import { ArgumentError } from "../../core/mod.ts";
 import {
   chooseIsa,
   implementedCr4,
+  ISA_AVX2,
   ISA_HASWELL,
+  ISA_XSAVES,
   type IsaFeatureChoice,
   type IsaFeatureName,
   isaNames,
@@ -56,10 +58,10 @@ const SAPPHIRE_RAPIDS: readonly VmxFeatureName[] = [
   "bus_lock_detection",
   "notify_vm_exiting",
 ];
-const DIAMOND_RAPIDS: readonly VmxFeatureName[] = [...SAPPHIRE_RAPIDS, "xsaves"];
 
 const HASWELL_ISA: readonly IsaFeatureName[] = [
   ...ISA_HASWELL,
+  ...ISA_AVX2,
   "movbe",
   "popcnt",
   "abm",
@@ -81,6 +83,7 @@ const HASWELL_ISA: readonly IsaFeatureName[] = [
 ];
 const SKYLAKE_ISA: readonly IsaFeatureName[] = [
   ...HASWELL_ISA,
+  ...ISA_XSAVES,
   "adx",
   "smap",
   "clflushopt",
@@ -91,6 +94,7 @@ const SKYLAKE_ISA: readonly IsaFeatureName[] = [
 const SAPPHIRE_RAPIDS_ISA: readonly IsaFeatureName[] = [
   ...SKYLAKE_ISA,
   "sha_ni",
+  "la57",
   "umip",
   "pks",
   "rdpid",
@@ -102,7 +106,6 @@ const SAPPHIRE_RAPIDS_ISA: readonly IsaFeatureName[] = [
 
 const DIAMOND_RAPIDS_ISA: readonly IsaFeatureName[] = [
   ...SAPPHIRE_RAPIDS_ISA,
-  "xsave",
   "apx",
   "wrmsrns",
   "msr_imm",
@@ -121,8 +124,9 @@ interface ModelRow {
 }
 
 /**
- * Diamond Rapids, the first with APX, is family 19 (13h), model 1 in Linux's list. Only models with APX
- * have XSAVE unless they are asked for it, as with AMD's.
+ * Diamond Rapids, the first with APX, is family 19 (13h), model 1 in Linux's list. What these processors
+ * have and is not built here, their models do not report: AVX-512, AVX-VNNI, VAES, VPCLMULQDQ, GFNI and AMX,
+ * CET, TSX, MPX.
  */
 const MODELS: Readonly<Record<IntelModel, ModelRow>> = {
   "haswell": { signature: 0x0003_06f2, title: "Haswell", vmx: HASWELL, isa: HASWELL_ISA },
@@ -136,7 +140,7 @@ const MODELS: Readonly<Record<IntelModel, ModelRow>> = {
   "diamond-rapids": {
     signature: 0x0040_0f10,
     title: "Diamond Rapids",
-    vmx: DIAMOND_RAPIDS,
+    vmx: SAPPHIRE_RAPIDS,
     isa: DIAMOND_RAPIDS_ISA,
   },
   "max-intel": { signature: 0x0008_06f8, title: "Max", vmx: NAMES, isa: isaNames("intel") },
@@ -147,6 +151,7 @@ const CONTROLS: { readonly [K in IsaFeatureName]?: number } = {
   invpcid: Secondary.INVPCID,
   rdrand: Secondary.RDRAND,
   rdseed: Secondary.RDSEED,
+  xsaves: Secondary.XSAVES,
 };
 
 /** Names of the Intel models. */
@@ -189,10 +194,10 @@ export function intelModel(
   for (const name of NAMES) {
     const wanted = choice[name];
     // A feature stands behind the one it extends in the table.
-    const { extends: base, needs } = VMX_FEATURES[name];
-    const based = (base === undefined || on.has(base)) && (needs === undefined || isa.has(needs));
+    const base = VMX_FEATURES[name].extends;
+    const based = base === undefined || on.has(base);
     if (wanted === true && !based) {
-      throw new ArgumentError(`cpu: ${name} cannot be without ${base ?? needs}`);
+      throw new ArgumentError(`cpu: ${name} cannot be without ${base}`);
     }
     if ((wanted ?? vmx.includes(name)) && based) on.add(name);
   }

@@ -20,6 +20,10 @@ export type IsaFeatureName =
   | "pclmulqdq"
   | "sha_ni"
   | "xsave"
+  | "xsaveopt"
+  | "xsavec"
+  | "xgetbv1"
+  | "xsaves"
   | "avx"
   | "avx2"
   | "fma"
@@ -81,7 +85,7 @@ export type CpuidOutput = "eax" | "ebx" | "ecx" | "edx";
 
 /** Where a feature is reported, and what comes with it. */
 export interface IsaFeatureRow {
-  /** Place of its bit: leaf of CPUID, subleaf (only leaf 7 has them), register, bit. */
+  /** Place of its bit: leaf of CPUID, subleaf (only leaves 7 and 0Dh have them), register, bit. */
   readonly cpuid: readonly [number, number, CpuidOutput, number];
   /** The feature it cannot be without. */
   readonly extends?: IsaFeatureName;
@@ -101,6 +105,10 @@ export const MicrocodeFeature = {
   APERFMPERF: 0x2,
   /** IA32_PKRS. */
   PKS: 0x4,
+  /** XGETBV of ECX = 1. */
+  XGETBV1: 0x8,
+  /** IA32_XSS. */
+  XSAVES: 0x10,
 } as const;
 
 /** All of them. */
@@ -117,8 +125,16 @@ export const ISA_FEATURES: Readonly<Record<IsaFeatureName, IsaFeatureRow>> = {
   aes: { cpuid: [1, 0, "ecx", 25], extends: "sse2" },
   pclmulqdq: { cpuid: [1, 0, "ecx", 1], extends: "sse2" },
   sha_ni: { cpuid: [7, 0, "ebx", 29], extends: "sse2" },
-  // XSAVEOPT, XSAVEC, XGETBV of ECX = 1 and XSAVES come with it: they are (0Dh,1) EAX.
   xsave: { cpuid: [1, 0, "ecx", 26], cr4: Cr4.OSXSAVE },
+  xsaveopt: { cpuid: [0xd, 1, "eax", 0], extends: "xsave" },
+  xsavec: { cpuid: [0xd, 1, "eax", 1], extends: "xsave" },
+  // XGETBV of ECX = 1: which components are in use.
+  xgetbv1: {
+    cpuid: [0xd, 1, "eax", 2],
+    extends: "xsave",
+    microcode: MicrocodeFeature.XGETBV1,
+  },
+  xsaves: { cpuid: [0xd, 1, "eax", 3], extends: "xsavec", microcode: MicrocodeFeature.XSAVES },
   avx: { cpuid: [1, 0, "ecx", 28], extends: "xsave" },
   avx2: { cpuid: [7, 0, "ebx", 5], extends: "avx" },
   fma: { cpuid: [1, 0, "ecx", 12], extends: "avx" },
@@ -196,6 +212,12 @@ export const ISA_HASWELL: readonly IsaFeatureName[] = [
   ] as const,
   ...["bmi1", "bmi2"] as const,
 ];
+/** AVX2 and what Haswell brought with it, or had before. */
+export const ISA_AVX2: readonly IsaFeatureName[] = [
+  ...["xsave", "xsaveopt", "avx", "avx2", "fma", "f16c"] as const,
+];
+/** The rest of the XSAVE family, from Skylake and Zen on. */
+export const ISA_XSAVES: readonly IsaFeatureName[] = ["xsavec", "xgetbv1", "xsaves"];
 /** What AMD's models have, and Intel's from Ice Lake on. */
 export const ISA_ICE_LAKE: readonly IsaFeatureName[] = [...ISA_HASWELL, "sha_ni"];
 
@@ -271,5 +293,6 @@ export function isCanonical(high: number, bits: number): boolean {
 /** Bits that XCR0 can have; 0 without XSAVE. */
 export function supportedXcr0(isa: ReadonlySet<IsaFeatureName>): number {
   if (!isa.has("xsave")) return 0;
-  return Xcr0.X87 | Xcr0.SSE | (isa.has("avx") ? Xcr0.AVX : 0) | (isa.has("apx") ? Xcr0.APX : 0);
+  return Xcr0.X87 | Xcr0.SSE | (isa.has("avx") ? Xcr0.AVX : 0) |
+    (isa.has("pku") ? Xcr0.PKRU : 0) | (isa.has("apx") ? Xcr0.APX : 0);
 }

@@ -16,13 +16,12 @@
  * (`semantics/`, on the assembler in `wasm/`); microcode (`microcode/`, `memory/`, `svm/`, `vmx/`) is written
  * the same way; `engine/` makes an interpreter of it and keeps decoded blocks.
  *
- * The features `xsave`, `apx`, `msr_imm` and others ({@linkcode IsaFeatureName}) add the XSAVE family,
- * Intel APX with R16–R31, RDMSR and WRMSRNS with immediates; models `"apx"`, `"max"` and
- * `"diamond-rapids"` have them.
+ * Parts of the instruction set are features, too ({@linkcode IsaFeatureName}): all models have the XSAVE
+ * family, AVX, AVX2, FMA and F16C, the later ones protection keys and 57-bit addresses as well; Intel APX with
+ * R16–R31, RDMSR and WRMSRNS with immediates are in the models `"apx"`, `"max"` and `"diamond-rapids"`.
  *
  * Limits: no AVX-512, no FERR# pin (an x87 exception that is pending while CR0.NE is clear stops the machine
- * with an error that says so), no caches; 5-level paging (`la57`) only in `"max"` and `"max-intel"` unless it
- * is asked for; MWAIT does not wait, so models have MONITOR only where it is asked for. At most 64 GiB of
+ * with an error that says so), no caches; MWAIT does not wait, so models have MONITOR only where it is asked for. At most 64 GiB of
  * physical address space and 3.9 GiB in use. Processors take turns on one thread.
  *
  * @module

@@ -7,7 +7,9 @@ import { ArgumentError } from "../../core/mod.ts";
 import { INTEL_MODELS, type IntelModel, intelModel, isIntelModel } from "./intel_models.ts";
 import {
   chooseIsa,
+  ISA_AVX2,
   ISA_ICE_LAKE,
+  ISA_XSAVES,
   type IsaFeatureChoice,
   type IsaFeatureName,
   isaNames,
@@ -87,6 +89,8 @@ const ZEN5: readonly SvmFeatureName[] = [...ZEN4, "bus_lock_threshold", "idle_hl
 /** What 64-bit code has been able to count on since Zen 2. */
 const ZEN2_ISA: readonly IsaFeatureName[] = [
   ...ISA_ICE_LAKE,
+  ...ISA_AVX2,
+  ...ISA_XSAVES,
   "adx",
   "movbe",
   "popcnt",
@@ -113,8 +117,9 @@ const ZEN2_ISA: readonly IsaFeatureName[] = [
   "rdseed",
 ];
 const ZEN3_ISA: readonly IsaFeatureName[] = [...ZEN2_ISA, "erms", "pcid", "invpcid", "pku"];
-const ZEN5_ISA: readonly IsaFeatureName[] = [...ZEN3_ISA, "movdiri", "movdir64b"];
-const APX_ISA: readonly IsaFeatureName[] = [...ZEN3_ISA, "xsave", "apx", "wrmsrns", "msr_imm"];
+const ZEN4_ISA: readonly IsaFeatureName[] = [...ZEN3_ISA, "la57"];
+const ZEN5_ISA: readonly IsaFeatureName[] = [...ZEN4_ISA, "movdiri", "movdir64b"];
+const APX_ISA: readonly IsaFeatureName[] = [...ZEN4_ISA, "apx", "wrmsrns", "msr_imm"];
 
 /** What a model is by itself. */
 interface ModelRow {
@@ -128,14 +133,14 @@ interface ModelRow {
 
 /**
  * Of the features, 8000_000Ah EDX of a Zen 4 reads 1EBF_BCFFh; the others follow the order in which
- * Linux learned the bits and the PPRs of the families. The Zen models have XSAVE, and AVX with it, only
- * if they are asked for it (`features`, or the model `"max"`): who has XSAVE has extended state to switch
- * around each entry of a guest.
+ * Linux learned the bits and the PPRs of the families. What these processors have and is not built here,
+ * their models do not report: VAES and VPCLMULQDQ (from Zen 3 on), AVX-512 and GFNI (Zen 4), AVX-VNNI
+ * (Zen 5), shadow stacks, SEV and SME.
  */
 const MODELS: Readonly<Record<AmdModel, ModelRow>> = {
   zen2: { signature: 0x0083_0f10, title: "Zen 2", svm: ZEN2, isa: ZEN2_ISA },
   zen3: { signature: 0x00a0_0f11, title: "Zen 3", svm: ZEN2, isa: ZEN3_ISA },
-  zen4: { signature: 0x00a1_0f11, title: "Zen 4", svm: ZEN4, isa: ZEN3_ISA },
+  zen4: { signature: 0x00a1_0f11, title: "Zen 4", svm: ZEN4, isa: ZEN4_ISA },
   zen5: { signature: 0x00b0_0f21, title: "Zen 5", svm: ZEN5, isa: ZEN5_ISA },
   apx: { signature: 0x00a1_0f11, title: "Zen 4 with APX", svm: ZEN4, isa: APX_ISA },
   max: { signature: 0x00b0_0f21, title: "Max", svm: NAMES, isa: isaNames("amd") },

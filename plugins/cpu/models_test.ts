@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { ArgumentError, type CpuidResult, type Vcpu } from "../../core/mod.ts";
 import { parseCpuChoice } from "./choice.ts";
 import { processorCpuid } from "./cpuid.ts";
-import { ISA_FEATURES } from "./isa_features.ts";
+import { ISA_FEATURES, type IsaFeatureName } from "./isa_features.ts";
 import {
   CPU_MODELS,
   type CpuModel,
@@ -115,7 +115,7 @@ Deno.test("a part can be switched off and on; what extends it goes with it", () 
   );
 });
 
-Deno.test("Diamond Rapids has APX, and with it XSAVES of VMX", () => {
+Deno.test("Diamond Rapids has APX; XSAVES of VMX comes with the instructions", () => {
   const { signature, isa, vmxMsrs } = processorModel("diamond-rapids");
   assertEquals(signature, 0x40_0f10);
   assertEquals([isa.has("apx"), isa.has("msr_imm"), isa.has("wrmsrns")], [true, true, true]);
@@ -123,11 +123,61 @@ Deno.test("Diamond Rapids has APX, and with it XSAVES of VMX", () => {
   const may = (msrs: readonly bigint[], msr: number, bit: bigint): bigint =>
     (msrs[msr - 0x480]! >> bit) & 1n;
   assertEquals([may(vmxMsrs, 0x48b, 52n), may(vmxMsrs, 0x489, 18n)], [1n, 1n]);
-  const plain = processorModel("sapphire-rapids");
+  const plain = processorModel("sapphire-rapids", { xsave: false });
   assertEquals([may(plain.vmxMsrs, 0x48b, 52n), may(plain.vmxMsrs, 0x489, 18n)], [0n, 0n]);
-  assertThrows(() => processorModel("sapphire-rapids", { xsaves: true }), ArgumentError, "xsave");
-  const { isa: more } = processorModel("sapphire-rapids", { xsave: true, apx: true });
+  const haswell = processorModel("haswell");
+  assertEquals([may(haswell.vmxMsrs, 0x48b, 52n), may(haswell.vmxMsrs, 0x489, 18n)], [0n, 1n]);
+  assertThrows(
+    () => processorModel("sapphire-rapids", { xsave: false, xsaves: true }),
+    ArgumentError,
+    "xsaves cannot be without xsavec",
+  );
+  const { isa: more } = processorModel("sapphire-rapids", { apx: true });
   assertEquals([more.has("apx"), more.has("msr_imm")], [true, false]);
+});
+
+/**
+ * What Linux calls the parts of the instruction set from which on a processor has them (GCC's lists of
+ * -march): each model has those of its row and of the rows before it, and none of those behind it.
+ */
+const GENERATIONS: readonly (readonly [readonly CpuModel[], readonly IsaFeatureName[]])[] = [
+  [["haswell", "zen2"], ["avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "xsaveopt"]],
+  [["skylake-sp"], ["adx", "rdseed", "smap", "clflushopt", "clwb", "xsavec", "xgetbv1", "xsaves"]],
+  [["zen2"], ["sha_ni", "clzero", "rdpid", "umip", "wbnoinvd"]],
+  [["skylake-sp", "zen3"], ["invpcid", "pku", "pcid"]],
+  [["sapphire-rapids", "zen4"], ["la57"]],
+  [["sapphire-rapids", "zen5"], ["movdiri", "movdir64b"]],
+  [["diamond-rapids", "apx"], ["apx"]],
+];
+
+Deno.test("each model has what came with it and with those before it", () => {
+  const orders: readonly (readonly CpuModel[])[] = [
+    ["haswell", "skylake-sp", "sapphire-rapids", "diamond-rapids"],
+    ["zen2", "zen3", "zen4", "zen5"],
+  ];
+  for (const [first, names] of GENERATIONS) {
+    for (const order of orders) {
+      const from = order.findIndex((model) => first.includes(model));
+      if (from < 0) continue;
+      for (const [k, model] of order.entries()) {
+        const { isa } = processorModel(model);
+        for (const name of names) {
+          // INVPCID and PCIDs are older than Skylake.
+          if (k < from && order[0] === "haswell" && name.endsWith("pcid")) continue;
+          assertEquals(isa.has(name), k >= from, `${name} of ${model}`);
+        }
+      }
+    }
+  }
+});
+
+Deno.test("the default has AVX2, and CPUID's leaves of XSAVE say so", () => {
+  const model = processorModel();
+  assertEquals((ask(model, 1).ecx >>> 26) & 1, 1);
+  assertEquals(ask(model, 0xd).eax, 0x207);
+  assertEquals(ask(model, 0xd, 1).eax, 0xf);
+  // Nothing of AVX-512, whose bits are EBX 16, 17, 21, 28, 30 and 31.
+  assertEquals(ask(model, 7).ebx & 0xd023_0000, 0);
 });
 
 Deno.test("every optional part of the instruction set has its bit, and loses it when it is off", () => {
@@ -261,6 +311,8 @@ Deno.test("a choice of a processor in one word", () => {
     ["zen4,+ipi_virt", "no feature ipi_virt of zen4"],
     ["haswell,+avic", "no feature avic of haswell"],
     ["zen4,+msr_imm", "msr_imm cannot be without wrmsrns"],
+    ["zen4,-xsave,+avx", "avx cannot be without xsave"],
+    ["zen4,-avx,+avx2", "avx2 cannot be without avx"],
   ];
   for (const [choice, message] of wrong) {
     assertThrows(() => parseCpuChoice(choice), ArgumentError, message);

@@ -17,8 +17,8 @@ const FIRST = 2 * (Gpr.R15 + 1);
 const WORDS = APX_BYTES / 4;
 
 /**
- * x87, SSE and AVX state after RESET, in standard form (SDM vol. 3, table 10-1): FCW 40h, registers zero and not
- * empty, MXCSR 1F80h. INIT leaves it as it is.
+ * x87, SSE and AVX state and PKRU after RESET, in standard form (SDM vol. 3, table 10-1): FCW 40h, registers zero
+ * and not empty, MXCSR 1F80h, PKRU 0. INIT leaves it as it is.
  */
 export function resetXsave(): Uint8Array {
   const area = new Uint8Array(XSAVE_BYTES);
@@ -31,7 +31,7 @@ export function resetXsave(): Uint8Array {
   return area;
 }
 
-/** A copy of `area`, x87, SSE and AVX, with the R16–R31 of `registers` behind it. */
+/** A copy of `area`, x87, SSE, AVX and PKRU, with the R16–R31 of `registers` behind it. */
 export function withExtendedRegisters(area: Uint8Array, registers: Uint32Array): Uint8Array {
   const whole = new Uint8Array(APX_OFFSET + APX_BYTES);
   whole.set(area);

@@ -43,9 +43,7 @@ export class GuestCpu implements InterceptState, SvmGuest {
   readonly linearBits: number;
   /** TSC_AUX, 32 bits; loaded at every entry. */
   tscAux = 0;
-  /** PKRU while it is not on a processor. */
-  pkru = 0n;
-  /** x87 and SSE state while it is not on a processor. */
+  /** x87, SSE and AVX state and PKRU while it is not on a processor. */
   xsave: Uint8Array = resetXsave();
   /** APIC base as the guest sees it. */
   apicBase = 0xfee0_0800n;

@@ -70,14 +70,13 @@ export class HostCpu {
 
   /**
    * Makes `guest` the one whose registers are loaded that neither VMRUN nor the entry stub switches:
-   * DR0–DR3, PKRU, x87 and SSE state. XCR0 and R16–R31 are the extended-state policy's.
+   * DR0–DR3, x87, SSE and AVX state, PKRU. XCR0 and R16–R31 are the extended-state policy's.
    */
   adopt(guest: GuestCpu): void {
     if (this.owner === guest) return;
     this.release();
     const { state } = this.processor;
     for (const [k, value] of guest.debugAddresses.entries()) state.setAt(S.dr + 8 * k, value);
-    state.set(S.pkru, guest.pkru);
     this.processor.xsave = guest.xsave;
     this.owner = guest;
   }
@@ -88,7 +87,6 @@ export class HostCpu {
     if (guest === undefined) return;
     const { state } = this.processor;
     for (let k = 0; k < 4; k++) guest.debugAddresses[k] = state.at(S.dr + 8 * k);
-    guest.pkru = state.get(S.pkru);
     guest.xsave = this.processor.xsave;
     this.owner = undefined;
   }

@@ -42,7 +42,6 @@ export const UNSWITCHED: readonly Field64[] = [
   S.cstar,
   S.sfmask,
   S.kernelGsBase,
-  S.pkru,
   S.pkrs,
 ];
 

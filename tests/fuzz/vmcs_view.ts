@@ -150,9 +150,9 @@ export interface EntryCheck {
   readonly qualification?: number;
 }
 
-/** Whether an address is canonical with 48 bits. */
+/** Whether an address is canonical with the 57 bits that Sapphire Rapids has. */
 export const canonical = (address: bigint): boolean =>
-  BigInt.asUintN(64, BigInt.asIntN(48, address)) === address;
+  BigInt.asUintN(64, BigInt.asIntN(57, address)) === address;
 
 /** A check on the controls. */
 export const control = (rule: string, fails: (v: VmcsView) => boolean): EntryCheck => ({

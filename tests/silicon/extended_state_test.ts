@@ -1,13 +1,15 @@
 /**
- * XCR0, CR4.OSXSAVE, XGETBV, XSETBV and the XSAVE family (SDM vol. 1, ch. 13), with APX's component.
+ * XCR0, CR4.OSXSAVE, XGETBV, XSETBV and the XSAVE family (SDM vol. 1, ch. 13), with the components of
+ * PKRU and APX.
  */
 import { assert, assertEquals } from "@std/assert";
-import { Cr0, Cr4, Msr, S } from "../../plugins/cpu/mod.ts";
+import { Cr0, Cr4, type IsaFeatureName, Msr, S } from "../../plugins/cpu/mod.ts";
 import { Bench, Place } from "./bench.ts";
 import { hex } from "./code.ts";
 
-const bench = new Bench({ features: { apx: true, xsave: true } });
+const bench = new Bench({ features: { apx: true } });
 const OSXSAVE = BigInt(Cr4.OSXSAVE);
+const PKRU = 0x200n;
 const APX = 0x8_0000n;
 const AREA = Place.DATA;
 const COMPACTED = 1n << 63n;
@@ -78,7 +80,7 @@ Deno.test("without CR4.OSXSAVE the whole family is undefined", () => {
 });
 
 Deno.test("CR4.OSXSAVE is reserved where there is no XSAVE", () => {
-  const without = new Bench();
+  const without = new Bench({ features: { xsave: false } });
   without.long();
   without.state.setRegister(RAX, without.state.get(S.cr4) | OSXSAVE);
   assertEquals(without.judge(hex("0f 22 e0")), "#13(0)");
@@ -98,9 +100,14 @@ Deno.test("XSETBV takes what CPUID 0Dh reports, from CPL 0", () => {
     [0n, 0, 0, "#13(0)"],
     [2n, 0, 0, "#13(0)"],
     [APX, 0, 0, "#13(0)"],
-    // AVX, MPX and bits in the upper half do not exist here.
-    [7n, 0, 0, "#13(0)"],
+    [7n, 0, 0, "ok"],
+    [1n | PKRU, 0, 0, "ok"],
+    [7n | PKRU | APX, 0, 0, "ok"],
+    // AVX needs SSE.
+    [5n, 0, 0, "#13(0)"],
+    // MPX, AVX-512 and bits in the upper half do not exist here.
     [0x19n, 0, 0, "#13(0)"],
+    [0xe7n, 0, 0, "#13(0)"],
     [1n | 1n << 62n, 0, 0, "#13(0)"],
     // There is no XCR1.
     [1n, 1, 0, "#13(0)"],
@@ -113,7 +120,7 @@ Deno.test("XSETBV takes what CPUID 0Dh reports, from CPL 0", () => {
     assertEquals(bench.judge(XSETBV), expected, `XCR${index} := ${value.toString(16)}`);
     assertEquals(bench.state.get(S.xcr0), expected === "ok" ? value : 1n);
   }
-  const without = new Bench({ features: { xsave: true } });
+  const without = new Bench();
   without.long();
   without.state.set(S.cr4, without.state.get(S.cr4) | OSXSAVE);
   without.state.setRegister(RAX, 3n | APX);
@@ -223,6 +230,113 @@ Deno.test("in compacted form R16–R31 follow the header", () => {
 function emptyHeader(): void {
   bench.fill(AREA + 528, 48, 0);
 }
+
+/** An area's place of PKRU: in standard form, and in compacted form with and without AVX's in front. */
+const PKRU_PLACES: readonly (readonly [OnArea, bigint, number])[] = [
+  ["XSAVE", PKRU, 832],
+  ["XSAVE", PKRU | 4n, 832],
+  ["XSAVEOPT", PKRU, 832],
+  ["XSAVEC", PKRU, 576],
+  ["XSAVEC", PKRU | 4n, 832],
+  ["XSAVES", PKRU | 4n, 832],
+];
+
+Deno.test("PKRU is saved where CPUID says, and restored", () => {
+  const { state } = bench;
+  for (const [name, mask, place] of PKRU_PLACES) {
+    start(7n | PKRU | APX);
+    state.set(S.pkru, 0x5555_5554n);
+    bench.fill(AREA + 512, 64, 0);
+    assertEquals(area(name, mask), "ok");
+    assertEquals(bench.get64(AREA + 512) & PKRU, PKRU, name);
+    assertEquals(bench.get64(AREA + place), 0x5555_5554n, name);
+    assertEquals(bench.get64(AREA + place + 8), 0xeeee_eeee_eeee_eeeen);
+    // The upper half of the component is reserved, and ignored.
+    bench.set32(AREA + place + 4, 0x1234_5678);
+    bench.set32(AREA + 24, 0x1f80);
+    state.set(S.pkru, 1n);
+    assertEquals(area("XRSTOR", mask), "ok");
+    assertEquals(state.get(S.pkru), 0x5555_5554n, name);
+  }
+  // APX's component comes behind it.
+  start(7n | PKRU | APX);
+  setEgprs(0x77n);
+  assertEquals(area("XSAVEC", PKRU | APX), "ok");
+  assertEquals(stored(AREA + 576 + 8), egprs());
+});
+
+Deno.test("PKRU is in use while it is not 0; XRSTOR initialises it to 0", () => {
+  const { state } = bench;
+  for (const value of [0n, 1n, 0x8000_0000n]) {
+    start(7n | PKRU);
+    state.set(S.pkru, value);
+    state.setRegister(RCX, 1n);
+    assertEquals(bench.judge(XGETBV), "ok");
+    assertEquals((pair() & PKRU) !== 0n, value !== 0n);
+    bench.set64(AREA + 512, PKRU);
+    assertEquals(area("XSAVEOPT", PKRU), "ok");
+    assertEquals(bench.get64(AREA + 512), value === 0n ? 0n : PKRU);
+    assertEquals(bench.get32(AREA + 832), value === 0n ? 0xeeee_eeee : Number(value));
+  }
+  start(7n | PKRU);
+  state.set(S.pkru, 4n);
+  emptyArea();
+  assertEquals(area("XRSTOR", 7n), "ok");
+  assertEquals(state.get(S.pkru), 4n);
+  assertEquals(area("XRSTOR", PKRU), "ok");
+  assertEquals(state.get(S.pkru), 0n);
+});
+
+Deno.test("rights that XRSTOR loads hold for the next access", () => {
+  const { state } = bench;
+  const read = hex("8a 04 25 00 00 40 00"); // mov al, [400000h]
+  for (
+    const [rights, expected] of [[0x400n, "#14(25)"], [0n, "ok"], [0x400n, "#14(25)"]] as const
+  ) {
+    start(7n | PKRU, 3);
+    state.set(S.cr4, state.get(S.cr4) | BigInt(Cr4.PKE));
+    bench.set64(Place.TABLES + 0x2000 + 8 * 2, 0x40_00e7n | (5n << 59n));
+    bench.processor.refresh();
+    // The TLB has the page, with the other rights.
+    state.set(S.pkru, rights ^ 0x400n);
+    bench.processor.flushTlbs();
+    bench.judge(read);
+    emptyArea(0n, PKRU);
+    bench.set64(AREA + 832, rights);
+    assertEquals(area("XRSTOR", PKRU), "ok");
+    bench.state.set(S.rip, BigInt(Place.CODE));
+    assertEquals(bench.judge(read), expected);
+  }
+});
+
+Deno.test("a processor has as much of the family as its features say", () => {
+  const rows: readonly (readonly [IsaFeatureName, readonly OnArea[]])[] = [
+    ["xsaveopt", ["XSAVEOPT"]],
+    ["xsavec", ["XSAVEC", "XSAVES", "XRSTORS"]],
+    ["xsaves", ["XSAVES", "XRSTORS"]],
+    ["xgetbv1", []],
+  ];
+  for (const [feature, undefinedOnes] of rows) {
+    const other = new Bench({ features: { [feature]: false } });
+    other.long();
+    other.state.set(S.cr4, other.state.get(S.cr4) | OSXSAVE);
+    for (const [name, code] of Object.entries(ON_AREA)) {
+      const format = name === "XRSTORS" ? COMPACTED : 0n;
+      other.fill(AREA, 0x400, 0);
+      other.set32(AREA + 24, 0x1f80);
+      other.set64(AREA + 520, format);
+      other.state.set(S.rip, BigInt(Place.CODE));
+      other.state.setRegister(RDI, BigInt(AREA));
+      const expected = undefinedOnes.includes(name as OnArea) ? "#6" : "ok";
+      assertEquals(other.judge(code), expected, `${name} without ${feature}`);
+    }
+    other.state.set(S.rip, BigInt(Place.CODE));
+    other.state.setRegister(RCX, 1n);
+    assertEquals(other.judge(XGETBV), feature === "xgetbv1" ? "#13(0)" : "ok");
+    const xss = feature === "xsaves" || feature === "xsavec" ? undefined : 0n;
+    assertEquals(other.processor.readMsr(Msr.XSS), xss);
+  }
+});
 
 Deno.test("XRSTOR refuses headers that cannot be", () => {
   const rows: readonly (readonly [string, bigint, bigint, number, string])[] = [

@@ -86,13 +86,13 @@ Deno.test("VMLOAD loads its fields and nothing else", () => {
   bench.vmcb = SvmPlace.VMCB;
 });
 
-Deno.test("VMLOAD makes bases canonical", () => {
+Deno.test("VMLOAD makes bases canonical for 57 bits, as a Zen 4 has them", () => {
   bench.host();
   for (const [name, offset, segment] of SEGMENTS) {
     bench.fill(SvmPlace.VMCB2, VMCB_BYTES, 0);
     bench.set64(SvmPlace.VMCB2 + offset + SaveSegment.BASE, 0x7777_8000_0000_0010n);
     execute("0f 01 da", SvmPlace.VMCB2);
-    assertEquals(bench.state.segment(segment).base, 0xffff_8000_0000_0010n, name);
+    assertEquals(bench.state.segment(segment).base, 0xff77_8000_0000_0010n, name);
   }
 });
 

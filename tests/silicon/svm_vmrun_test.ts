@@ -23,6 +23,12 @@ import { hex } from "./code.ts";
 import { SvmBench, SvmPlace } from "./svm_bench.ts";
 
 const bench = new SvmBench();
+/** A base, and what is made of it where linear addresses have 48 bits or 57. */
+const BASE = 0x1334_8000_0000_0042n;
+const CANONICAL: readonly (readonly [SvmBench, bigint])[] = [
+  [new SvmBench({ model: "zen3" }), 0xffff_8000_0000_0042n],
+  [bench, 0xff34_8000_0000_0042n],
+];
 /** Bits of physical addresses. */
 const PHYSICAL_BITS = 48n;
 
@@ -135,9 +141,10 @@ Deno.test("CR3 and CR4: no reserved bits", () => {
   }
   accepted("CR3 bit 47 without paging", () => legacy(47, 0));
   const known = Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE | Cr4.PGE | Cr4.PCE | Cr4.OSFXSR |
-    Cr4.OSXMMEXCPT | Cr4.UMIP | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP;
-  // Bits that later extensions of the processor may define are left out: VME, PVI, OSXSAVE, PKE, CET.
-  const open = Cr4.VME | Cr4.PVI | Cr4.OSXSAVE | Cr4.PKE | 0x80_0000;
+    Cr4.OSXMMEXCPT | Cr4.UMIP | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP | Cr4.OSXSAVE |
+    Cr4.PKE | Cr4.LA57;
+  // Bits that later extensions of the processor may define are left out: VME, PVI, CET.
+  const open = Cr4.VME | Cr4.PVI | 0x80_0000;
   for (const bit of bits(0, 63)) {
     const mask = 1n << BigInt(bit);
     const change = (): void => bench.orControl64(Save.CR4, mask);
@@ -417,26 +424,30 @@ Deno.test("#VMEXIT brings back the host, with GIF clear and breakpoints off", ()
 });
 
 Deno.test("bases are made canonical on the way in", () => {
-  bench.guest();
-  for (const offset of [Save.ES, Save.SS, Save.DS]) {
-    bench.setControl64(offset + SaveSegment.BASE, 0x1234_8000_0000_0042n);
-  }
-  assertEquals(bench.enter("f4"), "78");
-  for (const offset of [Save.ES, Save.SS, Save.DS]) {
-    assertEquals(bench.control64(offset + SaveSegment.BASE), 0xffff_8000_0000_0042n);
+  for (const [on, expected] of CANONICAL) {
+    on.guest();
+    for (const offset of [Save.ES, Save.SS, Save.DS]) {
+      on.setControl64(offset + SaveSegment.BASE, BASE);
+    }
+    assertEquals(on.enter("f4"), "78");
+    for (const offset of [Save.ES, Save.SS, Save.DS]) {
+      assertEquals(on.control64(offset + SaveSegment.BASE), expected);
+    }
   }
 });
 
 Deno.test("VMLOAD makes bases canonical, that of SWAPGS too", () => {
   const bases = [Save.FS, Save.GS, Save.LDTR, Save.TR].map((at) => at + SaveSegment.BASE);
   const fields = [...bases, Save.KERNEL_GS_BASE];
-  bench.guest();
-  for (const offset of fields) bench.setControl64(offset, 0x1234_8000_0000_0042n);
-  bench.write(Place.CODE, hex("0f 01 da 0f 01 db f4")); // vmload; vmsave; hlt
-  bench.state.setRegister(0, BigInt(bench.vmcb));
-  bench.run(10);
-  for (const offset of fields) {
-    assertEquals(bench.control64(offset), 0xffff_8000_0000_0042n, offset.toString(16));
+  for (const [on, expected] of CANONICAL) {
+    on.guest();
+    for (const offset of fields) on.setControl64(offset, BASE);
+    on.write(Place.CODE, hex("0f 01 da 0f 01 db f4")); // vmload; vmsave; hlt
+    on.state.setRegister(0, BigInt(on.vmcb));
+    on.run(10);
+    for (const offset of fields) {
+      assertEquals(on.control64(offset), expected, offset.toString(16));
+    }
   }
 });
 

@@ -44,7 +44,8 @@ const secondary = (bits: number, more: Fields = {}, primary = 0): Fields => ({
 
 const EPTP = BigInt(At.SCRATCH) | (3n << 3n) | 6n;
 const BEYOND = 1n << 48n;
-const NOT_CANONICAL = 1n << 47n;
+/** Sapphire Rapids has linear addresses of 57 bits. */
+const NOT_CANONICAL = 1n << 56n;
 
 /** Fields, and what an entry with them comes to; the reason of an exit that no entry failure caused is HLT. */
 type Case = readonly [name: string, fields: Fields, expected: string];

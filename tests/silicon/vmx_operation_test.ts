@@ -332,7 +332,7 @@ Deno.test("INVEPT and INVVPID: types and descriptors", () => {
   assertEquals(invept(2, 0n), "VMsucceed");
   assertEquals(invept(3, eptp), "VMfail 28");
   assertEquals(invvpid(0, 1n, 0x1000n), "VMsucceed");
-  assertEquals(invvpid(0, 1n, 1n << 47n), "VMfail 28");
+  assertEquals(invvpid(0, 1n, 1n << 56n), "VMfail 28");
   assertEquals(invvpid(0, 0n, 0x1000n), "VMfail 28");
   assertEquals(invvpid(1, 1n), "VMsucceed");
   assertEquals(invvpid(1, 0n), "VMfail 28");

@@ -87,11 +87,12 @@ export class FeatureBits {
     return this.#bits[leafPlace(leaf)]![subleaf] ??= { eax: 0, ebx: 0, ecx: 0, edx: 0 };
   }
 
-  /** Sets the bits of the leaf asked for. Only leaf 7 has subleaves among those with features. */
+  /** Sets the bits of the leaf asked for. Only leaves 7 and 0Dh have subleaves with features. */
   apply(result: CpuidResult): void {
     const place = leafPlace(result.leaf);
     if (place < 0) return;
-    const bits = this.#bits[place]![result.leaf === 7 ? result.subleaf : 0];
+    const subleaf = result.leaf === 7 || result.leaf === 0xd ? result.subleaf : 0;
+    const bits = this.#bits[place]![subleaf];
     if (bits === undefined) return;
     for (const output of OUTPUTS) result[output] = (result[output] | bits[output]) >>> 0;
   }

@@ -100,10 +100,10 @@ export const GROUPS: Readonly<Record<string, string>> = {
     "mem SGDT Ms ; reg GRP7.0 | mem SIDT Ms ; reg GRP7.1 | mem LGDT Ms ; reg GRP7.2 | mem LIDT Ms ; reg GRP7.3 | mem SMSW Mw ; SMSW Rv | reg GRP7.5 ; - | LMSW Ew | mem INVLPG Mb ; reg GRP7.7",
   GRP8: "- | - | - | - | BT | BTS | BTR | BTC",
   GRP9:
-    "- | mem CMPXCHG8B Mq | - | no2 mem NP XRSTORS Mb | no2 mem NP XSAVEC Mb | no2 mem NP XSAVES Mb | NP mem VMPTRLD Mq ; 66 mem VMCLEAR Mq ; F3 mem VMXON Mq ; @rdrand reg os RDRAND Rv ; - | NP mem VMPTRST Mq ; @rdpid reg F3 RDPID Rr ; @rdseed reg os RDSEED Rv ; -",
+    "- | mem CMPXCHG8B Mq | - | @xsaves no2 mem NP XRSTORS Mb | @xsavec no2 mem NP XSAVEC Mb | @xsaves no2 mem NP XSAVES Mb | NP mem VMPTRLD Mq ; 66 mem VMCLEAR Mq ; F3 mem VMXON Mq ; @rdrand reg os RDRAND Rv ; - | NP mem VMPTRST Mq ; @rdpid reg F3 RDPID Rr ; @rdseed reg os RDSEED Rv ; -",
   GRP11: "MOV | - | - | - | - | - | - | -",
   GRP15:
-    "mem NP FXSAVE Mb ; @fsgsbase reg F3 o64 RDFSBASE Ry ; - | mem NP FXRSTOR Mb ; @fsgsbase reg F3 o64 RDGSBASE Ry ; - | @sse mem NP LDMXCSR Md ; @fsgsbase reg F3 o64 WRFSBASE Ry ; - | @sse mem NP STMXCSR Md ; @fsgsbase reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | no2 mem NP XSAVEOPT Mb ; @clwb mem 66 CLWB Mb ; reg NP FENCE | reg NP FENCE ; mem NP CLFLUSH Mb ; @clflushopt mem 66 CLFLUSHOPT Mb ; -",
+    "mem NP FXSAVE Mb ; @fsgsbase reg F3 o64 RDFSBASE Ry ; - | mem NP FXRSTOR Mb ; @fsgsbase reg F3 o64 RDGSBASE Ry ; - | @sse mem NP LDMXCSR Md ; @fsgsbase reg F3 o64 WRFSBASE Ry ; - | @sse mem NP STMXCSR Md ; @fsgsbase reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | @xsaveopt no2 mem NP XSAVEOPT Mb ; @clwb mem 66 CLWB Mb ; reg NP FENCE | reg NP FENCE ; mem NP CLFLUSH Mb ; @clflushopt mem 66 CLFLUSHOPT Mb ; -",
   GRP16: "NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev",
 };
 

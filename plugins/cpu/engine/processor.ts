@@ -9,7 +9,7 @@ import { VmCr } from "../microcode/msr.ts";
 import { Rflags } from "../microcode/registers.ts";
 import { Event, EventLog, Mode, registerAddress, S } from "../state/cpu_state.ts";
 import type { StateView } from "../state/view.ts";
-import { readXsave, writeXsave } from "../state/xsave.ts";
+import { pkruOf, readXsave, writeXsave } from "../state/xsave.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { IntControl } from "../svm/vmcb.ts";
 import { VmxExit } from "../vmx/exit_reasons.ts";
@@ -498,7 +498,7 @@ export class Processor {
     this.state.set32(S.hostOutside, Number(outside));
   }
 
-  /** x87 and SSE state, as an XSAVE area in standard format. */
+  /** x87, SSE and AVX state and PKRU, as an XSAVE area in standard format. */
   get xsave(): Uint8Array {
     this.load();
     return readXsave(this.#machine.bytes);
@@ -506,7 +506,10 @@ export class Processor {
 
   set xsave(area: Uint8Array) {
     this.load();
+    // The TLB holds what may be accessed, not the keys.
+    const flush = pkruOf(area) !== this.state.low(S.pkru) >>> 0;
     writeXsave(this.#machine.bytes, area);
+    if (flush) this.flushTlbs();
   }
 
   /** RDMSR by the host: the value, or `undefined` for #GP. */

@@ -1,9 +1,10 @@
 /**
  * Extended state: XCR0, and the XSAVE area in standard and compacted form (SDM vol. 1, ch. 13).
  *
- * Four components exist: x87 (0), SSE (1) and, where the processor has them, the upper halves of
- * YMM0–YMM15 (2) and APX's R16–R31 (19). The legacy region always has its place in an area; in compacted
- * form the components behind the header follow each other, the upper halves first.
+ * Five components exist: x87 (0), SSE (1) and, where the processor has them, the upper halves of
+ * YMM0–YMM15 (2), PKRU (9) and APX's R16–R31 (19). The legacy region always has its place in an area; in
+ * compacted form the components behind the header follow each other in this order. In standard form PKRU
+ * stands where a Zen 3 has it, behind the upper halves: processors with AVX-512 have it further up.
  *
  * @module
  */
@@ -29,12 +30,16 @@ export const XsaveArea = {
   XCOMP_BV: 520,
   /** Extended region of an area in compacted form. */
   COMPACTED: 576,
+  /** PKRU's component in standard form (CPUID (0Dh,9) EBX). */
+  PKRU: 832,
   /** APX's component in standard form. */
   APX: 960,
 } as const;
 
 /** Bytes of AVX's component: the upper halves of sixteen registers. Its place in standard form is 240h. */
 export const AVX_BYTES = 256;
+/** Bytes of PKRU's component, of which the upper four are reserved. */
+export const PKRU_BYTES = 8;
 /** Bytes of APX's component: R16–R31. */
 export const APX_BYTES = 128;
 
@@ -187,6 +192,7 @@ export function defineExtendedState(mc: Microcode): void {
       at.set(register.add(64));
     });
     mark(any.get().ne(0), Xcr0.AVX);
+    mark(S.pkru.get(f).ne(0), Xcr0.PKRU);
     gather(registerAddress(16), APX_BYTES / 8);
     mark(any.get().ne(0), Xcr0.APX);
     f.return(bits.get());
@@ -214,17 +220,28 @@ export function defineExtendedState(mc: Microcode): void {
     });
   };
 
-  /** Where APX's component stands: in compacted form behind AVX's, if that has a place. */
-  const apxOffset = (components: I64, compacted: I32): I32 => {
-    const behind = has(components, Xcr0.AVX).mul(AVX_BYTES).add(XsaveArea.COMPACTED);
-    return compacted.select(behind, i32(XsaveArea.APX));
-  };
+  /** Where a component stands: in standard form in its own place, in compacted form behind `before`. */
+  const place = (own: number, before: I32, compacted: I32): I32 =>
+    compacted.select(before, i32(own));
+  const avxEnd = (components: I64): I32 =>
+    has(components, Xcr0.AVX).mul(AVX_BYTES).add(XsaveArea.COMPACTED);
+  const pkruOffset = (components: I64, compacted: I32): I32 =>
+    place(XsaveArea.PKRU, avxEnd(components), compacted);
+  const pkruEnd = (components: I64, compacted: I32): I32 =>
+    has(components, Xcr0.PKRU).select(
+      pkruOffset(components, compacted).add(PKRU_BYTES),
+      avxEnd(components),
+    );
+  const apxOffset = (components: I64, compacted: I32): I32 =>
+    place(XsaveArea.APX, pkruEnd(components, compacted), compacted);
   /** Bytes of an area that an instruction reaches, by the components it has room for. */
-  const extent = (components: I64, compacted: I32): I32 => {
-    const withoutApx = has(components, Xcr0.AVX).mul(AVX_BYTES).add(XsaveArea.COMPACTED);
-    const withApx = apxOffset(components, compacted).add(APX_BYTES);
-    return has(components, Xcr0.APX).select(withApx, withoutApx);
-  };
+  const extent = (components: I64, compacted: I32): I32 =>
+    has(components, Xcr0.APX).select(
+      apxOffset(components, compacted).add(APX_BYTES),
+      pkruEnd(components, compacted),
+    );
+  const pkruAt = (area: I64, components: I64, compacted: I32): I64 =>
+    area.add(pkruOffset(components, compacted).extendU());
   const apxAt = (area: I64, components: I64, compacted: I32): I64 =>
     area.add(apxOffset(components, compacted).extendU());
 
@@ -248,6 +265,9 @@ export function defineExtendedState(mc: Microcode): void {
     });
     f.if(has(written, Xcr0.SSE), () => storeSse(mc, f, area));
     f.if(has(written, Xcr0.AVX), () => storeAvx(f, area));
+    f.if(has(written, Xcr0.PKRU), () => {
+      f.call(mc.store64, pkruAt(area, requested, compacted), S.pkru.get(f));
+    });
     f.if(has(written, Xcr0.APX), () => storeApx(f, apxAt(area, requested, compacted)));
     const header = area.add(XsaveArea.XSTATE_BV);
     f.if(compacted, () => {
@@ -283,6 +303,13 @@ export function defineExtendedState(mc: Microcode): void {
   };
   const initSse = (f: FunctionBuilder): void => {
     eachQuad(f, xmmCount(f).shl(1), (offset) => f.store64(vectorOffset(offset), 0, S.vectors));
+  };
+  /** As WRPKRU does: the TLB holds what may be accessed, not the keys. */
+  const setPkru = (f: FunctionBuilder, value: I64): void => {
+    f.if(S.pkru.get(f).ne(value), () => {
+      S.pkru.set(f, value);
+      f.call(mc.flushTlb);
+    });
   };
   const loadApx = (f: FunctionBuilder, area: I64): void => {
     eachQuad(f, APX_BYTES / 8, (offset) => {
@@ -341,7 +368,13 @@ export function defineExtendedState(mc: Microcode): void {
     f.if(has(initialised, Xcr0.SSE), () => initSse(f));
     f.if(has(loaded, Xcr0.AVX), () => loadAvx(f, area));
     f.if(has(initialised, Xcr0.AVX), () => initAvx(f));
+    const key = f.variable(I64T, 0);
+    f.if(has(loaded, Xcr0.PKRU), () => {
+      key.set(f.call(mc.load32, pkruAt(area, places, compacted)));
+    });
     f.if(has(loaded, Xcr0.APX), () => loadApx(f, apxAt(area, places, compacted)));
     f.if(has(initialised, Xcr0.APX), () => f.fill(registerAddress(16), 0, APX_BYTES));
+    // Last, as it can take away what the rest is read with: all of the area is read under the old keys.
+    f.if(has(requested, Xcr0.PKRU), () => setPkru(f, key.get()));
   });
 }

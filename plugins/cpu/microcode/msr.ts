@@ -98,15 +98,15 @@ const BASES: readonly (readonly [number, number])[] = [
   [Msr.GS_BASE, segmentAddress(Seg.GS) + SegmentField.BASE],
 ];
 
-/** 1 if the processor has the XSAVE family. */
-const hasXsave = (f: FunctionBuilder): I32 => S.xcr0Supported.get(f).ne(0);
-
 const hasFeature = (f: FunctionBuilder, feature: number): I32 =>
   S.features.get(f).and(feature).ne(0);
 
 /** 1 for TSC_ADJUST where it is: it holds what writes of the TSC have added (SDM vol. 3B, 18.17.3). */
 const isTscAdjust = (f: FunctionBuilder, index: I32): I32 =>
   index.eq(Msr.TSC_ADJUST).and(hasFeature(f, MicrocodeFeature.TSC_ADJUST));
+
+const isXss = (f: FunctionBuilder, index: I32): I32 =>
+  index.eq(Msr.XSS).and(hasFeature(f, MicrocodeFeature.XSAVES));
 
 const isPkrs = (f: FunctionBuilder, index: I32): I32 =>
   index.eq(Msr.PKRS).and(hasFeature(f, MicrocodeFeature.PKS));
@@ -201,7 +201,7 @@ export function defineMsr(mc: Microcode): void {
       f.if(index.eq(Msr.FEATURE_CONTROL), () => give(S.featureControl.get(f)));
     });
     // There are no supervisor components, so XSS is 0 and stays so.
-    f.if(index.eq(Msr.XSS).and(hasXsave(f)), () => give(i64(0)));
+    f.if(isXss(f, index), () => give(i64(0)));
     f.if(isAmds(f, index, Msr.SMM_BASE), () => give(S.smbase.get(f).extendU()));
     f.if(isAmds(f, index, Msr.SMM_CTL), () => f.return(0));
     f.if(index.eq(Msr.VM_CR), () => give(S.vmCr.get(f)));
@@ -297,7 +297,7 @@ export function defineMsr(mc: Microcode): void {
       S.featureControl.set(f, value);
       f.return(1);
     });
-    f.if(index.eq(Msr.XSS).and(hasXsave(f)), () => f.return(value.eqz()));
+    f.if(isXss(f, index), () => f.return(value.eqz()));
     f.if(index.eq(Msr.VM_CR), () => {
       const old = S.vmCr.get(f);
       f.if(value.has(~0x1f), () => f.return(0));

@@ -76,6 +76,8 @@ export const Xcr0 = {
   SSE: 0x2,
   /** Upper halves of YMM0–YMM15. */
   AVX: 0x4,
+  /** PKRU. */
+  PKRU: 0x200,
   /** R16–R31. */
   APX: 0x8_0000,
 } as const;

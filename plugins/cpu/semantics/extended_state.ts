@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { MicrocodeFeature } from "../isa_features.ts";
 import { SaveHow, XsaveArea } from "../microcode/extended_state.ts";
 import { FxUnit } from "../microcode/fxsave.ts";
 import { Vector } from "../microcode/raise.ts";
@@ -31,7 +32,9 @@ const xgetbv = ended((i) => {
   const { f } = i;
   enabled(i);
   const index = i.reg(Reg.RCX, 32);
-  i.faultIf(index.gtU(1), Vector.GP, 0);
+  // ECX may be 1 at most, and only where the processor has that.
+  const last = S.features.has(f, MicrocodeFeature.XGETBV1).extendU();
+  i.faultIf(index.gtU(last), Vector.GP, 0);
   i.spill();
   const inUse = f.call(i.mc.xinuse);
   const value = index.eqz().select(S.xcr0.get(f), S.xcr0.get(f).and(inUse));

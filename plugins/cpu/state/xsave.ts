@@ -1,14 +1,14 @@
 /**
- * x87, SSE and AVX state as an XSAVE area in standard format (SDM vol. 1, 13.4).
+ * x87, SSE and AVX state and PKRU as an XSAVE area in standard format (SDM vol. 1, 13.4).
  *
  * @module
  */
 import { S } from "./cpu_state.ts";
 
-/** Bytes of an XSAVE area in standard form with x87, SSE and AVX state. */
-export const XSAVE_BYTES = 832;
-/** Components of the area: x87, SSE and AVX. */
-const COMPONENTS = 7;
+/** Bytes of an XSAVE area in standard form with x87, SSE and AVX state and PKRU. */
+export const XSAVE_BYTES = 840;
+/** Components of the area: x87, SSE, AVX and PKRU. */
+const COMPONENTS = 0x207;
 
 /** Offsets in the area. */
 const Xsave = {
@@ -23,6 +23,7 @@ const Xsave = {
   XMM: 160,
   XSTATE_BV: 512,
   YMM: 576,
+  PKRU: 832,
 } as const;
 
 /** The tag word with one bit a register (1 = not empty) that FXSAVE stores. */
@@ -44,7 +45,7 @@ function topOf(state: DataView): number {
   return (state.getUint32(S.fpuStatus.address, true) >> 11) & 7;
 }
 
-/** Reads the loaded processor's x87, SSE and AVX state out of `memory`. */
+/** Reads the loaded processor's x87, SSE and AVX state and PKRU out of `memory`. */
 export function readXsave(memory: Uint8Array): Uint8Array {
   const area = new Uint8Array(XSAVE_BYTES);
   const out = new DataView(area.buffer);
@@ -66,11 +67,21 @@ export function readXsave(memory: Uint8Array): Uint8Array {
     area.set(memory.subarray(register, register + 16), Xsave.XMM + 16 * k);
     area.set(memory.subarray(register + 16, register + 32), Xsave.YMM + 16 * k);
   }
+  out.setUint32(Xsave.PKRU, state.getUint32(S.pkru.address, true), true);
   out.setUint32(Xsave.XSTATE_BV, COMPONENTS, true);
   return area;
 }
 
-/** Writes the loaded processor's x87 and SSE state; what of AVX's is not in a shorter area is cleared. */
+/** PKRU in an area; 0 if the area is too short to have it. */
+export function pkruOf(area: Uint8Array): number {
+  if (area.length < Xsave.PKRU + 4) return 0;
+  return new DataView(area.buffer, area.byteOffset).getUint32(Xsave.PKRU, true);
+}
+
+/**
+ * Writes the loaded processor's x87, SSE and AVX state and PKRU; what a shorter area does not have is
+ * cleared. The TLB is the caller's.
+ */
 export function writeXsave(memory: Uint8Array, area: Uint8Array): void {
   const source = new DataView(area.buffer, area.byteOffset);
   const state = new DataView(memory.buffer, memory.byteOffset);
@@ -92,4 +103,5 @@ export function writeXsave(memory: Uint8Array, area: Uint8Array): void {
     memory.fill(0, register + 16, register + 32);
     memory.set(area.subarray(Xsave.YMM + 16 * k, Xsave.YMM + 16 * k + 16), register + 16);
   }
+  state.setBigUint64(S.pkru.address, BigInt(pkruOf(area)), true);
 }

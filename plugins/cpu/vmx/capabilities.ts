@@ -82,8 +82,7 @@ export type VmxFeatureName =
   | "posted_intr"
   | "ipi_virt"
   | "bus_lock_detection"
-  | "notify_vm_exiting"
-  | "xsaves";
+  | "notify_vm_exiting";
 
 /** Parts of VMX to switch on or off against what the model has. */
 export type VmxFeatureChoice = { readonly [K in VmxFeatureName]?: boolean };
@@ -97,8 +96,6 @@ interface FeatureRow {
   readonly eptVpid?: number;
   /** The feature it cannot be without; it stands in front. */
   readonly extends?: VmxFeatureName;
-  /** The part of the instruction set it cannot be without. */
-  readonly needs?: "xsave";
 }
 
 const EPT_BASE = EptVpid.EXECUTE_ONLY | EptVpid.LEVELS_4 | EptVpid.UNCACHEABLE |
@@ -130,7 +127,6 @@ export const VMX_FEATURES: Readonly<Record<VmxFeatureName, FeatureRow>> = {
   ipi_virt: { tertiary: Tertiary.IPI_VIRTUALIZATION, extends: "vapic" },
   bus_lock_detection: { secondary: Secondary.BUS_LOCK_DETECTION },
   notify_vm_exiting: { secondary: Secondary.NOTIFY },
-  xsaves: { secondary: Secondary.XSAVES, needs: "xsave" },
 };
 
 /** Bits that must be 1 unless a TRUE capability says otherwise. */
