@@ -20,8 +20,7 @@ import { cpio } from "./cpio.ts";
 const META_PACKAGE = "linux-image-amd64";
 const BUSYBOX = "busybox-static";
 const COMMAND_LINE = "console=ttyS0";
-/** The performance counters count nothing that the kernel's watchdog asks for. */
-const MACHINE: readonly string[] = ["--machine", "pc", "--part", "perfctr=none"];
+const MACHINE: readonly string[] = ["--machine", "pc"];
 
 /** What the kernel runs first. */
 const INIT = `#!/bin/sh
