@@ -30,6 +30,11 @@ const SLICE_OVER = 0;
 
 /** A slice is to take about this long, so that the event loop gets its turn. */
 const SLICE_MS = 20;
+/**
+ * With every slice timers and messages get their turn. Files and pipes get it for certain only where the
+ * event loop may wait, which takes a timer of 0 ms and with it some milliseconds: so often, then.
+ */
+const WAIT_MS = 100;
 const FIRST_SLICE = 1_000_000;
 const SMALLEST_SLICE = 10_000;
 const LARGEST_SLICE = 1_000_000_000;
@@ -48,6 +53,8 @@ export class Runner {
   #limitTicks = Infinity;
   #deferred: (() => void)[] = [];
   #waiter: (() => void) | undefined;
+  /** When the event loop last could wait, by `performance.now()`. */
+  #waited = 0;
 
   /** For `vm`. */
   constructor(vm: Vm) {
@@ -258,6 +265,12 @@ export class Runner {
         this.#waiter = resolve;
         return;
       }
+      const now = performance.now();
+      if (ms === SLICE_OVER && now - this.#waited < WAIT_MS) {
+        setImmediate(resolve);
+        return;
+      }
+      this.#waited = now;
       const timer = setTimeout(() => {
         this.#waiter = undefined;
         resolve();

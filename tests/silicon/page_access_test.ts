@@ -407,6 +407,55 @@ Deno.test("INVLPG of any address in a large page drops all of it", () => {
   assertEquals(state.register(1), 2n);
 });
 
+Deno.test("INVLPG of the page that an instruction runs over into: it is read from there anew", () => {
+  const third = 0xb0_0000;
+  // The pages are in different pieces of 1 GiB, so that no large page could hold both.
+  const before = new PagePath(bench, "long", LINEAR - 0x1000n, FIRST, 4);
+  const behind = new PagePath(bench, "long", LINEAR, SECOND, 4);
+  for (const path of [before, behind]) path.set(path.entries([ALL, ALL, ALL, ALL]));
+  enter();
+  const { state } = bench;
+  // mov ecx, 1 or 2, with the last three bytes of the immediate in the next page; hlt
+  bench.write(Number(FIRST) + 0xffe, hex("b9 01"));
+  bench.write(Number(SECOND), hex("00 00 00 f4"));
+  bench.write(third, hex("00 00 01 f4"));
+  const run = (): bigint => {
+    bench.processor.wake();
+    state.set(S.rip, LINEAR - 2n);
+    assertEquals(bench.run(2).stop, Stop.HALT);
+    return state.register(1);
+  };
+  assertEquals(run(), 1n);
+  bench.processor.wake();
+  bench.set64(behind.entryAddress(3), BigInt(third) | ALL);
+  state.setRegister(3, LINEAR);
+  state.set(S.rip, BigInt(Place.CODE));
+  bench.execute(hex("0f 01 3b"));
+  assertEquals(run(), 0x0100_0001n);
+});
+
+Deno.test("INVLPG in a large page: code in it comes from where it is mapped now", () => {
+  const path = new PagePath(bench, "long", LINEAR, FIRST, 3);
+  path.set(path.entries([ALL, ALL, ALL]));
+  enter();
+  const { state } = bench;
+  bench.write(Number(FIRST) + 0x5000, hex("b9 01 00 00 00 f4"));
+  bench.write(0xa0_5000, hex("b9 02 00 00 00 f4"));
+  const run = (): bigint => {
+    bench.processor.wake();
+    state.set(S.rip, LINEAR + 0x5000n);
+    assertEquals(bench.run(2).stop, Stop.HALT);
+    return state.register(1);
+  };
+  assertEquals(run(), 1n);
+  bench.processor.wake();
+  bench.set64(path.entryAddress(2), 0xa0_0000n | ALL | Pte.PS);
+  state.setRegister(3, LINEAR + 0x1f_f000n);
+  state.set(S.rip, BigInt(Place.CODE));
+  bench.execute(hex("0f 01 3b"));
+  assertEquals(run(), 2n);
+});
+
 Deno.test("INVLPG of an address that is not canonical, or not mapped, does nothing", () => {
   bench.long(0);
   for (const address of [0x8000_0000_0000n, 0x7000_0000_0000n]) {

@@ -28,6 +28,8 @@ export const BlockHeader = {
   SERVICED: 36,
   /** u32: one of {@linkcode Transfer}, for a block of one instruction alone. */
   TRANSFER: 40,
+  /** u32: address of the last micro-op if it has links, or 0. */
+  LINKS: 44,
   /** Bytes of the header. */
   BYTES: 48,
 } as const;

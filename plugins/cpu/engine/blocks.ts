@@ -266,6 +266,7 @@ export class Blocks {
     const linkable = frame.linkable && second === 0;
     if (!ended) record = this.#terminator(record, frame, offset, count, linkable, boundary);
     else this.#fixLinks(record - MICRO_OP_BYTES, frame, offset, linkable);
+    this.#setWord(block + BlockHeader.LINKS, this.#links ? record - MICRO_OP_BYTES : 0);
     this.#next = record;
     return second;
   }
@@ -491,11 +492,24 @@ export class Blocks {
     while (this.#word(link) !== block) link = this.#word(link) + BlockHeader.NEXT;
     this.#setWord(link, this.#word(block + BlockHeader.NEXT));
     this.#setWord(block + BlockHeader.MODE, DEAD_MODE);
-    // Links and jump caches may still lead here; the first micro-op sends them to the dispatcher.
+    // Jump caches may still lead here; the first micro-op sends them to the dispatcher.
     this.#halves[(block + BlockHeader.BYTES + MicroOp.HANDLER) >> 1] = DEAD_HANDLER;
-    this.#pages.get(code >>> 12)?.blocks.delete(block);
+    const page = this.#pages.get(code >>> 12);
+    page?.blocks.delete(block);
+    this.#unlink(block, page);
     const second = this.#word(block + BlockHeader.CODE2) >>> 0;
     if (second !== 0) this.#pages.get(second >>> 12)?.blocks.delete(block);
+  }
+
+  /** Takes back the links to `block`, which come from its own page, so that another may be linked there. */
+  #unlink(block: number, page: CodePage | undefined): void {
+    for (const other of page?.blocks ?? []) {
+      const record = this.#word(other + BlockHeader.LINKS);
+      if (record === 0) continue;
+      for (const link of [record + MicroOp.TAKEN_LINK, record + MicroOp.NEXT_LINK]) {
+        if (this.#word(link) === block) this.#setWord(link, UNLINKED);
+      }
+    }
   }
 
   /** The block with mode and code segment of block `like` at memory address `code` and at `rip`; 0 for none. */

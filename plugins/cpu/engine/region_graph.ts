@@ -149,7 +149,7 @@ export class RegionGraph {
       const target = this.#source.longs[(record + MicroOp.DISPLACEMENT) >> 3]!;
       block.taken = this.#edge(record + MicroOp.TAKEN_LINK, target);
     }
-    if (direct ? !ALWAYS.has(form.name) : semantics.rep === true) {
+    if (direct ? !ALWAYS.has(form.name) : semantics.rep === true || semantics.goesOn === true) {
       block.next = this.#edge(record + MicroOp.NEXT_LINK, behind);
     }
     // Where a call inside comes back to belongs to the region, too.

@@ -29,6 +29,7 @@ const NAMES: ReadonlySet<string> = new Set([
   ...Object.keys(SHIFTS),
   ...["MOV", "MOVZX", "MOVNTI", "MOVSX", "MOVSXD", "LEA", "XCHG", "CBW", "CWD"],
   ...["PUSH", "POP", "PUSHSEG", "MOVFROMSEG", "PUSHA", "POPA", "SAHF", "LAHF", "ENTER", "LEAVE"],
+  ...["RDTSC", "RDTSCP", "RDPID", "PAUSE", "SERIALIZE", "STI", "SWAPGS"],
   ...["XLAT", "SALC", "NOP", "FENCE", "CMC", "CLC", "STC", "CLD", "STD"],
   ...conditional("CMOV"),
   ...conditional("SET"),

@@ -22,9 +22,13 @@ import {
   WRITE_OFFSET,
 } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64 } from "../wasm/mod.ts";
+import { MAX_INSTRUCTION_BYTES } from "../decode/decoder.ts";
 import { pageHoldsCode } from "./physical.ts";
 import { fetchSlot, tlbSlot } from "./slots.ts";
 import { dropWindows } from "./windows.ts";
+
+/** log2 of the size of the smallest page. */
+const PAGE_SHIFT = 12;
 
 const pageOf = (linear: I64): I64 => linear.and(~0xfff);
 
@@ -142,7 +146,7 @@ export function defineTlb(mc: Microcode): void {
       });
     }, () => f.fill(context.add(Context.DATA), 0xff, Context.LOG - Context.DATA));
     f.store32(context, 0, Context.FILLED);
-    f.store32(context, 0, Context.LARGE);
+    f.store32(context, PAGE_SHIFT, Context.LARGE);
     dropWindows(f);
     dropApic(f, context);
   });
@@ -153,27 +157,35 @@ export function defineTlb(mc: Microcode): void {
 
   module.body(mc.flushPage, (f, linear) => {
     const context = S.tlbContext.get(f);
-    // A large page is cached in 4 KiB pieces, and INVLPG of any address in it drops all of it.
-    f.if(f.load32(context, Context.LARGE), () => {
+    const count = f.load32(context, Context.FILLED);
+    f.if(count.gtU(LOG_ENTRIES), () => {
       f.call(mc.flushTlb);
       f.return();
     });
     dropWindows(f);
-    const page = pageOf(linear);
-    f.if(S.avicTlbPage.get(f).eq(page), () => dropApic(f, context));
-    const drop = (entry: I32): void => {
-      f.if(f.load64(entry).eq(page), () => f.store64(entry, -1));
-    };
-    const slot = tlbSlot(linear.wrap());
-    for (let index = 0; index < 3; index++) {
-      const array = context.add(slot).add(Context.DATA + index * INDEX_BYTES);
-      drop(array);
-      drop(array.add(WRITE_OFFSET));
-    }
-    const fetch = context.add(fetchSlot(linear.wrap())).add(Context.FETCH);
-    drop(fetch);
-    drop(fetch.add(FETCH_BYTES));
-    f.call(mc.flushJumps);
+    // The jump cache goes by RIP, which is a linear address only where CS has no base.
+    f.if(f.load32(context, Context.JUMP_BASE), () => f.call(mc.flushJumps), undefined, "unlikely");
+    // A large page is cached in 4 KiB pieces, and INVLPG of any address in it drops all of it. How large
+    // the page at hand was is not known, so all that could have been one with it goes.
+    const shift = f.load32(context, Context.LARGE).extendU();
+    const target = linear.shrU(shift);
+    const within = (address: I64): I32 => address.shrU(shift).eq(target);
+    f.if(within(S.avicTlbPage.get(f)), () => dropApic(f, context));
+    const kept = f.variable(I32T, 0);
+    const i = f.variable(I32T, 0);
+    f.while(() => i.get().ltU(count), () => {
+      const entry = f.load32(context.add(i.get().shl(2)), Context.LOG);
+      const address = f.load64(entry);
+      // A block's only instruction may run over into the page.
+      f.if(within(address).or(within(address.add(MAX_INSTRUCTION_BYTES - 1))), () => {
+        f.store64(entry, -1);
+      }, () => {
+        f.store32(context.add(kept.get().shl(2)), entry, Context.LOG);
+        kept.set(kept.get().add(1));
+      });
+      i.set(i.get().add(1));
+    });
+    f.store32(context, kept.get(), Context.FILLED);
   });
 
   // Contexts are found by tag; the least recently chosen one is given up for a new tag. Dropping

@@ -319,7 +319,7 @@ export function defineWalk(mc: Microcode): void {
     S.walkLinear.set(f, linear);
 
     const pa = f.variable(I64T, 0);
-    const large = f.variable(I32T, 0);
+    const pageShift = f.variable(I32T, 0);
     f.if(S.cr0.has(f, Cr0.PG), () => {
       const cr4 = S.cr4.get(f);
       const efer = S.efer.get(f);
@@ -392,7 +392,7 @@ export function defineWalk(mc: Microcode): void {
       });
       emitMark(f, rules, result, isWrite);
       pa.set(result.pa.get());
-      large.set(result.shift.get().ne(12));
+      pageShift.set(result.shift.get());
     }, () => pa.set(linear.and(0xffff_ffff)));
 
     f.if(nested, () => {
@@ -419,7 +419,10 @@ export function defineWalk(mc: Microcode): void {
       () => f.call(mc.physicalForWrite, pa.get()),
       () => f.call(mc.physical, pa.get()),
     );
-    f.if(large.get(), () => f.store32(S.tlbContext.get(f), 1, Context.LARGE));
+    const context = S.tlbContext.get(f);
+    f.if(pageShift.get().gtU(f.load32(context, Context.LARGE)), () => {
+      f.store32(context, pageShift.get(), Context.LARGE);
+    });
     f.if(address.ne(0), () => {
       f.if(
         isFetch,

@@ -76,6 +76,19 @@ export function defineMode(mc: Microcode): void {
         f.store32(context, base, Context.JUMP_BASE);
         f.store32(context, limit, Context.JUMP_LIMIT);
       });
+    }, () => {
+      // In 64-bit code nothing has a base, and where the cache holds nothing that has, INVLPG can tell what
+      // of it a page is about.
+      const based = mode.and(Mode.LONG).ne(0).and(f.load32(context, Context.JUMP_BASE).ne(0));
+      f.if(
+        based,
+        () => {
+          f.call(mc.flushJumps);
+          f.store32(context, 0, Context.JUMP_BASE);
+        },
+        undefined,
+        "unlikely",
+      );
     });
 
     const smap = cr4.has(Cr4.SMAP).and(flags.has(Rflags.AC).eqz());

@@ -47,6 +47,8 @@ export interface Semantics extends FormNeeds {
   readonly emit: Emitter;
   /** The instruction ends its block: it transfers control or changes what the next one depends on. */
   readonly ends?: boolean;
+  /** It ends its block, but goes on with the next one directly where there is nothing else to do. */
+  readonly goesOn?: boolean;
   /** It is a control transfer for last-branch records, always or if it does not go on behind itself. */
   readonly transfers?: "always" | "if taken";
 }

@@ -25,6 +25,17 @@ export function checkUmip(i: Instruction): void {
   i.faultIf(S.cr4.has(f, Cr4.UMIP).and(S.cpl.get(f).ne(0)), Vector.GP, 0);
 }
 
+/**
+ * An instruction that ends its block because it may leave the guest, and changes nothing that the next
+ * one is found or carried out by but, perhaps, events.
+ */
+export const goesOn = (emit: (i: Instruction) => void): Semantics =>
+  ended((i) => {
+    emit(i);
+    i.f.if(S.events.get(i.f).eqz(), () => i.branchNotTaken(), undefined, "likely");
+    i.leave();
+  }, { goesOn: true });
+
 /** An instruction that ends its block and depends on the size of the code. */
 export const ended = (
   emit: (i: Instruction) => void,

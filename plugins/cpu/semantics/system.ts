@@ -25,7 +25,7 @@ import { MONITOR } from "./monitor.ts";
 import { PROTECTION_KEYS } from "./protection_keys.ts";
 import { RANDOM } from "./random.ts";
 import { exitGuest, exitTrap, intercept } from "./intercept.ts";
-import { ended, privileged } from "./privilege.ts";
+import { ended, goesOn, privileged } from "./privilege.ts";
 import { exitImmediateMsr, exitMsr, exitPause } from "./vmx_intercept.ts";
 import { pendingException } from "./x87_available.ts";
 
@@ -116,7 +116,7 @@ function readTime(i: Instruction): void {
   i.setReg(Reg.RDX, 32, now.shrU(32));
 }
 
-const rdtsc = ended((i) => {
+const rdtsc = goesOn((i) => {
   checkTsd(i);
   intercept(i, InterceptWord.MISC1, Misc1.RDTSC, SvmExit.RDTSC);
   readTime(i);
@@ -135,7 +135,7 @@ const rdpmc = ended((i) => {
 });
 
 /** RDPID: TSC_AUX without the counter. */
-const rdpid = ended((i) => {
+const rdpid = goesOn((i) => {
   const { f } = i;
   const guest = S.nonRoot.get(f);
   i.faultIf(guest.and(S.secondaryControls.has(f, Secondary.RDTSCP).eqz()), Vector.UD);
@@ -159,9 +159,9 @@ const rdpru = ended((i) => {
 });
 
 /** SERIALIZE: instructions take place one after the other anyway. */
-const serialize = ended(() => {});
+const serialize = goesOn(() => {});
 
-const rdtscp = ended((i) => {
+const rdtscp = goesOn((i) => {
   checkTsd(i);
   intercept(i, InterceptWord.MISC2, Misc2.RDTSCP, SvmExit.RDTSCP);
   readTime(i);
@@ -196,7 +196,7 @@ const cli: Semantics = {
 };
 
 /** STI holds interrupts off for one more instruction if they were disabled. */
-const sti = ended((i) => {
+const sti = goesOn((i) => {
   const { f } = i;
   checkIopl(i);
   f.if(S.rflags.has(f, Rflags.IF).eqz(), () => {
@@ -235,7 +235,7 @@ const hlt = ended((i) => {
   i.event(Event.HALTED);
 });
 
-const pause = ended((i) => {
+const pause = goesOn((i) => {
   const { f, mc } = i;
   const wanted = S.guestMode.get(f)
     .and(interceptWord(f, InterceptWord.MISC1).and(Misc1.PAUSE).ne(0));
@@ -266,7 +266,7 @@ const rsm: Semantics = {
 
 // 64-bit bases, SMAP, system calls.
 
-const swapgs = ended((i) => {
+const swapgs = goesOn((i) => {
   const { f } = i;
   privileged(i);
   const at = segmentAddress(Seg.GS) + SegmentField.BASE;

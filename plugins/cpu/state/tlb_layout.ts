@@ -35,7 +35,7 @@ export const Context = {
   TAG: 0,
   /** u32: entries filled since the last flush; may exceed {@linkcode LOG_ENTRIES}. */
   FILLED: 8,
-  /** u32: 1 if an entry is a piece of a large page. */
+  /** u32: log2 of the size of the largest page that entries are pieces of; 12 if none is large. */
   LARGE: 12,
   /** u32: when the context was last chosen; 0 if never. */
   USED: 16,
