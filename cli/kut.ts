@@ -322,6 +322,12 @@ async function runTest(
   if (settings.vendor === "metal" && callsHypervisor(test)) {
     return finish("skip", "it calls a hypervisor, and runs under --vendor svm and vmx");
   }
+  if (machine.intel && VENDORS[settings.vendor]?.only === "amd") {
+    return finish(
+      "skip",
+      `it asks for a processor of Intel's, on which there is no ${settings.vendor}`,
+    );
+  }
   const path = `${settings.directory}/x86/${test.file}`;
   let bytes: Uint8Array;
   try {

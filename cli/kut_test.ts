@@ -60,6 +60,10 @@ groups = unbuilt nodefault
 [asks]
 file = good.flat
 qemu_params = -device edu
+[intel]
+file = good.flat
+qemu_params = -cpu max,vendor=GenuineIntel
+groups = other nodefault
 [calls]
 file = vmexit.flat
 test_args = 'vmcall'
@@ -118,6 +122,13 @@ Deno.test("a test of hypercalls runs under hypervisors only", async () => {
   for (const vendor of ["svm", "vmx"]) {
     const { err } = await kut("kut", "--filter=calls", `--vendor=${vendor}`);
     assertStringIncludes(err, "PASS calls", vendor);
+  }
+});
+
+Deno.test("a test of Intel's processors does not run under svm", async () => {
+  for (const [vendor, outcome] of [["svm", "SKIP"], ["vmx", "PASS"], ["metal", "PASS"]]) {
+    const { err } = await kut("kut", "--filter=other", `--vendor=${vendor}`);
+    assertStringIncludes(err, `${outcome} intel`, vendor);
   }
 });
 

@@ -15,6 +15,18 @@ import { defineSlot, type Slot } from "./slot.ts";
 import type { SystemState } from "./system_state.ts";
 import type { Vcpu } from "./vcpu.ts";
 
+/** Counts of one vCPU's branches: instructions that transfer control or, conditional ones, may. */
+export interface BranchCounts {
+  /** Whether branches are counted; otherwise the counts stand. */
+  counting: boolean;
+  /** Branches retired. */
+  readonly retired: number;
+  /** Of these, those that went elsewhere than predicted. */
+  readonly mispredicted: number;
+  /** Forgets what is predicted of indirect branches. */
+  forgetPredictions(): void;
+}
+
 /**
  * What the core asks of a vendor.
  *
@@ -122,6 +134,9 @@ export interface Vendor {
    * method gives its guests no system management mode, and the interrupt is lost.
    */
   raiseSmi?(vcpu: Vcpu): void;
+
+  /** The branches of a vCPU, if the vendor can count them. */
+  branchCounts?(vcpu: Vcpu): BranchCounts;
 
   /** Current privilege level, 0 to 3. */
   cpl(vcpu: Vcpu): number;

@@ -113,6 +113,61 @@ for (const [name, machine] of Object.entries(MACHINES)) {
   });
 }
 
+/** Each machine with the interpreter, and with all code compiled. */
+const TIERS = Object.entries(MACHINES).flatMap(([name, machine]) =>
+  ([1, 2] as const).map((tier) => [`${name}, tier ${tier}`, machine, tier] as const)
+);
+
+for (const [name, machine, tier] of TIERS) {
+  Deno.test(`branches are counted, taken or not, and those that fault are not: ${name}`, async () => {
+    const { model, vendor, kind } = machine;
+    const amd = kind === "amd";
+    const select = amd ? 0xc001_0200 : 0x186;
+    const [branches, misses] = amd ? [0x43_00c2, 0x43_00c3] : [0x43_00c4, 0x43_00c5];
+    const handler = 0x7f00;
+    const code = new Uint8Array(0x310);
+    code.set([
+      // xor ax, ax; mov ss, ax; mov ds, ax; mov sp, 7000h; mov word [4 * 13], 7f00h; mov word [4 * 13 + 2], 0
+      ...[0x31, 0xc0, 0x8e, 0xd0, 0x8e, 0xd8, 0xbc, 0x00, 0x70],
+      ...[0xc7, 0x06, 52, 0, handler & 0xff, handler >> 8, 0xc7, 0x06, 54, 0, 0, 0],
+      ...write(select + (amd ? 2 : 1), misses),
+      ...write(select, branches),
+      // mov cx, 100; loop $: 100
+      ...[0xb9, 100, 0, 0xe2, 0xfe],
+      // test ax, ax; jnz +0; jz +0: one of them is taken
+      ...[0x85, 0xc0, 0x75, 0x00, 0x74, 0x00],
+      // call +1; hlt; add sp, 2: CALL alone
+      ...[0xe8, 1, 0, 0xf4, 0x83, 0xc4, 2],
+      // jmp far [0ffffh]: the operand is beyond the limit of DS, #GP; the handler goes on behind it with IRET
+      ...[0xff, 0x2e, 0xff, 0xff],
+      // call +0; pop ax; add ax, 6; jmp ax: CALL, and a jump that can be predicted
+      ...[0xe8, 0, 0, 0x58, 0x83, 0xc0, 6, 0xff, 0xe0],
+      // IBPB, and the same again: this jump cannot
+      ...write(0x49, 1),
+      ...[0xe8, 0, 0, 0x58, 0x83, 0xc0, 6, 0xff, 0xe0],
+      ...write(select, 0),
+      ...[0xf4],
+    ]);
+    // add word [bp], 4 behind push bp; mov bp, sp: the return address past the faulting instruction
+    code.set(
+      [0x55, 0x89, 0xe5, 0x83, 0x46, 0x02, 0x04, 0x5d, 0xcf],
+      handler - 0x7c00,
+    );
+    using vm = await createVm({
+      memory: 2 ** 20,
+      plugins: [cpu({ model, tier }), vendor(), perfCounters({ vendor: kind }), stop],
+      images: [flat(code)],
+    });
+    const { reason } = await vm.run({ instructions: 5000 });
+    assertEquals(reason, "stopped");
+    const [vcpu] = vm.vcpus;
+    const counter = amd ? 0xc001_0201 : 0xc1;
+    // 100 LOOPs, JNZ, JZ, CALL, IRET, twice CALL and JMP; with AMD the exception as well.
+    assertEquals(vm.msrs.read(vcpu!, counter), amd ? 109n : 108n);
+    assertEquals(vm.msrs.read(vcpu!, counter + (amd ? 2 : 1)), 1n);
+  });
+}
+
 Deno.test("RDPMC with bit 30 reads Intel's fixed counters", async () => {
   // FIXED_CTR_CTRL: counter 0 at all levels; GLOBAL_CTRL: bit 32.
   const global = [

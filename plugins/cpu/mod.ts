@@ -36,6 +36,7 @@ export {
   type Processors,
   processorsSlot,
 } from "./plugin.ts";
+export { ProcessorBranchCounts } from "./branch_counts.ts";
 export { Processor, type RecentEvent } from "./engine/processor.ts";
 export type { Outside } from "./engine/outside.ts";
 export { Stop } from "./engine/run.ts";

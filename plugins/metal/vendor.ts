@@ -9,6 +9,7 @@
  */
 import {
   ArgumentError,
+  type BranchCounts,
   type ExitAction,
   ExitReason,
   handleExit,
@@ -26,6 +27,7 @@ import {
   EventFormat,
   type Outside,
   type Processor,
+  ProcessorBranchCounts,
   type Processors,
   readProcessorState,
   S,
@@ -55,6 +57,8 @@ const WITH_ERROR: ReadonlySet<number> = new Set([
 class MetalVcpu implements Outside {
   readonly vcpu: Vcpu;
   readonly processor: Processor;
+  /** Counts its branches. */
+  readonly branches: ProcessorBranchCounts = new ProcessorBranchCounts();
   readonly #load: () => void;
   /** `vcpu.instructions` when the run began. */
   #start = 0;
@@ -72,6 +76,7 @@ class MetalVcpu implements Outside {
   constructor(vcpu: Vcpu, processor: Processor, load: () => void) {
     this.vcpu = vcpu;
     this.processor = processor;
+    this.branches.load(processor);
     this.#load = load;
   }
 
@@ -491,6 +496,12 @@ export class MetalVendor implements Vendor {
     if (!this.#load(vcpu).startup(vector)) return false;
     if (vcpu.mpState === MpState.HALTED) vcpu.mpState = MpState.RUNNABLE;
     return true;
+  }
+
+  /** See `Vendor.branchCounts`. */
+  branchCounts(vcpu: Vcpu): BranchCounts {
+    this.#load(vcpu);
+    return this.#of(vcpu).branches;
   }
 
   /** See `Vendor.cpl`. */

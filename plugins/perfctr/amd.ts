@@ -36,7 +36,12 @@ const EvtSel = {
 const EVENT_HIGH = 0xf;
 
 /** Events that are counted, at all privilege levels, with no unit mask, edge or comparison. */
-const EVENTS: Readonly<Record<number, Source>> = { 0x76: "cycles", 0xc0: "instructions" };
+const EVENTS: Readonly<Record<number, Source>> = {
+  0x76: "cycles",
+  0xc0: "instructions",
+  0xc2: "branches",
+  0xc3: "mispredicted",
+};
 
 /** What an enabled selection counts. Throws `UnimplementedError` if it is nothing that is counted. */
 function sourceOf(lo: number, hi: number): Source | undefined {

@@ -8,7 +8,7 @@
 export const MODULUS: number = 2 ** 48;
 
 /** What can be counted. */
-export type Source = "instructions" | "cycles";
+export type Source = "instructions" | "cycles" | "branches" | "mispredicted";
 
 /** The counter mask, bits 31:24 of a selection with either vendor. */
 export const COUNTER_MASK: number = 0xff00_0000 | 0;

@@ -44,10 +44,12 @@ const EvtSel = {
 const EVENTS: Readonly<Record<number, Source>> = {
   0x003c: "cycles",
   0x00c0: "instructions",
+  0x00c4: "branches",
+  0x00c5: "mispredicted",
   0x013c: "cycles",
 };
-/** CPUID 0Ah EBX: references and misses of the last-level cache, branches, mispredictions are not there. */
-const UNAVAILABLE = 0x78;
+/** CPUID 0Ah EBX: references and misses of the last-level cache are not there. */
+const UNAVAILABLE = 0x18;
 /** Events of the fixed counters: instructions, core cycles, reference cycles. */
 const FIXED_EVENTS: readonly Source[] = ["instructions", "cycles", "cycles"];
 

@@ -10,9 +10,11 @@
  * console.assert(perfCounters({ vendor: "intel" }).name === "perfctr");
  * ```
  *
- * Limits: what can be counted is retired instructions (AMD's event C0h, Intel's C0h and fixed counter 0)
- * and cycles (76h; 3Ch, reference cycles too, fixed counters 1 and 2), which are ticks of VM time, at all
- * privilege levels. To enable a counter with any other selection stops the vCPU with an
+ * Limits: what can be counted is retired instructions (AMD's event C0h, Intel's C0h and fixed counter 0),
+ * cycles (76h; 3Ch, reference cycles too, fixed counters 1 and 2), which are ticks of VM time, and, where
+ * the vendor counts them, retired branches (C2h; C4h) and mispredicted ones (C3h; C5h), at all privilege
+ * levels. Indirect branches behind an IBPB are all that is ever mispredicted. A branch that a hypervisor
+ * intercepts counts for its guest as well. To enable a counter with any other selection stops the vCPU with an
  * `UnimplementedError` that names what was selected.
  *
  * @module

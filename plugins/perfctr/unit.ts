@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Timer, Vcpu } from "../../core/mod.ts";
+import { type BranchCounts, type Timer, UnimplementedError, type Vcpu } from "../../core/mod.ts";
 import { Counter, type CounterSaved, type Source } from "./counter.ts";
 
 /** What a vendor's registers make of the counters. */
@@ -15,6 +15,17 @@ export interface CounterRegisters {
   /** Counter `n` has overflowed. */
   overflowed(n: number): void;
 }
+
+/** Throws `UnimplementedError` if the vendor counts no branches. */
+function branchCounts(vcpu: Vcpu): BranchCounts {
+  const vendor = vcpu.vm.vendor.current;
+  const counts = vendor.branchCounts?.(vcpu);
+  if (counts !== undefined) return counts;
+  throw new UnimplementedError(`no performance counter counts branches under ${vendor.name}`);
+}
+
+const ofBranches = (source: Source | undefined): boolean =>
+  source === "branches" || source === "mispredicted";
 
 /** The counters of one vCPU. */
 export class CounterUnit {
@@ -28,8 +39,18 @@ export class CounterUnit {
   /** `interrupt` delivers what the local vector table's entry for performance counters says. */
   constructor(vcpu: Vcpu, count: number, timer: Timer, interrupt: () => void) {
     const { clock } = vcpu.vm;
-    const now = (source: Source): number =>
-      source === "instructions" ? vcpu.instructions : clock.current.now();
+    const now = (source: Source): number => {
+      switch (source) {
+        case "instructions":
+          return vcpu.instructions;
+        case "cycles":
+          return clock.current.now();
+        case "branches":
+          return branchCounts(vcpu).retired;
+        case "mispredicted":
+          return branchCounts(vcpu).mispredicted;
+      }
+    };
     this.counters = Array.from({ length: count }, () => new Counter(now));
     this.#vcpu = vcpu;
     this.#timer = timer;
@@ -67,9 +88,12 @@ export class CounterUnit {
   /** Has the counters count what the registers say now. */
   apply(): void {
     this.settle();
-    for (const [n, source] of this.#registers!.sources().entries()) {
-      this.counters[n]!.source = source;
+    const sources = this.#registers!.sources();
+    const counting = sources.some(ofBranches);
+    if (counting || this.counters.some(({ source }) => ofBranches(source))) {
+      branchCounts(this.#vcpu).counting = counting;
     }
+    for (const [n, source] of sources.entries()) this.counters[n]!.source = source;
     this.settle();
   }
 

@@ -4,7 +4,15 @@
  * @module
  */
 import { Gpr, type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../../core/mod.ts";
-import { Control, Efer, IntControl, resetXsave, Save, VMCB_BYTES } from "../cpu/mod.ts";
+import {
+  Control,
+  Efer,
+  IntControl,
+  ProcessorBranchCounts,
+  resetXsave,
+  Save,
+  VMCB_BYTES,
+} from "../cpu/mod.ts";
 import { type InterceptState, recalculateIntercepts } from "./controls.ts";
 import { type SvmSettings, VirtualSvm } from "./virtual_svm.ts";
 import type { NestedPageTables } from "./nested_paging.ts";
@@ -45,6 +53,8 @@ export class GuestCpu implements InterceptState, SvmGuest {
   tscAux = 0;
   /** x87, SSE and AVX state and PKRU while it is not on a processor. */
   xsave: Uint8Array = resetXsave();
+  /** Counts its branches. */
+  readonly branches: ProcessorBranchCounts = new ProcessorBranchCounts();
   /** APIC base as the guest sees it. */
   apicBase = 0xfee0_0800n;
   /** Waiting until the guest can take an interrupt. */

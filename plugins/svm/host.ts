@@ -78,6 +78,7 @@ export class HostCpu {
     const { state } = this.processor;
     for (const [k, value] of guest.debugAddresses.entries()) state.setAt(S.dr + 8 * k, value);
     this.processor.xsave = guest.xsave;
+    guest.branches.load(this.processor);
     this.owner = guest;
   }
 
@@ -88,6 +89,7 @@ export class HostCpu {
     const { state } = this.processor;
     for (let k = 0; k < 4; k++) guest.debugAddresses[k] = state.at(S.dr + 8 * k);
     guest.xsave = this.processor.xsave;
+    guest.branches.put();
     this.owner = undefined;
   }
 }

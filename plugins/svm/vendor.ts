@@ -4,6 +4,7 @@
  * @module
  */
 import {
+  type BranchCounts,
   eventRequest,
   type ExitAction,
   ExitReason,
@@ -435,6 +436,11 @@ export class SvmVendor implements Vendor, Svm {
     else if (!guest.svm.gif) guest.svm.intercepts |= Misc2.STGI;
     else guest.stepForNmi = true;
     guest.recalculate();
+  }
+
+  /** See `Vendor.branchCounts`. */
+  branchCounts(vcpu: Vcpu): BranchCounts {
+    return this.of(vcpu).branches;
   }
 
   /** See `Vendor.cpl`. */

@@ -12,6 +12,7 @@ import {
   Interruptibility,
   PendingDebug,
   type Processor,
+  ProcessorBranchCounts,
   resetXsave,
   Rflags,
   S,
@@ -65,6 +66,8 @@ export class GuestCpu implements ControlState, VmxGuest {
   readonly unswitched: bigint[] = UNSWITCHED.map(() => 0n);
   /** x87 and SSE state while it is not on a processor. */
   xsave: Uint8Array = resetXsave();
+  /** Counts its branches. */
+  readonly branches: ProcessorBranchCounts = new ProcessorBranchCounts();
   /** The processor that holds those three. */
   adopter: HostCpu | undefined = undefined;
   /** XCR0, bits 31:0; the guest cannot change it without an exit. */

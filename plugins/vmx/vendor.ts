@@ -4,6 +4,7 @@
  * @module
  */
 import {
+  type BranchCounts,
   type ExitAction,
   ExitAction as Action,
   ExitReason,
@@ -508,6 +509,11 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   /** See `Vendor.requestNmiWindow`. */
   requestNmiWindow(vcpu: Vcpu): void {
     this.of(vcpu).nmiWindow = true;
+  }
+
+  /** See `Vendor.branchCounts`. */
+  branchCounts(vcpu: Vcpu): BranchCounts {
+    return this.of(vcpu).branches;
   }
 
   /** See `Vendor.cpl`. SS.DPL, in every mode (SDM vol. 3, 25.4.1). */

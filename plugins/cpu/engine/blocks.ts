@@ -54,7 +54,8 @@ const TRANSFERS = {
   "if taken": Transfer.IF_TAKEN,
   "always": Transfer.ALWAYS,
 } as const;
-const LARGEST_BLOCK = BlockHeader.BYTES + (MAX_BLOCK_INSTRUCTIONS + 1) * MICRO_OP_BYTES;
+/** With a micro-op that counts, and one that goes on. */
+const LARGEST_BLOCK = BlockHeader.BYTES + (MAX_BLOCK_INSTRUCTIONS + 2) * MICRO_OP_BYTES;
 const CS_BASE = segmentAddress(Seg.CS) + SegmentField.BASE;
 const CS_LIMIT = segmentAddress(Seg.CS) + SegmentField.LIMIT;
 
@@ -244,13 +245,21 @@ export class Blocks {
       }
       const { length } = this.#decoder;
       const beyond = checkLimit && (ripLow >>> 0) + length - 1 > limit;
+      let index = count;
+      if ((mode & Mode.COUNT_BRANCHES) !== 0 && status === DecodeStatus.OK && !beyond) {
+        const counter = this.#counter();
+        if (counter !== undefined) {
+          this.#pseudo(record, counter, offset, index++);
+          record += MICRO_OP_BYTES;
+        }
+      }
       const ends = status === DecodeStatus.OK && !beyond
         ? this.#instruction(record, this.#decoder.entry, checkLimit ? limit : -1)
         : this.#failure(record, beyond ? DecodeStatus.TOO_LONG : status);
       this.#halves[(record + MicroOp.OFFSET) >> 1] = offset;
       this.#bytes[record + MicroOp.LENGTH] = length;
       this.#bytes[record + MicroOp.ORDINAL] = count;
-      this.#bytes[record + MicroOp.INDEX] = count;
+      this.#bytes[record + MicroOp.INDEX] = index;
       ended = ends;
       count++;
       offset += length;
@@ -269,6 +278,23 @@ export class Blocks {
     this.#setWord(block + BlockHeader.LINKS, this.#links ? record - MICRO_OP_BYTES : 0);
     this.#next = record;
     return second;
+  }
+
+  /** What counts the instruction just decoded, if it is a branch. */
+  #counter(): string | undefined {
+    const { entry, operands } = this.#decoder;
+    if (SEMANTICS[entry.name]?.transfers === undefined) return undefined;
+    const indirect = (entry.name === "JMPIND" || entry.name === "CALLIND") && operands.length > 0;
+    return indirect ? Pseudo.COUNT_INDIRECT : Pseudo.COUNT;
+  }
+
+  /** Writes a pseudo micro-op in front of instruction number `ordinal`. */
+  #pseudo(record: number, name: string, offset: number, ordinal: number): void {
+    this.#halves[(record + MicroOp.HANDLER) >> 1] = this.#handlers.indexOf(pseudoForm(name));
+    this.#halves[(record + MicroOp.OFFSET) >> 1] = offset;
+    this.#bytes[record + MicroOp.LENGTH] = 0;
+    this.#bytes[record + MicroOp.ORDINAL] = ordinal;
+    this.#bytes[record + MicroOp.INDEX] = ordinal;
   }
 
   /** Has the last two micro-ops carried out as one, if there is a handler for both. */

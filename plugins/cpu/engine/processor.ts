@@ -8,6 +8,7 @@ import { EventFormat } from "../microcode/raise.ts";
 import { VmCr } from "../microcode/msr.ts";
 import { Rflags } from "../microcode/registers.ts";
 import { Event, EventLog, Mode, registerAddress, S } from "../state/cpu_state.ts";
+import type { Field64 } from "../state/field.ts";
 import type { StateView } from "../state/view.ts";
 import { pkruOf, readXsave, writeXsave } from "../state/xsave.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
@@ -309,6 +310,37 @@ export class Processor {
 
   set apicId(id: number) {
     this.state.set32(S.apicId, id);
+  }
+
+  /** Whether branches are counted. */
+  get countsBranches(): boolean {
+    return this.state.get32(S.countsBranches) !== 0;
+  }
+
+  set countsBranches(counts: boolean) {
+    if (counts === this.countsBranches) return;
+    this.state.set32(S.countsBranches, Number(counts));
+    this.#machine.refresh();
+  }
+
+  /** Branches that were retired while they were counted. */
+  get branches(): number {
+    return this.#count(S.branches);
+  }
+
+  /** Those of them that went elsewhere than predicted. */
+  get mispredictedBranches(): number {
+    return this.#count(S.mispredicted);
+  }
+
+  #count(field: Field64): number {
+    const { state } = this;
+    return state.high(field) * 2 ** 32 + state.low(field);
+  }
+
+  /** Forgets what is predicted of indirect branches, as IBPB demands. */
+  forgetPredictions(): void {
+    this.state.set32(S.unpredicted, 1);
   }
 
   /** Sets CR8, 0 to 15. */

@@ -147,8 +147,12 @@ export function defineRun(mc: Microcode, tag: Tag): void {
   module.body(mc.afterUnwind, (f) => {
     const why = S.unwind.get(f);
     const rip = S.rip.get(f);
+    const branches = S.branches.get(f);
     f.call(mc.settle);
-    f.if(why.eq(Unwind.LEFT), () => S.rip.set(f, rip));
+    f.if(why.eq(Unwind.LEFT), () => {
+      S.rip.set(f, rip);
+      S.branches.set(f, branches);
+    });
     f.if(why.eq(Unwind.EXCEPTION), () => S.events.or(f, Event.EXCEPTION));
     f.if(why.eq(Unwind.RESTART), () => S.events.or(f, Event.ALONE));
   });

@@ -37,7 +37,7 @@ const NAMES: ReadonlySet<string> = new Set([
   ...conditional("J", ".beyond"),
   ...["JMP", "JMPIND", "CALL", "CALLIND", "RET"],
   ...["LOOP", "LOOPE", "LOOPNE", "JRCXZ"].flatMap((name) => [name, `${name}.beyond`]),
-  Pseudo.END,
+  ...[Pseudo.END, Pseudo.COUNT, Pseudo.COUNT_INDIRECT],
 ]);
 
 /** Vector instructions, whose own registers stay in the state. */

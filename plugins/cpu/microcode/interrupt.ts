@@ -175,6 +175,10 @@ export function defineInterrupt(mc: Microcode): void {
     S.delivering.set(f, 0);
     S.events.clear(f, ENDED_BY_DELIVERY);
     f.if(S.debugCtl.get(f).ne(0), () => f.call(mc.recordEvent, event, from), undefined, "unlikely");
+    // AMD's event "retired branch instructions" has exceptions and interrupts among them (PPR, PMCx0C2).
+    // What an instruction delivers has been counted as the instruction that it is.
+    const counted = S.countsBranches.get(f).and(S.intel.get(f).eqz()).and(uop.eqz());
+    S.branches.set(f, S.branches.get(f).add(counted.extendU()));
     S.stepping.set(f, 0);
     // What is pushed may meet a breakpoint: a trap before the handler's first instruction. What an
     // instruction delivers is part of the instruction.

@@ -60,7 +60,8 @@ export function defineMode(mc: Microcode): void {
         ),
       )
       .or(bit(long.and(cr4.has(Cr4.OSXSAVE)).and(S.xcr0.has(f, Xcr0.APX)), Mode.APX))
-      .or(bit(cr0.has(Cr0.PE).eqz().or(flags.has(Rflags.VM)), Mode.REAL));
+      .or(bit(cr0.has(Cr0.PE).eqz().or(flags.has(Rflags.VM)), Mode.REAL))
+      .or(bit(S.countsBranches.get(f), Mode.COUNT_BRANCHES));
     S.mode.set(f, mode);
     S.canonicalShift.set(f, cr4.has(Cr4.LA57).select(i64(7), i64(16)));
     const context = S.tlbContext.get(f);

@@ -112,6 +112,9 @@ export function defineRaise(mc: Microcode, tag: Tag): void {
       // The whole block was charged on entry; what has not retired is given back.
       const left = f.load16(block, BlockHeader.COUNT).sub(f.load8(uop, MicroOp.ORDINAL));
       S.budget.set(f, S.budget.get(f).add(left));
+      // A branch that has been counted has one micro-op more before it than there are instructions.
+      const counted = f.load8(uop, MicroOp.INDEX).ne(f.load8(uop, MicroOp.ORDINAL));
+      S.branches.set(f, S.branches.get(f).sub(counted.extendU()));
       S.uop.set(f, 0);
     });
   });

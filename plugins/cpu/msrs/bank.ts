@@ -21,7 +21,7 @@ import { intelMsrs } from "./intel.ts";
 import { MACHINE_CHECK } from "./machine_check.ts";
 import { MTRRS } from "./mtrr.ts";
 import { type MsrRow, type MsrValues, NONE } from "./row.ts";
-import { speculationMsrs } from "./speculation.ts";
+import { IBPB, PRED_CMD, speculationMsrs } from "./speculation.ts";
 
 /** Revision of microcode that each vendor's processors report; there is none. */
 const MICROCODE = 1;
@@ -119,8 +119,14 @@ export function registerBank(ctx: PluginContext, model: ProcessorModel): VcpuSta
   const read = (access: MsrAccess, vcpu: Vcpu): boolean => state.of(vcpu).read(access);
   for (const row of rows) {
     const { name, index, count = 1, command, readOnly } = row;
-    const write = (access: MsrAccess, vcpu: Vcpu): boolean =>
-      (!readOnly || access.host) && state.of(vcpu).write(row, access);
+    const write = (access: MsrAccess, vcpu: Vcpu): boolean => {
+      if (readOnly && !access.host) return false;
+      if (!state.of(vcpu).write(row, access)) return false;
+      if (index === PRED_CMD && (access.lo & IBPB) !== 0) {
+        vcpu.vm.vendor.current.branchCounts?.(vcpu).forgetPredictions();
+      }
+      return true;
+    };
     ctx.registerMsr({
       name,
       base: index,

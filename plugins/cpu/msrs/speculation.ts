@@ -1,11 +1,16 @@
 /**
  * MSRs that restrict speculation (SDM vol. 4; APM vol. 2, 3.2.9), of which there is none here: they take
- * what the features allow, and have nothing to do.
+ * what the features allow, and have nothing to do, but that a counter of mispredicted branches shows IBPB.
  *
  * @module
  */
 import type { IsaFeatureName } from "../isa_features.ts";
 import type { MsrRow } from "./row.ts";
+
+/** Index of PRED_CMD. */
+export const PRED_CMD = 0x49;
+/** The barrier of indirect branch prediction: the only thing here that is predicted and can be wrong. */
+export const IBPB = 0x1;
 
 /** Bits of SPEC_CTRL, and the features of which any makes them exist. */
 const SPEC_CTRL: readonly (readonly [number, readonly IsaFeatureName[]])[] = [
@@ -31,7 +36,7 @@ export function speculationMsrs(isa: ReadonlySet<IsaFeatureName>): readonly MsrR
   const rows: MsrRow[] = [];
   if (bits !== 0) rows.push({ name: "SPEC_CTRL", index: 0x48, writable: [bits, 0] });
   if (isa.has("spec_ctrl") || isa.has("amd_ibpb")) {
-    rows.push({ name: "PRED_CMD", index: 0x49, writable: [1, 0], command: true });
+    rows.push({ name: "PRED_CMD", index: PRED_CMD, writable: [IBPB, 0], command: true });
   }
   if (isa.has("flush_l1d")) {
     rows.push({ name: "FLUSH_CMD", index: 0x10b, writable: [1, 0], command: true });

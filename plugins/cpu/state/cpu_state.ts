@@ -157,6 +157,8 @@ export const Mode = {
   REAL: 0x80,
   /** 64-bit code that may use APX: CR4.OSXSAVE and XCR0[19] are set. 100h is the blocks' own. */
   APX: 0x200,
+  /** Branches are counted: in front of each is a micro-op that does. */
+  COUNT_BRANCHES: 0x400,
 } as const;
 
 /** DR6.BS: a single-step trap (also in {@linkcode CpuState.trapBits}). */
@@ -287,6 +289,14 @@ export class CpuState {
   readonly pkru: Field64 = at.i64();
   /** PKRS (6E1h): the same for supervisor pages. */
   readonly pkrs: Field64 = at.i64();
+  /** 1 while branches are counted. */
+  readonly countsBranches: Field32 = at.i32();
+  /** 1 while nothing is known of where indirect branches go: the next one is mispredicted. */
+  readonly unpredicted: Field32 = at.i32();
+  /** Branches retired while they were counted. */
+  readonly branches: Field64 = at.i64();
+  /** Of these, those that were mispredicted. */
+  readonly mispredicted: Field64 = at.i64();
   /** State of the random-number generator. */
   readonly random: Field64 = at.i64();
   /** 1 if MONITOR has armed a wait. */
