@@ -1,6 +1,7 @@
 /**
- * Random programs with control flow: nested loops, calls within a page and to another one, branches, stack
- * and memory accesses, divisions that may fault, immediates that the program overwrites.
+ * Random programs with control flow: nested loops, calls within a page and to another one, branches, jumps
+ * and calls through tables, stack and memory accesses, divisions that may fault, immediates that the program
+ * overwrites.
  *
  * @module
  */
@@ -15,6 +16,8 @@ export const DATA_AT = 0x3_0000;
 /** Its stack. */
 export const STACK_AT = 0x4_0000;
 
+/** Where in the data the tables of jumps stand. */
+const TABLE_OFFSET = 0x3000;
 const PAGE = 0x1000;
 
 /** Whole numbers, always the same ones for a seed (mulberry32). */
@@ -57,6 +60,31 @@ const LEGACY = [0, 2, 6, 7];
 const EXTENDED = [8, 9, 10, 11];
 /** Opcodes of ADD, OR, ADC, SBB, AND, SUB, XOR, CMP r/m, r with the operand size of the mode. */
 const ALU = [0x01, 0x09, 0x11, 0x19, 0x21, 0x29, 0x31, 0x39];
+
+/** Tables of eight targets, 8 bytes each, behind the data that programs write. */
+class JumpTable {
+  readonly bytes: Uint8Array = new Uint8Array(PAGE);
+  #next = 0;
+
+  /** Room for one table; yields its address. */
+  reserve(): number {
+    this.#next += 64;
+    return DATA_AT + TABLE_OFFSET + this.#next - 64;
+  }
+
+  fill(at: number, targets: readonly number[]): void {
+    const view = new DataView(this.bytes.buffer);
+    for (const [k, target] of targets.entries()) {
+      view.setUint32(at - DATA_AT - TABLE_OFFSET + 8 * k, target, true);
+    }
+  }
+
+  add(targets: readonly number[]): number {
+    const at = this.reserve();
+    this.fill(at, targets);
+    return at;
+  }
+}
 
 class Writer {
   readonly bytes: number[] = [];
@@ -176,6 +204,42 @@ class Writer {
     this.put(...dword(target - (this.here + 4)));
   }
 
+  /** `FF /extension` through a table of eight targets at `table`, by the low bits of EDX. */
+  #through(extension: 2 | 4, table: number): void {
+    this.put(0x0f, 0xb6, 0xf2); // movzx esi, dl
+    this.put(0x83, 0xe6, 7); // and esi, 7
+    // [rbx + 8 * rsi + disp32]
+    this.put(0xff, 0x84 | (extension << 3), 0xf3, ...dword(table - DATA_AT));
+  }
+
+  /** A call of one of eight functions; `table` gets their addresses. */
+  callOneOf(targets: readonly number[], table: JumpTable): void {
+    const picked = Array.from({ length: 8 }, () => this.#random.pick(targets));
+    this.#through(2, table.add(picked));
+  }
+
+  /** A jump to one of some pieces of code. */
+  choose(pieces: number, table: JumpTable): void {
+    const random = this.#random;
+    const slots = Array.from({ length: 8 }, () => random.below(pieces));
+    const at = table.reserve();
+    this.#through(4, at);
+    const starts: number[] = [];
+    const ends: number[] = [];
+    for (let k = 0; k < pieces; k++) {
+      starts.push(this.here);
+      this.plains(3);
+      this.put(0xe9, 0, 0, 0, 0);
+      ends.push(this.bytes.length);
+    }
+    for (const end of ends) {
+      for (const [k, byte] of dword(this.bytes.length - end).entries()) {
+        this.bytes[end - 4 + k] = byte;
+      }
+    }
+    table.fill(at, slots.map((slot) => starts[slot]!));
+  }
+
   /** Writes the low byte of EAX into the immediate of the instruction behind. */
   patch(): void {
     // mov [next + 1], al: by RIP-relative or absolute address.
@@ -211,6 +275,7 @@ export function makeProgram(seed: number, mode: 32 | 64): Program {
   }
   for (const [k, byte] of dword(main.bytes.length - 5).entries()) main.bytes[1 + k] = byte;
   const patches = random.below(3) === 0;
+  const table = new JumpTable();
   main.loop(5, 3 + random.below(40), () => {
     main.plains(4);
     if (random.below(2) === 0) main.call(random.pick(far));
@@ -221,6 +286,8 @@ export function makeProgram(seed: number, mode: 32 | 64): Program {
         if (random.below(2) === 0) main.call(random.pick(near));
       });
       if (random.below(2) === 0) main.call(random.pick(far));
+      if (random.below(2) === 0) main.callOneOf([...near, ...far], table);
+      if (random.below(2) === 0) main.choose(2 + random.below(7), table);
       if (patches) main.patch();
       main.skip(() => main.plains(2));
     });
@@ -229,6 +296,7 @@ export function makeProgram(seed: number, mode: 32 | 64): Program {
   // The end: INT3, a division that may fault, or UD2.
   main.put(...random.pick([[0xcc], [0xf7, 0xf6, 0xcc], [0x0f, 0x0b]]));
   const data = Uint8Array.from({ length: 4 * PAGE }, () => random.below(256));
+  data.set(table.bytes, TABLE_OFFSET);
   const registers = Array.from({ length: 16 }, (_, n) => {
     if (n === 3) return BigInt(DATA_AT);
     return (BigInt(random.below(2 ** 32)) << 32n) | BigInt(random.below(2 ** 32));

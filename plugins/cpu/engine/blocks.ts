@@ -45,6 +45,7 @@ import {
   Transfer,
   UNLINKED,
 } from "./block_layout.ts";
+import { clearEdges } from "./jump_edges.ts";
 import { DEAD_HANDLER, type Handlers } from "./handlers.ts";
 
 const PAGE = 0x1000;
@@ -582,6 +583,7 @@ export class Blocks {
     this.#isolated.clear();
     this.#unimplemented.clear();
     this.#setWord(S.link.address, 0);
+    clearEdges(this.#bytes);
     for (let cpu = 0; cpu < this.#cpus; cpu++) {
       for (let k = 0; k < CONTEXT_COUNT; k++) {
         const context = CPU_AREAS + cpu * CPU_AREA_BYTES + CONTEXTS + k * Context.BYTES;

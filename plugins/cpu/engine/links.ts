@@ -19,6 +19,7 @@ import {
   type TypeToken,
 } from "../wasm/mod.ts";
 import { BlockHeader, MicroOp, NEVER_LINK, UNLINKED } from "./block_layout.ts";
+import { noteEdge } from "./jump_edges.ts";
 
 /** Parameters of a handler: micro-op, budget, flag kind and operands. */
 export const HANDLER_PARAMS: readonly [
@@ -73,11 +74,19 @@ export function followLink(flow: Flow, uop: I32, field: number, target: () => I6
   });
 }
 
-/** Goes on at `target`, if the jump cache knows it. */
-export function followJump(flow: Flow, target: I64): void {
+/** Goes on at `target`, if the jump cache knows it; notes that `from` has led there, if given. */
+export function followJump(flow: Flow, target: I64, from?: I32): void {
   const { f, mc } = flow;
   const block = f.call(mc.findJump, target);
-  f.if(block.ne(0), () => chain(flow, block), undefined, "likely");
+  f.if(
+    block.ne(0),
+    () => {
+      if (from !== undefined) noteEdge(f, from, block);
+      chain(flow, block);
+    },
+    undefined,
+    "likely",
+  );
 }
 
 /** The jump cache's entry for `rip`: 1 if it leads to a block of the present mode, and that block. */
@@ -91,7 +100,17 @@ export function jumpEntry(
 }
 
 /** As {@linkcode followJump}, without a call. */
-export function followJumpInline(flow: Flow, target: I64): void {
-  const { hit, block } = jumpEntry(flow.f, target);
-  flow.f.if(hit, () => chain(flow, block()), undefined, "likely");
+export function followJumpInline(flow: Flow, target: I64, from?: I32): void {
+  const { f } = flow;
+  const { hit, block } = jumpEntry(f, target);
+  f.if(
+    hit,
+    () => {
+      const to = block();
+      if (from !== undefined) noteEdge(f, from, to);
+      chain(flow, to);
+    },
+    undefined,
+    "likely",
+  );
 }

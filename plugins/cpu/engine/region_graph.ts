@@ -2,7 +2,8 @@
  * What a region consists of: the blocks that can be reached from its head, and how they go on.
  *
  * Edges are those that the interpreter has gone already: links within a page, jumps that the jump cache
- * knows, and returns from calls that are in the region as well. What else a block may do leaves the region.
+ * knows, where indirect jumps have been noted to go, and returns from calls that are in the region as well.
+ * What else a block may do leaves the region.
  *
  * @module
  */
@@ -12,6 +13,7 @@ import { Pseudo } from "../semantics/pseudo.ts";
 import { S } from "../state/cpu_state.ts";
 import { JUMP_ENTRIES } from "../state/tlb_layout.ts";
 import { BlockHeader, MICRO_OP_BYTES, MicroOp, NEVER_LINK, UNLINKED } from "./block_layout.ts";
+import { edgesFrom, INDIRECT } from "./jump_edges.ts";
 
 /** Most blocks of a region. */
 export const MAX_REGION_BLOCKS = 64;
@@ -19,6 +21,8 @@ export const MAX_REGION_BLOCKS = 64;
 export const MAX_REGION_INSTRUCTIONS = 400;
 /** Most places that one return may go to inside its region. */
 const MAX_RETURNS = 8;
+/** Most places that another indirect jump may. */
+const MAX_JUMPS = 32;
 
 /** One micro-op of a block. */
 export interface RegionOp {
@@ -50,8 +54,8 @@ export interface RegionBlock {
   taken: RegionEdge | undefined;
   /** Where it goes if not. */
   next: RegionEdge | undefined;
-  /** Where it may return to. */
-  readonly returns: RegionEdge[];
+  /** Where its last instruction may go if it takes its target from a register or from memory. */
+  readonly jumps: RegionEdge[];
 }
 
 /** Reads decoded blocks. */
@@ -68,7 +72,7 @@ export interface BlockSource {
   find(like: number, code: number, rip: bigint): number;
 }
 
-const isCall = (name: string): boolean => name === "CALL";
+const isCall = (name: string): boolean => name === "CALL" || name === "CALLIND";
 const isReturn = (name: string): boolean => name === "RET";
 /** Direct branches that always branch. */
 const ALWAYS: ReadonlySet<string> = new Set(["JMP", "CALL", Pseudo.END]);
@@ -131,7 +135,7 @@ export class RegionGraph {
       ops,
       taken: undefined,
       next: undefined,
-      returns: [],
+      jumps: [],
     };
     this.#instructions += count;
     this.#known.set(address, block);
@@ -152,13 +156,26 @@ export class RegionGraph {
     if (direct ? !ALWAYS.has(form.name) : semantics.rep === true || semantics.goesOn === true) {
       block.next = this.#edge(record + MicroOp.NEXT_LINK, behind);
     }
+    if (INDIRECT.has(form.name)) this.#jump(block, record);
     // Where a call inside comes back to belongs to the region, too.
-    if (isCall(form.name) && block.taken !== undefined) {
+    if (isCall(form.name) && calleesOf(block).length > 0) {
       const code = this.#word(block.address + BlockHeader.CODE) >>> 0;
       const at = code + Number(behind - block.rip);
       if (at >>> 12 !== code >>> 12) return;
       const site = this.#source.find(block.address, at, behind);
       if (site !== 0) this.#add(site);
+    }
+  }
+
+  /** Follows the indirect jump `record` at the end of `block` to where it has gone before. */
+  #jump(block: RegionBlock, record: number): void {
+    this.open = true;
+    for (const address of edgesFrom(this.#source.words, record)) {
+      if (block.jumps.length >= MAX_JUMPS) return;
+      const to = this.#add(address);
+      if (to === undefined) continue;
+      const guarded = this.#page(block) !== this.#page(to) || block.rip >> 12n !== to.rip >> 12n;
+      block.jumps.push({ to, guarded });
     }
   }
 
@@ -184,16 +201,14 @@ export class RegionGraph {
   /** Finds for each call of the region the returns that its callee may end in. */
   #connectReturns(): void {
     for (const block of this.blocks) {
-      if (!isCall(block.ops[block.ops.length - 1]!.form.name) || block.taken === undefined) {
-        continue;
-      }
+      if (!isCall(block.ops[block.ops.length - 1]!.form.name)) continue;
       const site = this.#siteOf(block);
       if (site === undefined) continue;
-      for (const end of this.#returnsFrom(block.taken.to)) {
-        if (end.returns.length >= MAX_RETURNS || end.returns.some(({ to }) => to === site)) {
+      for (const end of calleesOf(block).flatMap((callee) => this.#returnsFrom(callee))) {
+        if (end.jumps.length >= MAX_RETURNS || end.jumps.some(({ to }) => to === site)) {
           continue;
         }
-        end.returns.push({ to: site, guarded: this.#page(end) !== this.#page(site) });
+        end.jumps.push({ to: site, guarded: this.#page(end) !== this.#page(site) });
       }
     }
   }
@@ -215,7 +230,11 @@ export class RegionGraph {
     for (const block of seen) {
       const { name } = block.ops[block.ops.length - 1]!.form;
       if (isReturn(name)) ends.push(block);
-      const successors = isCall(name) ? [this.#siteOf(block)] : [block.taken?.to, block.next?.to];
+      const successors = isCall(name) ? [this.#siteOf(block)] : [
+        block.taken?.to,
+        block.next?.to,
+        ...isReturn(name) ? [] : block.jumps.map(({ to }) => to),
+      ];
       for (const successor of successors) if (successor !== undefined) seen.add(successor);
     }
     return ends;
@@ -227,6 +246,11 @@ function jumpOffset(low: number): number {
   return ((low ^ (low >>> 10)) & (JUMP_ENTRIES - 1)) * 16;
 }
 
+/** Where the call at the end of `block` goes inside the region. */
+function calleesOf(block: RegionBlock): RegionBlock[] {
+  return [...block.taken === undefined ? [] : [block.taken], ...block.jumps].map(({ to }) => to);
+}
+
 /** RIP behind the last instruction of `block`. */
 export function ripBehind(block: RegionBlock, halves: Uint16Array): bigint {
   return block.rip + BigInt(halves[(block.address + BlockHeader.LENGTH) >> 1]!);
@@ -234,5 +258,5 @@ export function ripBehind(block: RegionBlock, halves: Uint16Array): bigint {
 
 /** All edges that leave `block` inside the region. */
 export function edgesOf(block: RegionBlock): RegionEdge[] {
-  return [block.taken, block.next, ...block.returns].filter((edge) => edge !== undefined);
+  return [block.taken, block.next, ...block.jumps].filter((edge) => edge !== undefined);
 }

@@ -21,6 +21,7 @@ import {
   type ModuleBuilder,
 } from "../wasm/mod.ts";
 import { MICRO_OP_BYTES, MicroOp } from "./block_layout.ts";
+import { INDIRECT } from "./jump_edges.ts";
 import { type Flow, followJump, followLink, HANDLER, HANDLER_PARAMS } from "./links.ts";
 
 /** A handler function. */
@@ -173,7 +174,7 @@ export class InterpretedInstruction extends Instruction {
   }
 
   jumpTo(target: I64): void {
-    followJump(this.#flow(), target);
+    followJump(this.#flow(), target, INDIRECT.has(this.form.name) ? this.#uop : undefined);
     this.leaveAt(target);
   }
 

@@ -18,13 +18,20 @@ import {
   type Variable,
 } from "../wasm/mod.ts";
 import { MicroOp } from "./block_layout.ts";
+import { INDIRECT } from "./jump_edges.ts";
 import { followJumpInline, followLink } from "./links.ts";
+import { hashOf, type PerfectHash, perfectHash } from "./perfect_hash.ts";
 import { type Records, REGISTER_FIELDS } from "./records.ts";
 import type { RegionBlock, RegionEdge, RegionOp } from "./region_graph.ts";
 import { MemoryInstruction } from "./tier2_memory.ts";
 
 /** Transfers of control that access memory and may stay in the region behind it. */
 const TRANSFERS: ReadonlySet<string> = new Set(["CALL", "CALLIND", "RET", "JMPIND"]);
+
+/** Most targets of an indirect jump that are compared one after the other. */
+const MOST_COMPARED = 3;
+
+const lowRip = ({ to }: RegionEdge): number => Number(to.rip & 0xffff_ffffn);
 
 /** What the instructions of a region share. */
 export interface RegionContext {
@@ -251,23 +258,43 @@ export class CompiledInstruction extends MemoryInstruction {
   }
 
   jumpTo(target: I64): void {
-    const { f } = this;
     this.#leaveIfCalled(target);
-    for (const edge of this.#block.returns) {
-      f.if(
-        target.eq(i64(edge.to.rip)),
-        () => {
-          this.#region.follow(this.#block, edge, this.flags, () => {
-            followJumpInline(this.#flow(), target);
-            this.#region.leaveAt(target, this.flags);
-          });
-        },
-        undefined,
-        "likely",
-      );
-    }
-    followJumpInline(this.#flow(), target);
+    const from = INDIRECT.has(this.form.name) ? i32(this.#op.record) : undefined;
+    const { jumps } = this.#block;
+    const hash = jumps.length > MOST_COMPARED ? perfectHash(jumps.map(lowRip)) : undefined;
+    if (hash === undefined) { for (const edge of jumps) this.#jumpIf(target, edge, from); }
+    else this.#jumpAmong(target, jumps, hash, from);
+    followJumpInline(this.#flow(), target, from);
     this.leaveAt(target);
+  }
+
+  /** Goes on along `edge` if `target` is where it leads. */
+  #jumpIf(target: I64, edge: RegionEdge, from: I32 | undefined): void {
+    this.f.if(
+      target.eq(i64(edge.to.rip)),
+      () => {
+        this.#region.follow(this.#block, edge, this.flags, () => {
+          followJumpInline(this.#flow(), target, from);
+          this.#region.leaveAt(target, this.flags);
+        });
+      },
+      undefined,
+      "likely",
+    );
+  }
+
+  /** Goes on along the one of `edges` that leads to `target`, if one does. */
+  #jumpAmong(
+    target: I64,
+    edges: readonly RegionEdge[],
+    hash: PerfectHash,
+    from: I32 | undefined,
+  ): void {
+    const cases = Array.from({ length: 2 ** (32 - hash.shift) }, (): () => void => () => {});
+    for (const edge of edges) {
+      cases[hashOf(hash, lowRip(edge))] = () => this.#jumpIf(target, edge, from);
+    }
+    this.f.switch(target.wrap().mul(hash.multiplier).shrU(hash.shift), cases, () => {});
   }
 
   leaveAt(rip: I64): void {

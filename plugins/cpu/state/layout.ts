@@ -37,6 +37,11 @@ export const VMX_TABLES = 0xc000;
 /** Windows of the loaded processor, see `memory/windows.ts`. */
 export const WINDOWS = 0xd000;
 
+/** Where indirect jumps have gone, see `engine/jump_edges.ts`. */
+export const JUMP_EDGES = 0x1_0000;
+/** Bytes of that table, a power of two. */
+export const JUMP_EDGES_BYTES = 0x1_0000;
+
 /** log2 of the size of a chunk of physical memory. */
 export const CHUNK_SHIFT = 21;
 /** log2 of the size of the physical address space that can hold memory: 64 GiB. */

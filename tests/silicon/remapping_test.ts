@@ -1,5 +1,6 @@
 /**
- * Windows into memory show what the TLB would: a remapped page, a page that becomes code.
+ * What compiled code knows of translations is what the TLB knows: pages of data and of code that are mapped
+ * anew, and a page that becomes code.
  */
 import { assertEquals } from "@std/assert";
 import { Save, SvmExit, type Tier } from "../../plugins/cpu/mod.ts";
@@ -114,5 +115,48 @@ Deno.test("code is never stale in a page that has been written for long before i
   );
   for (const [n, lab] of runAll(bytes).entries()) {
     assertEquals(lab.register(3), BigInt(rounds * (rounds + 1) / 2), `tier ${TIERS[n]}`);
+  }
+});
+
+Deno.test("an indirect call goes where its page is mapped now", () => {
+  // Two functions, in two pages that change places every 64 calls.
+  const lab = new Lab(refuseOutside());
+  const [first, second] = [entryAt(lab, 0), entryAt(lab, 1)];
+  const rounds = 2000;
+  const bytes = code(
+    "31 db", // xor ebx, ebx
+    "bd",
+    dword(rounds), // mov ebp
+    "bf",
+    dword(DATA_AT), // mov edi
+    "b9 40 00 00 00", // mov ecx, 64
+    "ff d7", // call rdi
+    "8d 1c 5b", // lea ebx, [rbx + 2 * rbx]
+    "01 c3", // add ebx, eax
+    "ff c9", // dec ecx
+    "75 f5", // jnz to the CALL
+    "48 8b 34 25",
+    dword(first), // mov rsi, [first]
+    "48 8b 14 25",
+    dword(second), // mov rdx, [second]
+    "48 89 14 25",
+    dword(first), // mov [first], rdx
+    "48 89 34 25",
+    dword(second), // mov [second], rsi
+    "0f 01 3f", // invlpg [rdi]
+    "ff cd", // dec ebp
+    "75 c9", // jnz to the MOV to ECX
+    "cc",
+  );
+  let expected = 0;
+  for (let round = 0; round < rounds; round++) {
+    for (let k = 0; k < 64; k++) expected = (Math.imul(expected, 3) + 5 + (round & 1)) >>> 0;
+  }
+  const labs = runAll(bytes, (lab) => {
+    lab.write(DATA_AT, new Uint8Array(code("b8 05 00 00 00 c3"))); // mov eax, 5; ret
+    lab.write(DATA_AT + PAGE, new Uint8Array(code("b8 06 00 00 00 c3")));
+  });
+  for (const [n, lab] of labs.entries()) {
+    assertEquals(lab.register(3), BigInt(expected), `tier ${TIERS[n]}`);
   }
 });
