@@ -144,6 +144,9 @@ export class Emulator implements Outside {
     const { vmcb } = guest;
     const scratch = this.#vmcb;
     const code = scratch.get32(Control.EXITCODE);
+    // These drop translations: those of the spare processor, not the guest's.
+    const met = vmcb.get32(Control.EXITCODE);
+    if (met === SvmExit.CR0_SEL_WRITE || met === SvmExit.TASK_SWITCH) guest.flush = true;
     vmcb.bytes.set(scratch.bytes.subarray(SAVE_AREA), SAVE_AREA);
     vmcb.set32(Control.INT_STATE, scratch.get32(Control.INT_STATE));
     const priority = scratch.get32(Control.INT_CONTROL) & IntControl.V_TPR;

@@ -97,6 +97,16 @@ export function useOf(attributes: I32): I32 {
   return present.select(code.select(bit1.select(i32(SegmentUse.READ), i32(0)), data), i32(0));
 }
 
+/**
+ * {@linkcode useOf} for a register that is filled from outside. In real and virtual-8086 mode (`real`)
+ * any segment can be read and written; one that a null selector left not usable stays so until it is
+ * loaded anew.
+ */
+export function useIn(attributes: I32, real: I32): I32 {
+  const anything = real.and(attributes.and(Attr.P).ne(0));
+  return anything.select(i32(SegmentUse.READ | SegmentUse.WRITE), useOf(attributes));
+}
+
 /** Gives the segment functions their bodies. */
 export function defineSegments(mc: Microcode): void {
   const { module } = mc;
@@ -140,9 +150,8 @@ export function defineSegments(mc: Microcode): void {
     const real = S.cr0.has(f, Cr0.PE).eqz().or(S.rflags.has(f, Rflags.VM));
     for (let segment = Seg.ES as number; segment <= Seg.TR; segment++) {
       const at = segmentAddress(segment);
-      const use = useOf(f.load32(0, at + SegmentField.ATTRIBUTES));
-      const everything = i32(SegmentUse.READ | SegmentUse.WRITE);
-      f.store32(0, real.select(everything, use), at + SegmentField.USE);
+      const attributes = f.load32(0, at + SegmentField.ATTRIBUTES);
+      f.store32(0, useIn(attributes, real), at + SegmentField.USE);
     }
   });
 
@@ -160,10 +169,16 @@ export function defineSegments(mc: Microcode): void {
     const at = segmentPointer(segment);
     f.store32(at, selector.and(0xffff), SegmentField.SELECTOR);
     f.store64(at, selector.and(0xffff).shl(4).extendU(), SegmentField.BASE);
-    // Real mode keeps limit and attributes as they are; virtual-8086 mode sets them.
+    // Real mode keeps limit and attributes as they are, but for those of a segment that was not usable;
+    // virtual-8086 mode sets them.
+    const usable = f.load32(at, SegmentField.ATTRIBUTES).and(Attr.P).ne(0);
     f.if(S.rflags.has(f, Rflags.VM), () => {
       f.store32(at, 0xffff, SegmentField.LIMIT);
       f.store32(at, 0xf3, SegmentField.ATTRIBUTES);
+    }, () => {
+      const large = f.load32(at, SegmentField.LIMIT).gtU(0xf_ffff);
+      const attributes = large.select(i32(0x93 | Attr.G), i32(0x93));
+      f.if(usable.eqz(), () => f.store32(at, attributes, SegmentField.ATTRIBUTES));
     });
     f.store32(at, SegmentUse.READ | SegmentUse.WRITE, SegmentField.USE);
     f.call(mc.updateMode);

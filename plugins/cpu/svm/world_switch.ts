@@ -6,19 +6,12 @@
  *
  * @module
  */
-import {
-  registerAddress,
-  S,
-  Seg,
-  segmentAddress,
-  SegmentField,
-  SegmentUse,
-} from "../state/cpu_state.ts";
+import { registerAddress, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
 import { canonicalized } from "../memory/canonical.ts";
 import { CR0_WRITABLE } from "../microcode/control.ts";
 import { Cr0, DebugCtl, Dr6, Dr7, Efer } from "../microcode/registers.ts";
-import { useOf } from "../microcode/segments.ts";
+import { useIn } from "../microcode/segments.ts";
 import { type FunctionBuilder, type I32, i32 } from "../wasm/mod.ts";
 import { SvmFeature } from "./features.ts";
 import { Save, SaveSegment, VirtExt } from "./vmcb.ts";
@@ -95,8 +88,7 @@ function loadSegment(
   f.store32(0, f.load16(area, offset + SaveSegment.SELECTOR), at + SegmentField.SELECTOR);
   f.store32(0, attributes, at + SegmentField.ATTRIBUTES);
   f.store32(0, f.load32(area, offset + SaveSegment.LIMIT), at + SegmentField.LIMIT);
-  const everything = i32(SegmentUse.READ | SegmentUse.WRITE);
-  f.store32(0, real.select(everything, useOf(attributes)), at + SegmentField.USE);
+  f.store32(0, useIn(attributes, real), at + SegmentField.USE);
   f.store64(0, canonicalized(f, f.load64(area, offset + SaveSegment.BASE)), at + SegmentField.BASE);
 }
 

@@ -4,18 +4,10 @@
  *
  * @module
  */
-import { useOf } from "../microcode/segments.ts";
+import { useIn, useOf } from "../microcode/segments.ts";
 import { Cr0, Cr4, Dr7, Efer, Rflags } from "../microcode/registers.ts";
 import { FlagsKind } from "../semantics/flags.ts";
-import {
-  Attr,
-  registerAddress,
-  S,
-  Seg,
-  segmentAddress,
-  SegmentField,
-  SegmentUse,
-} from "../state/cpu_state.ts";
+import { Attr, registerAddress, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
 import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
 import { AccessRights, EntryControl, ExitControl } from "./controls.ts";
@@ -88,14 +80,13 @@ function loadSegment(f: FunctionBuilder, fields: SegmentFields, real: I32): void
   const attributes = fields.segment === Seg.CS
     ? packed
     : unusable.select(packed.and(~Attr.P), packed);
-  const everything = i32(SegmentUse.READ | SegmentUse.WRITE);
   putSegment(
     f,
     fields.segment,
     readField32(f, fields.selector),
     attributes,
     readField32(f, fields.limit),
-    real.select(everything, useOf(attributes)),
+    useIn(attributes, real),
     readField(f, fields.base),
   );
 }
