@@ -1,0 +1,114 @@
+/**
+ * Trapline beside whichever other ways to run x86 are installed: `deno task bench:peers`.
+ *
+ * Each program of the guests runs on every peer in turn, several times; medians are compared. What was
+ * measured goes to `docs/benchmarks/`: as JSON, as a table and as a chart. A run of a part replaces that
+ * part of what is there.
+ *
+ * `--only NAME,…` (groups or programs), `--bits 32|64`, `--peers NAME,…`, `--samples N` (3), `--target MS`
+ * a sample (300), `--print` to write nothing.
+ *
+ * QEMU, Bochs and Unicorn are Debian's `qemu-system-x86`, `bochs bochs-term` and `libunicorn2`; v86 comes
+ * from npm. What is missing is named and skipped.
+ *
+ * @module
+ */
+import { findBochs } from "./peers/bochs.ts";
+import { chart } from "./peers/chart.ts";
+import { measure } from "./peers/measure.ts";
+import { findNative } from "./peers/native.ts";
+import { outputOf, type Peer } from "./peers/peer.ts";
+import { findQemu } from "./peers/qemu.ts";
+import { page, ratio, record, type Results, type Row, SELF } from "./peers/results.ts";
+import { traplineOn } from "./peers/trapline.ts";
+import { findUnicorn } from "./peers/unicorn.ts";
+import { findV86 } from "./peers/v86.ts";
+import { GROUPS, workloadsOf } from "./peers/workloads.ts";
+
+const FOLDER = new URL("../docs/benchmarks/", import.meta.url);
+
+async function machine(): Promise<string> {
+  const info = await Deno.readTextFile("/proc/cpuinfo").catch(() => "");
+  const model = /^model name\s*: (.*)$/m.exec(info)?.[1] ?? Deno.build.arch;
+  return `${model}, ${navigator.hardwareConcurrency} processors, ${Deno.build.os}`;
+}
+
+async function commit(): Promise<string> {
+  const hash = (await outputOf("git", "rev-parse", "--short", "HEAD"))?.trim() ?? "unknown";
+  const changed = (await outputOf("git", "status", "--porcelain", "-uno"))?.trim();
+  return changed ? `${hash}+` : hash;
+}
+
+function option(name: string): string | undefined {
+  const at = Deno.args.indexOf(`--${name}`);
+  return at < 0 ? undefined : Deno.args[at + 1];
+}
+
+const chosen = option("only")?.split(",");
+const wanted = option("peers")?.split(",").map((name) => name.toLowerCase());
+const bitsWanted = option("bits");
+const effort = { samples: Number(option("samples") ?? 3), target: Number(option("target") ?? 300) };
+const writing = !Deno.args.includes("--print");
+
+let results: Results = { machine: await machine(), peers: {}, rows: [] };
+try {
+  const old: Results = JSON.parse(await Deno.readTextFile(new URL("peers.json", FOLDER)));
+  if (old.machine === results.machine) results = old;
+} catch (error) {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
+}
+
+const trapline = traplineOn("metal");
+const peers: Peer[] = [trapline];
+results.peers[SELF] = trapline.version;
+for (const find of [findQemu, findBochs, findUnicorn, findV86, findNative]) {
+  const found = await find();
+  if ("missing" in found) {
+    console.log(`${found.name} is left out: ${found.missing}`);
+    results.peers[found.name] ??= `missing (${found.missing})`;
+  } else if (wanted?.some((name) => found.name.toLowerCase().includes(name)) ?? true) {
+    peers.push(found);
+    results.peers[found.name] = found.version;
+  }
+}
+
+const heading = peers.slice(1).map(({ name }) => name.padStart(10)).join("");
+console.log(`${"Trapline : peer".padEnd(24)}${"ns a round".padStart(14)}${heading}`);
+const now = { date: new Date().toISOString().slice(0, 10), commit: await commit() };
+
+for (const group of GROUPS) {
+  for (const workload of workloadsOf(group)) {
+    const { program, bits } = workload;
+    if (chosen !== undefined && !chosen.includes(program) && !chosen.includes(group.name)) continue;
+    if ((bitsWanted ?? String(bits)) !== String(bits)) continue;
+    const outcomes = [...await measure(peers, workload, effort)];
+    const row: Row = {
+      ...{ group: group.name, program, bits, ...now },
+      ns: Object.fromEntries(
+        outcomes.flatMap(([name, outcome]) =>
+          "ns" in outcome ? [[name, Math.round(outcome.ns)]] : []
+        ),
+      ),
+      failed: Object.fromEntries(
+        outcomes.flatMap(([name, outcome]) => "failed" in outcome ? [[name, outcome.failed]] : []),
+      ),
+    };
+    record(results, row);
+    const ratios = peers.slice(1).map(({ name }) =>
+      ratio([row], SELF, name)?.toPrecision(3) ?? "–"
+    );
+    console.log(
+      `${`${program}, ${bits}-bit`.padEnd(24)}${String(row.ns[SELF] ?? "–").padStart(14)}` +
+        ratios.map((text) => text.padStart(10)).join(""),
+    );
+    for (const [name, why] of Object.entries(row.failed)) console.log(`  ${name}: ${why}`);
+    if (!writing) continue;
+    await Deno.mkdir(FOLDER, { recursive: true });
+    await Deno.writeTextFile(
+      new URL("peers.json", FOLDER),
+      JSON.stringify(results, null, 2) + "\n",
+    );
+    await Deno.writeTextFile(new URL("peers.md", FOLDER), page(results));
+    await Deno.writeTextFile(new URL("peers.svg", FOLDER), chart(results));
+  }
+}

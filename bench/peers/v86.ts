@@ -1,0 +1,47 @@
+/**
+ * v86, which compiles 32-bit code to WebAssembly, in a Deno process of its own.
+ *
+ * @module
+ */
+import { commandLineOf, type FindPeer, imageOf, outputOf, PeerError } from "./peer.ts";
+import { V86_PACKAGE } from "./v86_package.ts";
+
+const LIMIT_MS = 120_000;
+
+/** Where Deno put the package's WebAssembly, which v86 looks for in the current directory. */
+async function wasmPath(): Promise<string> {
+  const info = JSON.parse(await outputOf(Deno.execPath(), "info", "--json") ?? "{}");
+  const [name, version] = V86_PACKAGE.replace("npm:", "").split("@");
+  return `${info.npmCache}/registry.npmjs.org/${name}/${version}/build/v86.wasm`;
+}
+
+/** v86, if it can be imported. */
+export const findV86: FindPeer = async () => {
+  const name = "v86";
+  try {
+    await import(V86_PACKAGE);
+  } catch (error) {
+    return { name, missing: `${V86_PACKAGE}: ${(error as Error).message}` };
+  }
+  const wasm = await wasmPath();
+  const machine = new URL("v86_machine.ts", import.meta.url).pathname;
+  return {
+    name,
+    version: V86_PACKAGE.replace("npm:", "").replace("@", " "),
+    can: ({ bits }) => bits === 32,
+    async run(workload, rounds) {
+      const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: [
+          ...["run", "-A", "--no-check", "--no-lock", machine, wasm],
+          ...[imageOf(workload.guest).pathname, commandLineOf(workload, rounds)],
+        ],
+        signal: AbortSignal.timeout(LIMIT_MS),
+        stdin: "null",
+      }).output();
+      const text = new TextDecoder();
+      const line = text.decode(stdout).split("\n").find((line) => line.startsWith("{"));
+      if (line !== undefined) return JSON.parse(line);
+      throw new PeerError(`v86: ${text.decode(stderr).split("\n", 1)[0]}`);
+    },
+  };
+};
