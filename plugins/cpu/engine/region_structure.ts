@@ -64,12 +64,20 @@ export class RegionStructure {
     return target.forward > 1 ? "merge" : "single";
   }
 
+  /** All loops by their heads, each with all its blocks. */
+  loops(): Map<RegionBlock, Set<RegionBlock>> {
+    const loops = new Map<RegionBlock, Set<RegionBlock>>();
+    for (const [head, { loop }] of this.places) if (loop) loops.set(head, this.#bodyOf(head));
+    return loops;
+  }
+
   /** The loops that have no other loop inside, each with all its blocks. */
   innermost(): Set<RegionBlock>[] {
-    const loops: Set<RegionBlock>[] = [];
-    for (const [head, { loop }] of this.places) if (loop) loops.push(this.#bodyOf(head));
-    const heads = [...this.places].filter(([, { loop }]) => loop).map(([head]) => head);
-    return loops.filter((body) => heads.filter((head) => body.has(head)).length === 1);
+    const loops = this.loops();
+    const heads = [...loops.keys()];
+    return [...loops.values()].filter((body) =>
+      heads.filter((head) => body.has(head)).length === 1
+    );
   }
 
   /** The blocks from which `head` is come back to without leaving what it dominates. */

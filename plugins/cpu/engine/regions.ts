@@ -7,13 +7,14 @@
  *
  * @module
  */
-import { Mode } from "../state/cpu_state.ts";
+import { Mode, S } from "../state/cpu_state.ts";
 import { ModuleBuilder } from "../wasm/mod.ts";
 import { BlockHeader, DEAD_MODE, MicroOp } from "./block_layout.ts";
 import { ALL_BLOCKS, type Blocks } from "./blocks.ts";
 import { FIRST_REGION, type Handlers, TABLE_SIZE } from "./handlers.ts";
 import { Records } from "./records.ts";
-import { type BlockSource, type RegionBlock, RegionGraph } from "./region_graph.ts";
+import { type BlockSource, edgesOf, type RegionBlock, RegionGraph } from "./region_graph.ts";
+import { RegionStructure } from "./region_structure.ts";
 import { buildRegion } from "./tier2.ts";
 
 /** Which tiers run: the interpreter alone, everything compiled at once, or what is worth it. */
@@ -50,8 +51,12 @@ interface Region {
   readonly handler: number;
   readonly index: number;
   readonly blocks: readonly RegionBlock[];
+  /** Number of ways between its blocks. */
+  readonly edges: number;
+  /** For each block (by address) the head of the innermost loop that it is in, once that was needed. */
+  loopHeads: ReadonlyMap<number, number> | undefined;
   /** Some of its ways had not been gone yet: it is worth compiling again. */
-  readonly open: boolean;
+  open: boolean;
 }
 
 /** Times that a head is compiled because there are more ways than before. */
@@ -103,32 +108,58 @@ export class Regions {
 
   /** Notes that the processor has come to `block`; yields the instructions until the next look. */
   sample(block: number): number {
-    const { slice, seen, seenAgain } = this.#policy;
-    const region = this.#regions.get(block);
-    if (seen !== Infinity && (region === undefined || region.open)) {
-      const times = (this.#seen.get(block) ?? 0) + 1;
-      this.#seen.set(block, times);
-      if (times >= (this.#members.has(block) ? seenAgain : seen)) {
-        this.#seen.delete(block);
-        if (region !== undefined) this.#remove(region);
-        this.#compile(block);
-      }
-    }
+    const { slice, seen } = this.#policy;
+    const entry = seen === Infinity ? undefined : this.#entryFor(block);
+    if (entry !== undefined) this.#note(entry);
     return slice;
   }
 
+  /**
+   * Where code is worth compiling if the processor is at `block` when a slice ends. Where a region has left
+   * only because the slice ended, and the loop around begins with the region's head, it will soon be in the
+   * region again; in a loop further inside it will not.
+   */
+  #entryFor(block: number): number | undefined {
+    const region = this.#regions.get(this.#words[S.leftRegion.address >> 2]! >>> 0);
+    if (this.#words[S.leftBefore.address >> 2]! >>> 0 !== block || region === undefined) {
+      return block;
+    }
+    if (block === region.head) return block;
+    region.loopHeads ??= loopHeads(region.blocks);
+    const head = region.loopHeads.get(block);
+    return head === region.head ? undefined : head;
+  }
+
+  #note(block: number): void {
+    const { seen, seenAgain } = this.#policy;
+    const region = this.#regions.get(block);
+    if (region !== undefined && !region.open) return;
+    const times = (this.#seen.get(block) ?? 0) + 1;
+    this.#seen.set(block, times);
+    if (times < (this.#members.has(block) ? seenAgain : seen)) return;
+    this.#seen.delete(block);
+    this.#compile(block);
+  }
+
   #compile(head: number): void {
+    const { blocks, open } = new RegionGraph(this.#source, head);
+    const first = blocks[0];
+    if (first === undefined) return;
+    const edges = blocks.reduce((sum, block) => sum + edgesOf(block).length, 0);
+    const before = this.#regions.get(head);
+    const renewed = this.#renewed.get(head) ?? 0;
+    this.#renewed.set(head, renewed + 1);
+    if (before !== undefined) {
+      if (before.blocks.length === blocks.length && before.edges === edges) {
+        // Nothing new has been seen, and looks cost, too.
+        before.open &&= renewed < RENEWALS;
+        return;
+      }
+      this.#remove(before);
+    }
     const index = this.#free.pop() ?? this.#next++;
     if (index >= TABLE_SIZE) {
       this.clear();
-      return;
-    }
-    const { blocks, open } = new RegionGraph(this.#source, head);
-    const renewed = this.#renewed.get(head) ?? 0;
-    this.#renewed.set(head, renewed + 1);
-    const first = blocks[0];
-    if (first === undefined) {
-      this.#free.push(index);
       return;
     }
     const { memoryPages, microcode, environment } = this.#handlers;
@@ -149,6 +180,8 @@ export class Regions {
       handler: this.#handlerOf(head + BlockHeader.BYTES),
       index,
       blocks,
+      edges,
+      loopHeads: undefined,
       open: open && renewed < RENEWALS,
     };
     this.#regions.set(head, region);
@@ -191,4 +224,18 @@ export class Regions {
     this.#seen.clear();
     this.#renewed.clear();
   }
+}
+
+/** For each of `blocks`, a region's, the head of the innermost loop that it is in. */
+function loopHeads(blocks: readonly RegionBlock[]): Map<number, number> {
+  const sizes = new Map<number, number>();
+  const heads = new Map<number, number>();
+  for (const [head, body] of new RegionStructure(blocks[0]!).loops()) {
+    for (const { address } of body) {
+      if (body.size >= (sizes.get(address) ?? Infinity)) continue;
+      sizes.set(address, body.size);
+      heads.set(address, head.address);
+    }
+  }
+  return heads;
 }

@@ -61,6 +61,7 @@ class RegionFunction implements RegionContext {
   readonly kind: Variable<I32>;
   readonly a: Variable<I64>;
   readonly b: Variable<I64>;
+  readonly #head: RegionBlock;
   readonly #close: ReadonlySet<RegionBlock>;
   readonly #labels = new Map<RegionBlock, Label>();
   readonly #records: Records;
@@ -78,6 +79,7 @@ class RegionFunction implements RegionContext {
     this.f = f;
     this.long = mode.long;
     this.#records = records;
+    this.#head = head;
     this.structure = new RegionStructure(head);
     this.#close = this.#closeLoops();
     this.budget = f.variable(I32T, budget);
@@ -202,7 +204,16 @@ class RegionFunction implements RegionContext {
     const { to } = edge;
     if (edge.guarded) f.if(this.#cached(to).eqz(), leave, undefined, "unlikely");
     const left = this.budget.get().sub(to.count);
-    f.if(left.ltS(0), () => this.leaveAt(i64(to.rip), flags), undefined, "unlikely");
+    f.if(
+      left.ltS(0),
+      () => {
+        S.leftRegion.set(f, this.#head.address);
+        S.leftBefore.set(f, to.address);
+        this.leaveAt(i64(to.rip), flags);
+      },
+      undefined,
+      "unlikely",
+    );
     this.budget.set(left);
     if (kind === "single") return this.#tree(to, flags);
     this.#store(flags);

@@ -215,6 +215,10 @@ export class CpuState {
   readonly sliceGranted: Field32 = at.i32();
   /** Instructions until the dispatcher next looks where the processor is. */
   readonly sliceLeft: Field32 = at.i32();
+  /** Head of the compiled region that last ran out of budget. */
+  readonly leftRegion: Field32 = at.i32();
+  /** The block it would have gone on with. */
+  readonly leftBefore: Field32 = at.i32();
   /** 1 while an instruction runs that began with RFLAGS.TF set. */
   readonly stepping: Field32 = at.i32();
   /** With {@linkcode Event.LIMIT}: most instructions that may still be retired. */
