@@ -3,8 +3,8 @@
  * anew, and a page that becomes code.
  */
 import { assertEquals } from "@std/assert";
-import { Save, SvmExit, type Tier } from "../../plugins/cpu/mod.ts";
-import { code, dword } from "./code.ts";
+import { Cr4, Save, SvmExit, type Tier } from "../../plugins/cpu/mod.ts";
+import { code, dword, hex } from "./code.ts";
 import { Lab, refuseOutside } from "./lab.ts";
 
 const TIERS: readonly Tier[] = [1, 2, "auto"];
@@ -39,7 +39,8 @@ function runAll(bytes: readonly number[], prepare: (lab: Lab) => void = () => {}
 const entryAt = (lab: Lab, k: number): number =>
   TABLE_AT + ((lab.pte(DATA_AT) + 8 * k) & (PAGE - 1));
 
-Deno.test("a page that is exchanged for another is read anew behind INVLPG", () => {
+/** Reads two pages again and again, which change places in between; `around` is run before and after that. */
+function exchangePages(around: readonly [string, string], cr4: number): void {
   const rounds = 300;
   const steps = 2 * PAGE / 16;
   const lab = new Lab(refuseOutside());
@@ -57,6 +58,7 @@ Deno.test("a page that is exchanged for another is read anew behind INVLPG", () 
     "81 c6 10 00 00 00", // add esi, 16
     "ff c9", // dec ecx
     "75 ef", // jnz to the LEA
+    around[0],
     "48 8b 3c 25",
     dword(first), // mov rdi, [first]
     "48 8b 14 25",
@@ -69,8 +71,10 @@ Deno.test("a page that is exchanged for another is read anew behind INVLPG", () 
     dword(DATA_AT), // invlpg [DATA_AT]
     "0f 01 3c 25",
     dword(DATA_AT + PAGE), // invlpg [DATA_AT + PAGE]
+    around[1],
     "ff cd", // dec ebp
-    "75 b1", // jnz to the MOV to ESI
+    "75", // jnz to the MOV to ESI
+    [0xb1 - hex(around.join("")).length],
     "cc",
   );
   const data = new BigUint64Array(PAGES * PAGE / 8);
@@ -82,10 +86,21 @@ Deno.test("a page that is exchanged for another is read anew behind INVLPG", () 
       expected = BigInt.asUintN(64, expected * 3n + data[at / 8]!);
     }
   }
-  const labs = runAll(bytes, (lab) => lab.write(DATA_AT, new Uint8Array(data.buffer)));
+  const labs = runAll(bytes, (lab) => {
+    lab.write(DATA_AT, new Uint8Array(data.buffer));
+    lab.set64(Save.CR4, lab.get64(Save.CR4) | BigInt(cr4));
+  });
   for (const [n, lab] of labs.entries()) {
     assertEquals(lab.register(0), expected, `tier ${TIERS[n]}`);
   }
+}
+
+Deno.test("a page that is exchanged for another is read anew behind INVLPG", () => {
+  exchangePages(["", ""], 0);
+});
+
+Deno.test("so it is if other access rights are in force while pages are exchanged", () => {
+  exchangePages(["0f 01 cb", "0f 01 ca"], Cr4.SMAP); // STAC, CLAC
 });
 
 Deno.test("code is never stale in a page that has been written for long before it became code", () => {

@@ -11,7 +11,7 @@ import { type DecodeMode, DecodeStatus } from "../decode/status.ts";
 import type { Entry } from "../decode/entries.ts";
 import type { Form } from "../decode/form.ts";
 import type { IsaFeatureName } from "../isa_features.ts";
-import { clearWindows } from "../memory/windows.ts";
+import { clearKeptWindows, clearWindows } from "../memory/windows.ts";
 import { beyondLimit } from "../semantics/branch.ts";
 import { lockedName } from "../semantics/instruction.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
@@ -459,6 +459,7 @@ export class Blocks {
       for (let k = 0; k < CONTEXT_COUNT; k++) {
         const context = CPU_AREAS + cpu * CPU_AREA_BYTES + CONTEXTS + k * Context.BYTES;
         if (this.#word(context + Context.USED) === 0) continue;
+        clearKeptWindows(this.#bytes, context);
         for (let index = 0; index < 3; index++) {
           const array = context + Context.DATA + index * INDEX_BYTES + WRITE_OFFSET;
           for (let entry = array; entry < array + TLB_ENTRIES * 16; entry += 16) {

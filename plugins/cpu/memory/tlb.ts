@@ -147,7 +147,7 @@ export function defineTlb(mc: Microcode): void {
     }, () => f.fill(context.add(Context.DATA), 0xff, Context.LOG - Context.DATA));
     f.store32(context, 0, Context.FILLED);
     f.store32(context, PAGE_SHIFT, Context.LARGE);
-    dropWindows(f);
+    dropWindows(f, context);
     dropApic(f, context);
   });
 
@@ -162,7 +162,7 @@ export function defineTlb(mc: Microcode): void {
       f.call(mc.flushTlb);
       f.return();
     });
-    dropWindows(f);
+    dropWindows(f, context);
     // The jump cache goes by RIP, which is a linear address only where CS has no base.
     f.if(f.load32(context, Context.JUMP_BASE), () => f.call(mc.flushJumps), undefined, "unlikely");
     // A large page is cached in 4 KiB pieces, and INVLPG of any address in it drops all of it. How large

@@ -7,16 +7,17 @@
  *
  * A window holds nothing but pages that the TLB had for that kind of access at the present privilege when
  * the window was made; what takes an entry out of the TLB for any other reason than want of room drops all
- * windows, and so does a choice of other entries. So a window is never right about less than a TLB with more
- * room would be. Accesses that miss are counted, and every now and then the dispatcher moves a window that
- * misses often to where it was missed last. Nothing of that can be seen by a guest.
+ * windows of its context. So windows are never right about less than a TLB with more room would be. They are
+ * kept for each context and each privilege while another one is in force. Accesses that miss are counted, and
+ * every now and then the dispatcher moves a window that misses often to where it was missed last. Nothing of
+ * that can be seen by a guest.
  *
  * @module
  */
 import type { Microcode } from "../microcode/microcode.ts";
 import { S } from "../state/cpu_state.ts";
 import { WINDOWS } from "../state/layout.ts";
-import { WRITE_OFFSET } from "../state/tlb_layout.ts";
+import { Context, MMU_INDICES, WINDOWS_BYTES, WRITE_OFFSET } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, I32T, type I64, I64T } from "../wasm/mod.ts";
 import { tlbSlot } from "./slots.ts";
 
@@ -32,7 +33,7 @@ export const WindowUse = {
 /** One of {@linkcode WindowUse}. */
 export type WindowUse = typeof WindowUse[keyof typeof WindowUse];
 
-const WINDOW_USES = 3;
+const USES: readonly WindowUse[] = [WindowUse.READ, WindowUse.WRITE, WindowUse.STACK];
 
 /** Offsets in a window's record. */
 const Window = {
@@ -43,10 +44,10 @@ const Window = {
   /** u32: what is added to a linear address (its low half) to get where it stands in memory. */
   DELTA: 16,
   /** u32: accesses outside since the last look. */
-  MISSES: 20,
+  MISSES: 24,
   /** u64: linear address of the last of them. */
-  MISSED: 24,
-  BYTES: 32,
+  MISSED: 32,
+  BYTES: 40,
 } as const;
 
 /** Widest access that is looked up in a window, in bytes. */
@@ -83,16 +84,56 @@ export function probeWindow(f: FunctionBuilder, use: WindowUse, linear: I64): Wi
   };
 }
 
-/** Drops all windows. */
-export function dropWindows(f: FunctionBuilder): void {
-  for (let use = 0; use < WINDOW_USES; use++) {
-    f.store64(0, 0, WINDOWS + use * Window.BYTES + Window.LENGTH);
+/** Where the windows in force are kept while others are: memory address, 0 for nowhere. */
+const HOME = WINDOWS + USES.length * Window.BYTES;
+
+/** What of a window is kept. */
+const KEPT = [Window.START, Window.LENGTH, Window.DELTA] as const;
+
+const keptAt = (use: WindowUse, k: number): number => (use * KEPT.length + k) * 8;
+
+/** Puts windows in force that were kept at `home` (0 for none), and keeps those that were. */
+export function exchangeWindows(f: FunctionBuilder, home: I32): void {
+  const each = (copy: (place: number, kept: number) => void): void => {
+    for (const use of USES) {
+      for (const [k, field] of KEPT.entries()) copy(recordOf(use) + field, keptAt(use, k));
+    }
+  };
+  const before = f.load32(0, HOME);
+  f.if(before, () => each((place, kept) => f.store64(before, f.load64(0, place), kept)));
+  f.store32(0, home, HOME);
+  f.if(
+    home,
+    () => each((place, kept) => f.store64(0, f.load64(home, kept), place)),
+    () => dropPresent(f),
+  );
+}
+
+function dropPresent(f: FunctionBuilder): void {
+  for (const use of USES) f.store64(0, 0, recordOf(use) + Window.LENGTH);
+}
+
+/** Drops the windows in force, and all that are kept for `context`. */
+export function dropWindows(f: FunctionBuilder, context: I32): void {
+  dropPresent(f);
+  for (let index = 0; index < MMU_INDICES; index++) {
+    for (const use of USES) {
+      const kept = Context.WINDOWS + index * WINDOWS_BYTES +
+        keptAt(use, KEPT.indexOf(Window.LENGTH));
+      f.store64(context, 0, kept);
+    }
   }
 }
 
-/** Drops all windows, from outside. */
+/** Drops the windows in force, from outside; nothing is kept of them. */
 export function clearWindows(bytes: Uint8Array): void {
-  bytes.fill(0, WINDOWS, WINDOWS + WINDOW_USES * Window.BYTES);
+  bytes.fill(0, WINDOWS, HOME + 4);
+}
+
+/** Drops the windows that are kept for the TLB context at `context`, from outside. */
+export function clearKeptWindows(bytes: Uint8Array, context: number): void {
+  const at = context + Context.WINDOWS;
+  bytes.fill(0, at, at + MMU_INDICES * WINDOWS_BYTES);
 }
 
 /** Gives the function that moves windows its body. */
@@ -105,7 +146,6 @@ export function defineWindows(mc: Microcode): void {
     const offset = use === WindowUse.READ ? 0 : WRITE_OFFSET;
     const page = f.load64(0, at + Window.MISSED).and(~0xfff);
     const entryOf = (linear: I64): I32 => S.tlbRead.get(f).add(tlbSlot(linear.wrap()));
-    f.store64(0, 0, at + Window.LENGTH);
     const entry = entryOf(page);
     f.if(f.load64(entry, offset).eq(page), () => {
       const delta = f.load32(entry, offset + 8);
@@ -134,7 +174,7 @@ export function defineWindows(mc: Microcode): void {
   };
 
   module.body(mc.moveWindows, (f, instructions) => {
-    for (const use of [WindowUse.READ, WindowUse.WRITE, WindowUse.STACK]) {
+    for (const use of USES) {
       const at = recordOf(use);
       const often = f.load32(0, at + Window.MISSES).gtU(instructions.shrU(MISSES_SHIFT));
       f.store32(0, 0, at + Window.MISSES);

@@ -13,9 +13,9 @@ import {
   SegmentField,
   SegmentUse,
 } from "../state/cpu_state.ts";
-import { dropWindows } from "../memory/windows.ts";
+import { exchangeWindows } from "../memory/windows.ts";
 import { TLB_NEVER } from "../state/layout.ts";
-import { Context, FETCH_BYTES, INDEX_BYTES, MmuIndex } from "../state/tlb_layout.ts";
+import { Context, FETCH_BYTES, INDEX_BYTES, MmuIndex, WINDOWS_BYTES } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
 import { watchesData } from "./breakpoints.ts";
 import type { Microcode } from "./microcode.ts";
@@ -103,7 +103,8 @@ export function defineMode(mc: Microcode): void {
     f.if(breakpoints, () => slow.set(slow.get().or(watchesData(f))), undefined, "unlikely");
     const array = slow.get().select(i32(TLB_NEVER), data);
     f.if(array.ne(S.tlbRead.get(f)), () => {
-      dropWindows(f);
+      const windows = context.add(index.mul(WINDOWS_BYTES)).add(Context.WINDOWS);
+      exchangeWindows(f, slow.get().select(i32(0), windows));
       S.tlbRead.set(f, array);
     });
     S.tlbFetch.set(f, context.add(Context.FETCH).add(user.select(i32(0), i32(FETCH_BYTES))));

@@ -98,8 +98,8 @@ export function defineRaise(mc: Microcode, tag: Tag): void {
   });
 
   module.body(mc.pageFault, (f, linear, error) => {
-    // A page fault drops what is known of its address (SDM vol. 3, 5.10.4.1).
-    dropWindows(f);
+    // A page fault drops what is known of its address (SDM vol. 3, 4.10.4.1).
+    dropWindows(f, S.tlbContext.get(f));
     S.exceptionAddress.set(f, linear);
     f.call(mc.raiseError, Vector.PF, error);
   });

@@ -18,6 +18,11 @@ export const MmuIndex = {
   SUPERVISOR_AC: 2,
 } as const;
 
+/** How many of them there are. */
+export const MMU_INDICES = 3;
+/** Bytes for the windows of an index, see `memory/windows.ts`. */
+export const WINDOWS_BYTES = 0x80;
+
 /** Entries of each read and write array (16 bytes each: u64 page, u32 pointer minus page, u32 unused). */
 export const TLB_ENTRIES = 1024;
 /** Mask for the byte offset of an entry in its array. */
@@ -45,6 +50,8 @@ export const Context = {
   JUMP_LIMIT: 24,
   /** u64: EPT pointer under which the context was filled; 0 for none. */
   EPT: 32,
+  /** Windows of each index while they are not in force ({@linkcode WINDOWS_BYTES} each). */
+  WINDOWS: 0x40,
   /** Read array of index 0; the write array follows it, then the next index. */
   DATA: 0x1000,
   /** Instruction TLB of user mode; that of supervisor mode follows. */
