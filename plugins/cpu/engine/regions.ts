@@ -116,18 +116,18 @@ export class Regions {
 
   /**
    * Where code is worth compiling if the processor is at `block` when a slice ends. Where a region has left
-   * only because the slice ended, and the loop around begins with the region's head, it will soon be in the
-   * region again; in a loop further inside it will not.
+   * only because the slice ended, nowhere: the interpreter comes to its head again. If it does not for long,
+   * the next look finds it in a loop further inside the region, and that loop's head is the place.
    */
   #entryFor(block: number): number | undefined {
-    const region = this.#regions.get(this.#words[S.leftRegion.address >> 2]! >>> 0);
-    if (this.#words[S.leftBefore.address >> 2]! >>> 0 !== block || region === undefined) {
-      return block;
-    }
-    if (block === region.head) return block;
+    const left = this.#words[S.leftRegion.address >> 2]! >>> 0;
+    const before = this.#words[S.leftBefore.address >> 2]! >>> 0;
+    if (before === block && left !== block && this.#regions.has(left)) return undefined;
+    const [region] = this.#members.get(block) ?? [];
+    if (region === undefined || region.head === block) return block;
     region.loopHeads ??= loopHeads(region.blocks);
     const head = region.loopHeads.get(block);
-    return head === region.head ? undefined : head;
+    return head === undefined || this.#regions.has(head) ? block : head;
   }
 
   #note(block: number): void {
