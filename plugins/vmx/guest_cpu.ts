@@ -220,9 +220,13 @@ export class GuestCpu implements ControlState, VmxGuest {
     return (this.interruptibility & (Interruptibility.STI | Interruptibility.MOV_SS)) !== 0;
   }
 
+  // Which of the two began it is not told. Where interrupts are disabled it was not STI, and an entry
+  // insists on that (SDM vol. 3, 27.3.1.5).
   set interruptShadow(value: boolean) {
     const rest = this.interruptibility & ~(Interruptibility.STI | Interruptibility.MOV_SS);
-    this.#setInterruptibility(rest | (value ? Interruptibility.STI : 0));
+    const enabled = (this.registers[RFLAGS]! & Rflags.IF) !== 0;
+    const shadow = enabled ? Interruptibility.STI : Interruptibility.MOV_SS;
+    this.#setInterruptibility(rest | (value ? shadow : 0));
   }
 
   /** Puts right what an entry asks of a guest that was single-stepped over STI or MOV SS. */
