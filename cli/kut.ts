@@ -322,11 +322,9 @@ async function runTest(
   if (settings.vendor === "metal" && callsHypervisor(test)) {
     return finish("skip", "it calls a hypervisor, and runs under --vendor svm and vmx");
   }
-  if (machine.intel && VENDORS[settings.vendor]?.only === "amd") {
-    return finish(
-      "skip",
-      `it asks for a processor of Intel's, on which there is no ${settings.vendor}`,
-    );
+  const { processor } = machine;
+  if (processor !== undefined && processor !== processorVendor(machine, settings)) {
+    return finish("skip", `it asks for a processor of ${MAKERS[processor]}'s`);
   }
   const path = `${settings.directory}/x86/${test.file}`;
   let bytes: Uint8Array;
@@ -392,16 +390,25 @@ const KERNEL_MAGIC = new Uint8Array([0x02, 0xb0, 0xad, 0x1b, 0, 0, 0, 0]);
 /** Lines that are masked at the 8259s: all but the tick and the cascade. */
 const MASK = 0xfffa;
 
+const MAKERS = { amd: "AMD", intel: "Intel" } as const;
+
+/** Whose processor a test gets: what is chosen for all, what the hypervisor needs, what it asks for. */
+function processorVendor(
+  { processor }: KutMachine,
+  { vendor, cpu: chosen }: KutSettings,
+): "amd" | "intel" {
+  return chosen?.vendor ?? VENDORS[vendor]?.only ?? processor ?? "amd";
+}
+
 function testPlugins(
   machine: KutMachine,
-  { vendor, cpu: chosen, acceleration }: KutSettings,
+  settings: KutSettings,
   output: (bytes: Uint8Array) => void,
 ): Plugin[] {
+  const { vendor, cpu: chosen, acceleration } = settings;
   const choice = VENDORS[vendor];
   if (choice === undefined) throw usageError(`--vendor ${vendor}: there is no such vendor`);
-  const intel = chosen === undefined
-    ? choice.only === "intel" || (machine.intel && choice.only === undefined)
-    : chosen.vendor === "intel";
+  const intel = processorVendor(machine, settings) === "intel";
   const model = chosen?.model ?? (intel ? "max-intel" : "max");
   // None of the models that the list names has RDPRU: QEMU does not know it.
   const features: { [name: string]: boolean } = chosen === undefined && !intel

@@ -28,8 +28,8 @@ export interface KutTest {
 export interface KutMachine {
   /** Bytes of RAM. */
   readonly memory: number;
-  /** Whether a processor of Intel's is asked for. */
-  readonly intel: boolean;
+  /** Whose processor is asked for, if it matters. */
+  readonly processor: "amd" | "intel" | undefined;
   /** Features of the processor to switch on or off, by QEMU's names. */
   readonly features: ReadonlyMap<string, boolean>;
   /** Parts of the board that it wants gone. */
@@ -101,7 +101,12 @@ const FLAGS: ReadonlySet<string> = new Set(["-enable-kvm", "-no-reboot", "-nodef
 /** What a test's options ask for. */
 export function machineOf(test: KutTest): KutMachine {
   let memory = DEFAULT_MEMORY;
-  let intel = test.groups.includes("vmx") || INTEL_ONLY.has(test.file);
+  const intel = test.groups.includes("vmx") || INTEL_ONLY.has(test.file);
+  let processor: KutMachine["processor"] = intel
+    ? "intel"
+    : test.groups.includes("svm") || test.file.startsWith("svm")
+    ? "amd"
+    : undefined;
   const features = new Map<string, boolean>();
   const without: string[] = [];
   const unmet: string[] = [];
@@ -119,12 +124,13 @@ export function machineOf(test: KutTest): KutMachine {
       }
       case "-cpu": {
         const [model = "", ...choices] = value.split(",");
-        intel ||= INTEL_MODEL.test(model) || choices.includes("vendor=GenuineIntel");
+        if (choices.includes("vendor=AuthenticAMD")) processor = "amd";
+        if (INTEL_MODEL.test(model) || choices.includes("vendor=GenuineIntel")) processor = "intel";
         for (const choice of choices) {
           const [, sign, feature] = /^([+-])(.+)$/.exec(choice) ?? [];
           if (feature !== undefined) features.set(feature, sign === "+");
         }
-        intel ||= features.get("vmx") === true;
+        if (features.get("vmx") === true) processor = "intel";
         break;
       }
       case "-overcommit":
@@ -141,7 +147,7 @@ export function machineOf(test: KutTest): KutMachine {
         unmet.push(`${option} ${value}`.trim());
     }
   }
-  return { memory, intel, features, without, unmet };
+  return { memory, processor, features, without, unmet };
 }
 
 /** Whether a name or one of a test's groups matches one of the patterns, in which `*` stands for any text. */

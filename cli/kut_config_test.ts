@@ -60,16 +60,18 @@ Deno.test("the list is read", () => {
 
 Deno.test("what a test asks for", () => {
   const apic = machineOf(byName("apic"));
-  assertEquals([apic.memory, apic.intel, apic.unmet], [128 * 2 ** 20, false, []]);
+  assertEquals([apic.memory, apic.processor, apic.unmet], [128 * 2 ** 20, undefined, []]);
   assertEquals([...apic.features], [["x2apic", false], ["tsc-deadline", true]]);
   const old = machineOf(byName("old"));
-  assertEquals([old.memory, old.intel, old.unmet], [2 ** 31, true, []]);
+  assertEquals([old.memory, old.processor, old.unmet], [2 ** 31, "intel", []]);
   const long = machineOf(byName("long"));
   assertEquals([long.memory, long.unmet], [2 ** 29, ["-device edu"]]);
   const pit = machineOf(byName("pit"));
   assertEquals([pit.without, pit.unmet], [["pit"], []]);
-  assertEquals(machineOf({ ...byName("apic"), groups: ["vmx"] }).intel, true);
-  assertEquals(machineOf({ ...byName("apic"), params: ["-cpu", "max,+vmx"] }).intel, true);
+  assertEquals(machineOf({ ...byName("apic"), groups: ["vmx"] }).processor, "intel");
+  assertEquals(machineOf({ ...byName("apic"), params: ["-cpu", "max,+vmx"] }).processor, "intel");
+  const amd = { ...byName("apic"), params: ["-cpu", "Opteron_G1,vendor=AuthenticAMD"] };
+  assertEquals(machineOf(amd).processor, "amd");
 });
 
 Deno.test("patterns match names and groups, as a whole", () => {
