@@ -2,9 +2,10 @@
  * Tier 2: a region of blocks as one WebAssembly function, from the same emitters as the interpreter.
  *
  * Operands are constants, general-purpose registers are locals, branches inside the region are branches of
- * WebAssembly. A register is written to the state as well whenever it is written, so that the state is whole
- * wherever the function may be left: at a fault, at the end of the budget, for microcode. Instructions whose
- * semantics reach registers through the state are carried out by the interpreter's own code, in line.
+ * WebAssembly. Registers that have been written are stored to the state where the function may be left (at a
+ * fault, at the end of the budget, for microcode) and where ways meet, so that each is stored once for all
+ * the times it is written in a row. Instructions whose semantics reach registers through the state are
+ * carried out by the interpreter's own code, in line.
  *
  * @module
  */
@@ -64,6 +65,8 @@ class RegionFunction implements RegionContext {
   readonly #head: RegionBlock;
   readonly #close: ReadonlySet<RegionBlock>;
   readonly #labels = new Map<RegionBlock, Label>();
+  /** Registers that the state may not have yet, where the code being built is. */
+  #unsaved = new Set<number>();
   readonly #records: Records;
 
   constructor(
@@ -114,8 +117,42 @@ class RegionFunction implements RegionContext {
     return this.#close.has(block);
   }
 
+  /** Sets register `n`, which the state gets later. */
+  setRegister(n: number, value: I64): void {
+    this.registers[n]!.set(value);
+    this.#unsaved.add(n);
+  }
+
+  /** Stores the registers that the state may not have yet. */
+  save(): void {
+    for (const n of this.#unsaved) {
+      this.f.store64(0, this.registers[n]!.get(), registerAddress(n));
+    }
+  }
+
+  /** Stores them for good: all that is built behind comes here first. */
+  #saveAll(): void {
+    this.save();
+    this.#unsaved.clear();
+  }
+
+  /** Builds a way that leaves the function. */
+  leaving(way: () => void): void {
+    this.#apart(() => {
+      this.#saveAll();
+      way();
+    });
+  }
+
+  /** Builds what only some come to; what is built behind it does not come from there. */
+  #apart(way: () => void): void {
+    const unsaved = new Set(this.#unsaved);
+    way();
+    this.#unsaved = unsaved;
+  }
+
   /** Takes the registers from the state again. */
-  reload(): void {
+  #reload(): void {
     for (const [n, register] of this.registers.entries()) {
       register.set(this.f.load64(0, registerAddress(n)));
     }
@@ -130,6 +167,7 @@ class RegionFunction implements RegionContext {
       .sort((x, y) => structure.places.get(y)!.order - structure.places.get(x)!.order);
     if (!place.loop) return this.#within(block, merges, flags);
     this.#store(flags);
+    this.#saveAll();
     f.loop((again) => {
       this.#labels.set(block, again);
       this.#within(block, merges, this.#stored());
@@ -146,6 +184,8 @@ class RegionFunction implements RegionContext {
       this.#within(block, inner, flags);
       this.#labels.delete(outer);
     });
+    // All ways to it have stored what they had.
+    this.#unsaved.clear();
     this.#tree(outer, this.#stored());
   }
 
@@ -176,6 +216,7 @@ class RegionFunction implements RegionContext {
         emit(i);
         state = i.flags;
       } else {
+        this.#saveAll();
         const i = new InterpretedInstruction(
           mc,
           f,
@@ -186,7 +227,7 @@ class RegionFunction implements RegionContext {
         );
         emit(i);
         state = i.flags;
-        if (!i.ended) this.reload();
+        if (!i.ended) this.#reload();
       }
     }
   }
@@ -200,9 +241,11 @@ class RegionFunction implements RegionContext {
   ): void {
     const { f, structure } = this;
     const kind = edge === undefined ? "irregular" : structure.kind(from, edge.to);
-    if (edge === undefined || kind === "irregular") return leave();
+    if (edge === undefined || kind === "irregular") return this.leaving(leave);
     const { to } = edge;
-    if (edge.guarded) f.if(this.#cached(to).eqz(), leave, undefined, "unlikely");
+    if (edge.guarded) {
+      f.if(this.#cached(to).eqz(), () => this.leaving(leave), undefined, "unlikely");
+    }
     const left = this.budget.get().sub(to.count);
     f.if(
       left.ltS(0),
@@ -215,8 +258,9 @@ class RegionFunction implements RegionContext {
       "unlikely",
     );
     this.budget.set(left);
-    if (kind === "single") return this.#tree(to, flags);
+    if (kind === "single") return this.#apart(() => this.#tree(to, flags));
     this.#store(flags);
+    this.save();
     const label = this.#labels.get(to);
     if (label === undefined) throw new Error("an edge of a region leads out of its structure");
     f.branch(label);
@@ -235,6 +279,7 @@ class RegionFunction implements RegionContext {
   leaveAt(rip: I64, flags: FlagState): void {
     const { f } = this;
     const { kind, a, b } = settleFlags(flags);
+    this.save();
     S.rip.set(f, rip);
     S.budget.set(f, this.budget.get());
     S.flagsKind.set(f, kind);

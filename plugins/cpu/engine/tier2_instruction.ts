@@ -45,6 +45,12 @@ export interface RegionContext {
   readonly registers: readonly Variable<I64>[];
   /** Instructions that may still be retired, those of the block at hand charged. */
   readonly budget: Variable<I32>;
+  /** Sets register `n`, which the state gets later. */
+  setRegister(n: number, value: I64): void;
+  /** Stores the registers that the state may not have yet. */
+  save(): void;
+  /** Builds a way that leaves the function: the registers are stored before `way`. */
+  leaving(way: () => void): void;
   /** Whether accesses of `block` remember their pages. */
   remembers(block: RegionBlock): boolean;
   /** Goes on along `edge`; what leads to no compiled block leaves the function through `leave`. */
@@ -98,7 +104,6 @@ export class CompiledInstruction extends MemoryInstruction {
   }
 
   #write(address: number, bits: number, value: I64): void {
-    const { f } = this;
     const [n, shift] = this.#place(address);
     const register = this.#region.registers[n]!;
     let whole = value.zeroExtend(bits);
@@ -106,8 +111,7 @@ export class CompiledInstruction extends MemoryInstruction {
       const mask = ((1n << BigInt(bits)) - 1n) << BigInt(shift);
       whole = register.get().and(~mask).or(whole.shl(shift));
     }
-    f.store64(0, whole, registerAddress(n));
-    register.set(whole);
+    this.#region.setRegister(n, whole);
   }
 
   /** What the record holds for register operand `k`. */
@@ -210,6 +214,7 @@ export class CompiledInstruction extends MemoryInstruction {
   protected emitSpill(): void {
     const { f } = this;
     const { kind, a, b } = settleFlags(this.flagsAtFault);
+    this.#region.save();
     S.uop.set(f, this.#op.record);
     S.budget.set(f, this.#region.budget.get());
     S.flagsKind.set(f, kind);
@@ -264,8 +269,10 @@ export class CompiledInstruction extends MemoryInstruction {
     const hash = jumps.length > MOST_COMPARED ? perfectHash(jumps.map(lowRip)) : undefined;
     if (hash === undefined) { for (const edge of jumps) this.#jumpIf(target, edge, from); }
     else this.#jumpAmong(target, jumps, hash, from);
-    followJumpInline(this.#flow(), target, from);
-    this.leaveAt(target);
+    this.#region.leaving(() => {
+      followJumpInline(this.#flow(), target, from);
+      this.leaveAt(target);
+    });
   }
 
   /** Goes on along `edge` if `target` is where it leads. */
