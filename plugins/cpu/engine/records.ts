@@ -51,4 +51,12 @@ export class Records {
       return address >= registerAddress(0) && address < registerAddress(REGISTERS);
     });
   }
+
+  /** Number of the general-purpose register that is the first operand of `op`, if one is. */
+  firstRegister({ record, form }: RegionOp): number | undefined {
+    if (form.operands[0]?.kind !== "R") return undefined;
+    const address = this.half(record + REGISTER_FIELDS[registerPlace(form.operands, 0)]!);
+    const n = (address - registerAddress(0)) >> 3;
+    return n >= 0 && n < REGISTERS ? n : undefined;
+  }
 }

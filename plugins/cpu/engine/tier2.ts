@@ -39,6 +39,9 @@ import { CompiledInstruction, type RegionContext } from "./tier2_instruction.ts"
 /** How many general-purpose registers there are without those of APX. */
 const LEGACY_REGISTERS = 16;
 
+/** Most instructions of a loop that keeps what it writes in locals from round to round. */
+const MOST_KEPT = 60;
+
 /** Most accesses of a loop that each remember the page they were last in. */
 const MOST_SITES = 8;
 
@@ -67,6 +70,8 @@ class RegionFunction implements RegionContext {
   readonly #labels = new Map<RegionBlock, Label>();
   /** Registers that the state may not have yet, where the code being built is. */
   #unsaved = new Set<number>();
+  /** For blocks of innermost loops: registers that the state need not have where ways to them meet. */
+  readonly #kept = new Map<RegionBlock, ReadonlySet<number>>();
   readonly #records: Records;
 
   constructor(
@@ -85,6 +90,7 @@ class RegionFunction implements RegionContext {
     this.#head = head;
     this.structure = new RegionStructure(head);
     this.#close = this.#closeLoops();
+    for (const body of this.structure.innermost()) this.#keepIn(body);
     this.budget = f.variable(I32T, budget);
     this.kind = f.variable(I32T, flags.kind);
     this.a = f.variable(I64T, flags.a);
@@ -112,6 +118,15 @@ class RegionFunction implements RegionContext {
     return close;
   }
 
+  /** Keeps the registers that instructions of loop `body` have as their first operand, if it is short. */
+  #keepIn(body: ReadonlySet<RegionBlock>): void {
+    const ops = [...body].flatMap((block) => block.ops);
+    if (ops.length > MOST_KEPT) return;
+    const kept = new Set(ops.map((op) => this.#records.firstRegister(op)));
+    kept.delete(undefined);
+    for (const block of body) this.#kept.set(block, kept as Set<number>);
+  }
+
   /** Whether accesses of `block` remember their pages. */
   remembers(block: RegionBlock): boolean {
     return this.#close.has(block);
@@ -134,6 +149,15 @@ class RegionFunction implements RegionContext {
   #saveAll(): void {
     this.save();
     this.#unsaved.clear();
+  }
+
+  /** Stores what is to be stored where ways to `block` meet. */
+  #saveFor(block: RegionBlock): void {
+    const kept = this.#kept.get(block);
+    this.#apart(() => {
+      for (const n of kept ?? []) this.#unsaved.delete(n);
+      this.save();
+    });
   }
 
   /** Builds a way that leaves the function. */
@@ -167,7 +191,8 @@ class RegionFunction implements RegionContext {
       .sort((x, y) => structure.places.get(y)!.order - structure.places.get(x)!.order);
     if (!place.loop) return this.#within(block, merges, flags);
     this.#store(flags);
-    this.#saveAll();
+    this.#saveFor(block);
+    this.#unsaved = new Set(this.#kept.get(block));
     f.loop((again) => {
       this.#labels.set(block, again);
       this.#within(block, merges, this.#stored());
@@ -184,8 +209,7 @@ class RegionFunction implements RegionContext {
       this.#within(block, inner, flags);
       this.#labels.delete(outer);
     });
-    // All ways to it have stored what they had.
-    this.#unsaved.clear();
+    this.#unsaved = new Set(this.#kept.get(outer));
     this.#tree(outer, this.#stored());
   }
 
@@ -260,7 +284,7 @@ class RegionFunction implements RegionContext {
     this.budget.set(left);
     if (kind === "single") return this.#apart(() => this.#tree(to, flags));
     this.#store(flags);
-    this.save();
+    this.#saveFor(to);
     const label = this.#labels.get(to);
     if (label === undefined) throw new Error("an edge of a region leads out of its structure");
     f.branch(label);
