@@ -6,7 +6,13 @@
  *
  * @module
  */
-import { I32_WRAP_I64, I64_EXTEND_I32_S, I64_EXTEND_I32_U, INTEGER_OPS } from "./opcodes.ts";
+import {
+  I32_WRAP_I64,
+  I64_EXTEND_I32_S,
+  I64_EXTEND_I32_U,
+  INTEGER_OPS,
+  type IntegerOp,
+} from "./opcodes.ts";
 import { I32, i32, type I64, NodeKind, owner } from "./value.ts";
 
 const [ADD, SUB, MUL, AND, OR, XOR, SHL, SHR_S, SHR_U] = ([
@@ -92,4 +98,43 @@ function narrowed(value: I64): I32 | undefined {
   if (opcode === SHL) return lowHalf(a).shl(shift);
   if (opcode === SHR_U) return zeroExtended(a)?.shrU(shift);
   return signExtended(a)?.shrS(shift);
+}
+
+/** What `value` is the sign-extension of, if nothing of the sign is left under `mask`. */
+export function withoutSign(value: I64, mask: bigint): I64 | undefined {
+  switch (value.opcode) {
+    case INTEGER_OPS.extend8S[1]:
+      return mask <= 0xffn ? value.args[0] as I64 : undefined;
+    case INTEGER_OPS.extend16S[1]:
+      return mask <= 0xffffn ? value.args[0] as I64 : undefined;
+    case I64_EXTEND_I32_S:
+      return mask <= 0xffff_ffffn ? (value.args[0] as I32).extendU() : undefined;
+    default:
+      return undefined;
+  }
+}
+
+const SAME_UNSIGNED: ReadonlySet<IntegerOp> = new Set([
+  "eqz",
+  "eq",
+  "ne",
+  "ltU",
+  "gtU",
+  "leU",
+  "geU",
+]);
+
+/** A comparison of two extensions of the same kind, as one of what they extend. */
+export function compareNarrow(name: IntegerOp, a: I64, b: I64 | undefined): I32 | undefined {
+  const both = (extended: (value: I64) => I32 | undefined): readonly [I32, I32] | undefined => {
+    const [x, y] = [extended(a), b === undefined ? i32(0) : extended(b)];
+    return x === undefined || y === undefined ? undefined : [x, y];
+  };
+  // Extending with the sign keeps the order of unsigned numbers as well.
+  const pair = both(signExtended) ?? (SAME_UNSIGNED.has(name) ? both(zeroExtended) : undefined);
+  if (pair === undefined) return undefined;
+  const [x, y] = pair;
+  const fn = owner(a, b);
+  const args = b === undefined ? [x] : [x, y];
+  return fn.record(new I32(fn, NodeKind.PURE, INTEGER_OPS[name][0], args));
 }

@@ -9,7 +9,7 @@
  */
 import { foldI32, foldI64 } from "./fold.ts";
 import type { FunctionBuilder } from "./function.ts";
-import { lowHalf, signExtended, zeroExtended } from "./narrow.ts";
+import { compareNarrow, lowHalf, withoutSign } from "./narrow.ts";
 import {
   I32_TYPE,
   I32_WRAP_I64,
@@ -328,6 +328,15 @@ export class I64 extends Value {
     }
     const simple = simplify(name, this, b);
     if (simple !== undefined) return simple === "zero" ? i64(0n) : simple as I64;
+    if (name === "and" && b?.constant !== undefined && b.constant >= 0n) {
+      const mask = b.constant;
+      // The sign is cut off again.
+      const inner = withoutSign(this, mask);
+      if (inner !== undefined) return inner.and(mask);
+      const fn = owner(this, b);
+      return fn.record(new I64(fn, NodeKind.PURE, INTEGER_OPS.and[1], [this, b]))
+        .bounded(mask.toString(2).length);
+    }
     const args = b === undefined ? [this] : [this, b];
     const fn = owner(this, b);
     return fn.record(new I64(fn, NodeKind.PURE, INTEGER_OPS[name][1], args));
@@ -503,6 +512,7 @@ export class I64 extends Value {
   }
   /** Sign-extends the low `bits` (8, 16, 32 or 64) bits. */
   signExtend(bits: number): I64 {
+    if (this.unsignedBits < bits) return this;
     switch (bits) {
       case 8:
         return this.extend8S();
@@ -514,31 +524,6 @@ export class I64 extends Value {
         return this;
     }
   }
-}
-
-const SAME_UNSIGNED: ReadonlySet<IntegerOp> = new Set([
-  "eqz",
-  "eq",
-  "ne",
-  "ltU",
-  "gtU",
-  "leU",
-  "geU",
-]);
-
-/** A comparison of two extensions of the same kind, as one of what they extend. */
-function compareNarrow(name: IntegerOp, a: I64, b: I64 | undefined): I32 | undefined {
-  const both = (extended: (value: I64) => I32 | undefined): readonly [I32, I32] | undefined => {
-    const [x, y] = [extended(a), b === undefined ? i32(0) : extended(b)];
-    return x === undefined || y === undefined ? undefined : [x, y];
-  };
-  // Extending with the sign keeps the order of unsigned numbers as well.
-  const pair = both(signExtended) ?? (SAME_UNSIGNED.has(name) ? both(zeroExtended) : undefined);
-  if (pair === undefined) return undefined;
-  const [x, y] = pair;
-  const fn = owner(a, b);
-  const args = b === undefined ? [x] : [x, y];
-  return fn.record(new I32(fn, NodeKind.PURE, INTEGER_OPS[name][0], args));
 }
 
 /** Identities that remove an operator: x+0, x&-1, x<<0 and so on. */
