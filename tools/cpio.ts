@@ -22,7 +22,7 @@ const MODES = { folder: 0o40755, file: 0o100755, link: 0o120777, device: 0o20600
 const ALIGN = 4;
 
 /** Makes an archive of entries, in their order; folders come before what is in them. */
-export function cpio(entries: readonly CpioEntry[]): Uint8Array {
+export function cpio(entries: readonly CpioEntry[]): Uint8Array<ArrayBuffer> {
   const parts: Uint8Array[] = [];
   const add = (bytes: Uint8Array): void => {
     parts.push(bytes, new Uint8Array(-bytes.length & (ALIGN - 1)));
