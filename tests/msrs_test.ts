@@ -77,6 +77,8 @@ const SHARED: readonly Row[] = [
   ["a bank behind the last", 0x428, 0n, "#GP"],
   ["IBRS, STIBP and SSBD", 0x48, 7n, "ok"],
   ["a reserved bit of SPEC_CTRL", 0x48, 8n, "#GP"],
+  ["XSS", 0xda0, 0n, "ok"],
+  ["a component of XSS, of which there are none", 0xda0, 0x100n, "#GP"],
   ["an MSR that nobody has", 0x1234_5678, 0n, "#GP"],
 ];
 
@@ -131,6 +133,8 @@ for (const [model, own] of [["zen4", AMD], ["sapphire-rapids", INTEL]] as const)
 
 Deno.test("MSRs after RESET, on vCPUs of their own", async () => {
   using vm = await machine("zen4", {}, 2);
+  // NB_CFG ignores what is written: EnableCf8ExtCfg, for one.
+  assertEquals([write(vm, 0xc001_001f, 1n << 46n), read(vm, 0xc001_001f)], ["ok", 0n]);
   assertEquals(read(vm, 0xfe), 0x508n);
   assertEquals(read(vm, 0x179), 0x10an);
   assertEquals(read(vm, 0xc001_0015), 0x0100_0000n);
@@ -243,5 +247,34 @@ for (
     assertEquals(vm.msrs.read(vcpu!, 0x3b), 0x10_0000_0100n);
     vm.reset();
     assertEquals(vm.msrs.read(vcpu!, 0x3b), 0n);
+  });
+}
+
+/** mov ecx, 0da0h; rdmsr; mov ebx, eax; xor edx, edx; wrmsr; mov esi, 1234h; hlt */
+const XSS = [
+  ...[0x66, 0xb9, 0xa0, 0x0d, 0, 0, 0x0f, 0x32, 0x66, 0x89, 0xc3, 0x66, 0x31, 0xd2, 0x0f, 0x30],
+  ...[0x66, 0xbe, 0x34, 0x12, 0, 0, 0xf4],
+];
+
+for (
+  const [name, model, vendor] of [
+    ["metal", "zen4", metal],
+    ["svm", "zen4", svm],
+    ["vmx", "sapphire-rapids", vmx],
+  ] as const
+) {
+  Deno.test(`a guest under ${name} has XSS where it has XSAVES`, async () => {
+    for (const xsaves of [true, false]) {
+      using vm = await createVm({
+        memory: 2 ** 20,
+        plugins: [cpu({ model, features: { xsaves } }), vendor(), stop],
+        images: [flat(new Uint8Array(XSS))],
+      });
+      const { regs } = vm.vcpus[0]!;
+      regs.set(Gpr.RBX, 77n);
+      await vm.run({ instructions: 10 });
+      const expected = xsaves ? [0n, 0x1234n] : [77n, 0n];
+      assertEquals([regs.get(Gpr.RBX), regs.get(Gpr.RSI)], expected);
+    }
   });
 }

@@ -47,6 +47,8 @@ export function amdMsrs(patchLevel: number): readonly MsrRow[] {
     ]),
     { name: "TOP_MEM", index: 0xc001_001a, writable: [TOP_MEM_LOW, ADDRESS_HIGH] },
     { name: "TOP_MEM2", index: 0xc001_001d, writable: [TOP_MEM_LOW, ADDRESS_HIGH] },
+    // EnableCf8ExtCfg (46) and the rest stay 0, as the host bridge has no extended configuration space.
+    { name: "NB_CFG", index: 0xc001_001f, others: "ignored" },
     // No patch is one for this processor: each is refused.
     { name: "PATCH_LOADER", index: 0xc001_0020, command: true, check: () => false },
     // Bit 0 enables, 5:2 is log2 of the buses, 47:20 the base.
