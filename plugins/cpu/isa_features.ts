@@ -262,7 +262,8 @@ export function chooseIsa(
 }
 
 /** Bits of CR4 that every model has; what processors do without is not optional here. */
-const CR4_ALWAYS: number = Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE | Cr4.PGE | Cr4.PCE |
+const CR4_ALWAYS: number = Cr4.VME | Cr4.PVI | Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE |
+  Cr4.PGE | Cr4.PCE |
   Cr4.OSFXSR | Cr4.OSXMMEXCPT;
 
 /** Bits that CR4 has on a processor with `isa`; writing another raises #GP. */

@@ -46,6 +46,19 @@ Deno.test("CPUID reports the features the unit has, in the registers of 8000_000
   }
 });
 
+Deno.test("AMD's models repeat features of leaf 1 EDX in 8000_0001h EDX, and name MmxExt", () => {
+  // Bits 17:12, 9:0 but the APIC's, which is the local APIC's to report, 24:23 (APM vol. 3, appendix E.4).
+  const repeated = 0x0183_f1ff;
+  for (const name of ["zen2", "zen3", "zen4", "zen5", "max"] as const) {
+    const [first, extended] = [leaf(name, 1).edx, leaf(name, 0x8000_0001).edx];
+    assertEquals((extended & repeated).toString(16), (first & repeated).toString(16), name);
+    // FPU, VME, DE, PSE, TSC, MSR, PAE, MCE, CMPXCHG8B; MMX, FXSR.
+    assertEquals(first & 0x0180_01ff, 0x0180_01ff);
+    assertEquals((extended >>> 22) & 1, 1);
+  }
+  assertEquals(leaf("sapphire-rapids", 0x8000_0001).edx & 0x01ff_ffff & ~0x10_0800, 0);
+});
+
 Deno.test("a model or feature that does not exist is refused", () => {
   assertThrows(() => processorModel("zen9" as CpuModel), ArgumentError, "zen9");
   assertThrows(() => processorModel("zen4", { npt2: true } as object), ArgumentError, "npt2");

@@ -36,6 +36,14 @@ export function registerCpuid(ctx: PluginContext, features: LapicFeatures, bus: 
     if (features.tscDeadline) result.ecx = (result.ecx | TSC_DEADLINE) >>> 0;
     return result;
   });
+  if (features.vendor === "amd") {
+    // AMD's processors repeat it.
+    ctx.on(cpuidHook, 0x8000_0001, (result, vcpu) => {
+      const on = bus.of(vcpu).mode !== LapicMode.DISABLED;
+      result.edx = (on ? result.edx | APIC : result.edx & ~APIC) >>> 0;
+      return result;
+    });
+  }
   ctx.on(cpuidHook, 6, (result) => {
     result.eax = (result.eax | ARAT) >>> 0;
     return result;

@@ -31,10 +31,15 @@ function refused({ svm, vcpu }: GuestCpu): boolean {
   return true;
 }
 
-/** VMRUN. */
+/** VMRUN. What is no VMCB is refused as on the processor; one that is would need a guest of the guest. */
 export function vmrun(guest: GuestCpu): ExitAction {
   if (refused(guest)) return Action.RESUME;
   const { vcpu } = guest;
+  const gpa = vcpu.regs.hi(Gpr.RAX) * 0x1_0000_0000 + vcpu.regs.lo(Gpr.RAX);
+  if (vcpu.vm.memory.lookup(gpa) === undefined) {
+    vcpu.fault(Vector.GP, 0);
+    return Action.RESUME;
+  }
   throw new UnimplementedError(
     `vCPU ${vcpu.id}: VMRUN at RIP ${vcpu.regs.rip.toString(16)}h: a guest cannot run guests yet`,
   );

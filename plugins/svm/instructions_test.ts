@@ -169,7 +169,7 @@ Deno.test("VMRUN stops the vCPU with an error that names it", () => {
 });
 
 Deno.test("an rAX that is no page of memory is #GP", () => {
-  for (const bytes of [VMLOAD, VMSAVE]) {
+  for (const bytes of [VMRUN, VMLOAD, VMSAVE]) {
     for (const page of [0x1_0004, 0x8000_0000]) {
       for (const features of PROCESSORS) {
         const code = [...SET_SVME, ...at(page), ...bytes, 0xb0, 1, ...END];

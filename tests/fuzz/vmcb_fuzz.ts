@@ -43,7 +43,8 @@ const MEMORY = 0x80_0000n;
 
 /** CR4's bits: those of the APM up to PKE, but for VME and PVI. */
 const CR4_BITS = BigInt(
-  Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE | Cr4.PGE | Cr4.PCE | Cr4.OSFXSR |
+  Cr4.VME | Cr4.PVI | Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE | Cr4.PGE | Cr4.PCE |
+    Cr4.OSFXSR |
     Cr4.OSXMMEXCPT | Cr4.UMIP | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP | Cr4.PKE |
     Cr4.LA57 | Cr4.OSXSAVE,
 );

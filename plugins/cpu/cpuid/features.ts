@@ -14,6 +14,7 @@ type Place = readonly [leaf: number, output: CpuidOutput, bit: number];
 const ALWAYS: Readonly<Record<string, Place>> = {
   cx16: [1, "ecx", 13],
   fpu: [1, "edx", 0],
+  vme: [1, "edx", 1],
   de: [1, "edx", 2],
   pse: [1, "edx", 3],
   tsc: [1, "edx", 4],
@@ -54,6 +55,8 @@ const BY_VENDOR: Readonly<Record<ProcessorModel["vendor"], Readonly<Record<strin
 
 /** Bits of leaf 1 EDX that AMD's processors repeat in 8000_0001h EDX: 17:12, 9:0, 24:23. */
 const REPEATED = 0x0183_f3ff;
+/** 8000_0001h EDX bit 22: what SSE adds to MMX, under the name that it had before. */
+const MMX_EXT = 1 << 22;
 /** Leaf 1 EDX bit 28: the package has several processors. */
 const HTT = 1 << 28;
 /** 8000_0001h ECX bit 1: they are cores, not threads of one. */
@@ -80,6 +83,7 @@ export class FeatureBits {
     }
     if (vendor === "amd") {
       this.#of(0x8000_0001, 0).edx |= this.#of(1, 0).edx & REPEATED;
+      if (isa.has("sse") && isa.has("mmx")) this.#of(0x8000_0001, 0).edx |= MMX_EXT;
     }
   }
 

@@ -65,9 +65,11 @@ export function defineBreakpoints(mc: Microcode): void {
   const { module } = mc;
 
   module.body(mc.codeBreakpoint, (f) => {
-    // Hardware breakpoints are dropped while GIF is clear (APM vol. 2, 15.17), and by Intel's processors
-    // for the instruction behind MOV SS (SDM vol. 3A, 6.8.3). AMD's take them there: the APM has no such
-    // rule, and KVM and kvm-unit-tests found it so.
+    // Hardware breakpoints are dropped while GIF is clear (APM vol. 2, table 15-10). kvm-unit-tests'
+    // host_rflags wants one at a VMRUN behind CLGI: under KVM, for which it was written, the GIF that it
+    // clears is KVM's idea of its guest's, and the processor's own is set.
+    // They are dropped by Intel's processors for the instruction behind MOV SS (SDM vol. 3A, 6.8.3). AMD's
+    // take them there: the APM has no such rule, and KVM and kvm-unit-tests found it so.
     const shadow = S.intel.get(f).select(i32(Event.SHADOW_SS), i32(0));
     const held = S.events.get(f).and(shadow.or(Event.RESUME)).ne(0);
     f.if(held.or(S.gif.get(f).eqz()), () => f.return(0));

@@ -21,7 +21,7 @@ import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "
 import { copySegment, innerStack, nextStackMask } from "./interrupt.ts";
 import type { Microcode } from "./microcode.ts";
 import { nextRipOf, Vector } from "./raise.ts";
-import { Efer, Rflags } from "./registers.ts";
+import { Cr4, Efer, Rflags } from "./registers.ts";
 import { Descriptor, dplOf, errorOf, SystemType, typeOf } from "./segments.ts";
 import { TaskSwitch } from "./task_switch.ts";
 
@@ -457,14 +457,20 @@ export function defineFar(mc: Microcode): void {
       Rflags.AC | Rflags.ID;
     const iopl = old.shrU(12).wrap().and(3);
     f.if(S.mode.has(f, Mode.REAL), () => {
-      // Virtual-8086 mode without VME needs IOPL 3.
-      f.if(virtual.and(iopl.ne(3)), () => f.call(mc.raiseError, Vector.GP, 0));
+      // Virtual-8086 mode needs IOPL 3 or, for 16 bits, VME: IF then is VIF, and must not let an interrupt
+      // in that waits for the monitor to deliver it; nor may the program step itself.
+      const below = virtual.and(iopl.ne(3));
+      const waits = image.has(Rflags.IF).and(old.has(Rflags.VIP));
+      const extended = narrow.and(S.cr4.has(f, Cr4.VME)).and(image.has(Rflags.TF).or(waits).eqz());
+      f.if(below.and(extended.eqz()), () => f.call(mc.raiseError, Vector.GP, 0));
       const limit = f.load32(0, CS + SegmentField.LIMIT).extendU();
       f.if(rip.gtU(limit), () => f.call(mc.raiseError, Vector.GP, 0));
       setStack(f, rsp.add(bytes.mul(3).extendU()), mask);
       S.rip.set(f, rip);
       const mode = virtual.select(i64(always | Rflags.IF), i64(always | Rflags.IF | Rflags.IOPL));
-      f.call(mc.writeFlags, mergeFlags(mode));
+      const pending = image.has(Rflags.IF).extendU().mul(Rflags.VIF);
+      const virtualFlags = mergeFlags(i64(always)).and(~Rflags.VIF).or(pending);
+      f.call(mc.writeFlags, below.select(virtualFlags, mergeFlags(mode)));
       f.call(mc.loadRealSegment, Seg.CS, selector);
       endNmi(f);
       f.return();

@@ -15,7 +15,7 @@ import { emitCondition } from "./flags.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { exitGuest, intercept } from "./intercept.ts";
 import { exceptVmx } from "./vmx_intercept.ts";
-import { checkVirtualIopl, CONDITIONS } from "./move.ts";
+import { CONDITIONS } from "./move.ts";
 
 const conditional = (code: number): Semantics => ({
   ends: true,
@@ -203,6 +203,20 @@ function interceptException(i: Instruction, vector: number): void {
   intercept(i, InterceptWord.EXCEPTIONS, 1 << vector, SvmExit.EXCEPTION + vector);
 }
 
+/** INT n in virtual-8086 mode: with CR4.VME it may be the 8086 program's own; if not, IOPL must be 3. */
+function redirectVirtual(i: Instruction, vector: I32): void {
+  const { f, mc } = i;
+  f.if(
+    S.rflags.has(f, Rflags.VM),
+    () => {
+      i.spill();
+      f.if(f.call(mc.redirectInterrupt, vector, i.nextRip()), () => f.return());
+    },
+    undefined,
+    "unlikely",
+  );
+}
+
 const int: Semantics = {
   code: true,
   ends: true,
@@ -212,7 +226,7 @@ const int: Semantics = {
     const wanted = S.guestMode.get(f)
       .and(f.load32(0, S.intercepts + InterceptWord.MISC1).and(Misc1.SWINT).ne(0));
     f.if(wanted, () => exitGuest(i, i32(SvmExit.SWINT), vector.extendU()), undefined, "unlikely");
-    checkVirtualIopl(i);
+    if (i.code !== 64) redirectVirtual(i, vector);
     softInterrupt(i, vector.or(EventFormat.SOFTWARE | GATE_DPL_CHECKED));
   },
 };

@@ -13,6 +13,12 @@ import { type I32, i32, I32T, i64, I64T } from "../wasm/mod.ts";
 import { Condition } from "./flags.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { intercept } from "./intercept.ts";
+import {
+  checkFlagsAccess,
+  checkPoppedFlags,
+  flagsBelowIopl,
+  withVirtualIf,
+} from "./virtual_interrupts.ts";
 
 const mov: Semantics = { emit: (i) => i.write(0, i.unsigned(1)) };
 
@@ -206,15 +212,6 @@ const popa: Semantics = {
   },
 };
 
-/** In virtual-8086 mode PUSHF, POPF, INT n and IRET need IOPL 3. */
-export function checkVirtualIopl(i: Instruction): void {
-  if (i.code === 64) return;
-  const { f } = i;
-  const flags = S.rflags.get(f);
-  const denied = flags.has(Rflags.VM).and(flags.and(Rflags.IOPL).ne(Rflags.IOPL));
-  i.faultIf(denied, Vector.GP, 0);
-}
-
 const pushf: Semantics = {
   operandSize: true,
   stack: true,
@@ -222,9 +219,10 @@ const pushf: Semantics = {
   ends: true,
   emit: (i) => {
     intercept(i, InterceptWord.MISC1, Misc1.PUSHF, SvmExit.PUSHF);
-    checkVirtualIopl(i);
+    const below = checkFlagsAccess(i);
     const system = S.rflags.get(i.f).and(~(Rflags.VM | Rflags.RF));
-    i.push(i.bits, system.or(i.flagBits().extendU()));
+    const flags = i.bits === 16 ? below.select(flagsBelowIopl(system), system) : system;
+    i.push(i.bits, flags.or(i.flagBits().extendU()));
     i.leave();
   },
 };
@@ -237,8 +235,9 @@ const popf: Semantics = {
   emit: (i) => {
     const { f, mc } = i;
     intercept(i, InterceptWord.MISC1, Misc1.POPF, SvmExit.POPF);
-    checkVirtualIopl(i);
+    const below = checkFlagsAccess(i);
     const image = i.top(i.bits);
+    if (i.bits === 16) checkPoppedFlags(i, below, image);
     i.dropStack(i.bits / 8);
     const old = S.rflags.get(f).or(i.flagBits().extendU());
     const cpl = S.cpl.get(f);
@@ -250,7 +249,8 @@ const popf: Semantics = {
     // RF is cleared, VM, VIF and VIP are not touched.
     const kept = old.and(reach.xor(-1)).and(~Rflags.RF);
     i.spill();
-    f.call(mc.writeFlags, kept.or(image.and(reach)));
+    const flags = kept.or(image.and(reach));
+    f.call(mc.writeFlags, below.select(withVirtualIf(flags, image), flags));
     S.rip.set(f, i.nextRip());
     i.leaveAsIs();
   },

@@ -26,6 +26,7 @@ import { PROTECTION_KEYS } from "./protection_keys.ts";
 import { RANDOM } from "./random.ts";
 import { exitGuest, exitTrap, intercept } from "./intercept.ts";
 import { ended, goesOn, privileged } from "./privilege.ts";
+import { changeInterruptFlag } from "./virtual_interrupts.ts";
 import { exitImmediateMsr, exitMsr, exitPause } from "./vmx_intercept.ts";
 import { pendingException } from "./x87_available.ts";
 
@@ -179,29 +180,27 @@ const cpuid = ended((i) => {
 
 // Interrupt flag, halting.
 
-/** CLI and STI need CPL at most IOPL; in virtual-8086 mode IOPL 3. */
-function checkIopl(i: Instruction): void {
-  const { f } = i;
-  const flags = S.rflags.get(f);
-  const iopl = flags.shrU(12).wrap().and(3);
-  const inProtected = S.cr0.has(f, Cr0.PE);
-  i.faultIf(inProtected.and(S.cpl.get(f).gtU(iopl)), Vector.GP, 0);
-}
+const clear = (i: Instruction, flag: number): void =>
+  S.rflags.set(i.f, S.rflags.get(i.f).and(~flag));
 
 const cli: Semantics = {
   emit: (i) => {
-    checkIopl(i);
-    S.rflags.set(i.f, S.rflags.get(i.f).and(~Rflags.IF));
+    changeInterruptFlag(i, () => clear(i, Rflags.IF), () => clear(i, Rflags.VIF));
   },
 };
 
 /** STI holds interrupts off for one more instruction if they were disabled. */
 const sti = goesOn((i) => {
   const { f } = i;
-  checkIopl(i);
-  f.if(S.rflags.has(f, Rflags.IF).eqz(), () => {
-    S.rflags.set(f, S.rflags.get(f).or(Rflags.IF));
-    i.event(Event.SHADOW_NEW);
+  changeInterruptFlag(i, () => {
+    f.if(S.rflags.has(f, Rflags.IF).eqz(), () => {
+      S.rflags.set(f, S.rflags.get(f).or(Rflags.IF));
+      i.event(Event.SHADOW_NEW);
+    });
+  }, () => {
+    // One that waits is for the monitor to deliver.
+    i.faultIf(S.rflags.has(f, Rflags.VIP), Vector.GP, 0);
+    S.rflags.set(f, S.rflags.get(f).or(Rflags.VIF));
   });
 });
 

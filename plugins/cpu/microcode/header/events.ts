@@ -33,6 +33,11 @@ export interface EventRoutines {
   readonly service: Fn<[], I>;
   /** `(event, error, returnRip)`: delivers an event through the IDT (or the real-mode table). */
   readonly deliver: Fn<[I, I, L]>;
+  /**
+   * `(vector, returnRip)`: INT n in virtual-8086 mode: 1 if it has been delivered to the 8086 program, 0 if it
+   * is to go through the IDT (microcode/virtual_8086.ts).
+   */
+  readonly redirectInterrupt: Fn<[I, L], I>;
   /** `()`: what has to be done after the stack was unwound. */
   readonly afterUnwind: Fn<[]>;
 
@@ -65,6 +70,7 @@ export const EVENTS: Signatures<EventRoutines> = {
   needAlone: [[], undefined],
   service: [[], I32T],
   deliver: [[I32T, I32T, I64T], undefined],
+  redirectInterrupt: [[I32T, I64T], I32T],
   afterUnwind: [[], undefined],
   codeBreakpoint: [[], I32T],
   dataBreakpoint: [[I64T, I32T, I32T], undefined],
