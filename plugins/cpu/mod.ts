@@ -21,7 +21,8 @@
  * R16–R31, RDMSR and WRMSRNS with immediates are in the models `"apx"`, `"max"` and `"diamond-rapids"`.
  *
  * Limits: no AVX-512, no FERR# pin (an x87 exception that is pending while CR0.NE is clear stops the machine
- * with an error that says so), no caches; MWAIT does not wait, so models have MONITOR only where it is asked for. At most 64 GiB of
+ * with an error that says so), no caches; models have MONITOR only where it is asked for, as KVM's guests. At
+ * most 64 GiB of
  * physical address space and 3.9 GiB in use. Processors take turns on one thread.
  *
  * @module

@@ -19,7 +19,11 @@ export function metal(): Plugin {
     requires: ["cpu", processorsSlot],
     provides: [vendorSlot],
     setup(ctx) {
-      const vendor = new MetalVendor(ctx.vm, ctx.use(processorsSlot).current);
+      const vendor = new MetalVendor(
+        ctx.vm,
+        ctx.use(processorsSlot).current,
+        (callback) => ctx.createTimer("wait", callback),
+      );
       ctx.provide(vendorSlot, vendor);
       ctx.on(memslotHook, ({ gpa, size, hpa, readonly }, added) => {
         vendor.memslotChanged(gpa, size, hpa, readonly, added);

@@ -10,6 +10,7 @@
 import {
   ArgumentError,
   type BranchCounts,
+  eventRequest,
   type ExitAction,
   ExitReason,
   handleExit,
@@ -18,6 +19,7 @@ import {
   type PendingException,
   type Saved,
   type SystemState,
+  type Timer,
   UnimplementedError,
   type Vcpu,
   type Vendor,
@@ -53,6 +55,9 @@ const WITH_ERROR: ReadonlySet<number> = new Set([
   Vector.AC,
 ]);
 
+/** Makes a timer that calls back. */
+export type CreateTimer = (callback: () => void) => Timer;
+
 /** What one vCPU has of its own. */
 class MetalVcpu implements Outside {
   readonly vcpu: Vcpu;
@@ -72,9 +77,14 @@ class MetalVcpu implements Outside {
   /** An access of the host's own, which must not come back here. */
   #host = false;
 
+  readonly #createTimer: CreateTimer;
+  /** Ends waits in time; made when the first is met. */
+  #timer: Timer | undefined;
+
   /** `load` makes `processor` the loaded one. */
-  constructor(vcpu: Vcpu, processor: Processor, load: () => void) {
+  constructor(vcpu: Vcpu, processor: Processor, load: () => void, createTimer: CreateTimer) {
     this.vcpu = vcpu;
+    this.#createTimer = createTimer;
     this.processor = processor;
     this.branches.load(processor);
     this.#load = load;
@@ -164,6 +174,7 @@ class MetalVcpu implements Outside {
       processor.exposeFlags();
     }
     this.#halted = stop === Stop.HALT;
+    if (this.#halted) this.#armWait();
     exit.instructionLength = 0;
     exit.byteCount = 0;
     exit.vendorCodeLo = stop;
@@ -175,6 +186,25 @@ class MetalVcpu implements Outside {
       ? ExitReason.SHUTDOWN
       : ExitReason.BUDGET;
     if (stop === Stop.SHUTDOWN) processor.clearShutdown();
+  }
+
+  /** The wait of an MWAITX may have an end in time. */
+  #armWait(): void {
+    const { waitTicks } = this.processor;
+    if (waitTicks < 0) return;
+    const { vm } = this.vcpu;
+    this.#timer ??= this.#createTimer(() => {
+      const { processor } = this;
+      if (processor.waitTicks >= 0 && processor.endWait()) this.woken();
+    });
+    this.#timer.arm(vm.clock.current.now() + waitTicks);
+  }
+
+  /** The wait of an MWAIT is over. */
+  woken(): void {
+    const { vcpu } = this;
+    if (vcpu.mpState === MpState.HALTED) vcpu.mpState = MpState.RUNNABLE;
+    vcpu.request(eventRequest);
   }
 
   // What the processor asks.
@@ -312,10 +342,12 @@ export class MetalVendor implements Vendor {
   readonly #vm: Vm;
   readonly #processors: Processors;
   readonly #apx: boolean;
+  readonly #createTimer: CreateTimer;
   readonly #vcpus: (MetalVcpu | undefined)[] = [];
   #mapped = false;
 
-  constructor(vm: Vm, processors: Processors) {
+  constructor(vm: Vm, processors: Processors, createTimer: CreateTimer) {
+    this.#createTimer = createTimer;
     this.#vm = vm;
     this.#processors = processors;
     this.#apx = processors.isa.has("apx");
@@ -364,7 +396,7 @@ export class MetalVendor implements Vendor {
         this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
       }
     }
-    const own = new MetalVcpu(vcpu, processor, () => this.#load(vcpu));
+    const own = new MetalVcpu(vcpu, processor, () => this.#load(vcpu), this.#createTimer);
     processor.attach(own, GUEST_SPACE);
     processor.reset();
     this.#vcpus[vcpu.index] = own;

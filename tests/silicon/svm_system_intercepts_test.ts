@@ -81,7 +81,8 @@ const ROWS: readonly Row[] = [
     name: "MWAIT, armed",
     code: "0f 01 c8 0f 01 c9",
     intercept: [MISC2, Misc2.MWAIT_CONDITIONAL],
-    exits: ["8c", UD2],
+    // Not intercepted, it waits.
+    exits: ["8c", "halted"],
     rax: DATA,
   },
   { name: "RDPRU", code: "0f 01 fd", intercept: [MISC2, Misc2.RDPRU], exits: ["8e", UD2] },

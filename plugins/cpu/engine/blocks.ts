@@ -123,6 +123,10 @@ export class Blocks {
   readonly #handlers: Handlers;
   readonly #cpus: number;
   readonly #decoder: Decoder;
+  /** Places whose writes somebody wants to hear of, by page: address and length. */
+  readonly #watched = new Map<number, Map<number, number>>();
+  /** Called with address and length of what is being written in a page with such a place. */
+  onWatchedWrite: (address: number, bytes: number) => void = () => {};
   readonly #pages = new Map<number, CodePage>();
   /** Addresses of instructions that have to be the last of their block. */
   readonly #isolated = new Set<number>();
@@ -444,6 +448,12 @@ export class Blocks {
     this.#markBits(code, length);
   }
 
+  #markWatched(page: number): void {
+    const watched = this.#watched.get(page);
+    if (watched === undefined) return;
+    for (const [address, length] of watched) this.#markBits(address, length);
+  }
+
   #markBits(code: number, length: number): void {
     const table = CODE_BITS + (code >>> 12) * 16;
     const last = Math.min((code & (PAGE - 1)) + length - 1, PAGE - 1) >> 5;
@@ -474,10 +484,34 @@ export class Blocks {
     }
   }
 
+  /** Has writes to `length` bytes at `address`, within a page, told to `onWatchedWrite`. */
+  watch(address: number, length: number): void {
+    const page = address >>> 12;
+    let watched = this.#watched.get(page);
+    if (watched === undefined) {
+      watched = new Map();
+      this.#watched.set(page, watched);
+      this.#forbidWrites(page << 12);
+    }
+    watched.set(address, length);
+    this.#markBits(address, length);
+  }
+
+  /** Takes back what was asked for with {@linkcode Blocks.watch}. */
+  unwatch(address: number): void {
+    const page = address >>> 12;
+    const watched = this.#watched.get(page);
+    if (watched === undefined) return;
+    watched.delete(address);
+    if (watched.size === 0) this.#watched.delete(page);
+    this.#recomputeBits(page, this.#pages.get(page));
+  }
+
   /** Drops all blocks that have bytes in the `bytes` at memory address `address`. */
   written(address: number, bytes: number): void {
     const lastPage = (address + bytes - 1) >>> 12;
     for (let page = address >>> 12; page <= lastPage; page++) {
+      if (this.#watched.has(page)) this.onWatchedWrite(address, bytes);
       const entry = this.#pages.get(page);
       if (entry === undefined) continue;
       for (const block of entry.blocks) {
@@ -498,8 +532,10 @@ export class Blocks {
     return address < start + size && start < address + bytes;
   }
 
-  #recomputeBits(page: number, entry: CodePage): void {
+  #recomputeBits(page: number, entry: CodePage | undefined): void {
     this.#bytes.fill(0, CODE_BITS + page * 16, CODE_BITS + page * 16 + 16);
+    this.#markWatched(page);
+    if (entry === undefined) return;
     for (const block of entry.blocks) {
       const code = this.#word(block + BlockHeader.CODE) >>> 0;
       const length = this.#halves[(block + BlockHeader.LENGTH) >> 1]!;
@@ -579,6 +615,7 @@ export class Blocks {
     this.#bytes.fill(0, BLOCK_BUCKETS, BLOCK_BUCKETS + BUCKETS * 4);
     for (const page of this.#pages.keys()) {
       this.#bytes.fill(0, CODE_BITS + page * 16, CODE_BITS + page * 16 + 16);
+      this.#markWatched(page);
     }
     this.#pages.clear();
     this.#isolated.clear();

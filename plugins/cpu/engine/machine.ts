@@ -40,6 +40,7 @@ import type { ProcessorModel } from "../models.ts";
 import { writeFieldTable } from "../vmx/fields.ts";
 import { ExitInformation } from "../vmx/host_stub.ts";
 import { resetProcessor } from "./reset.ts";
+import { Monitors } from "./monitors.ts";
 import { Handlers, TABLE_SIZE } from "./handlers.ts";
 import { Regions, type Tier } from "./regions.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
@@ -82,6 +83,8 @@ export class Machine {
   readonly blocks: Blocks;
   /** Compiled regions. */
   readonly regions: Regions;
+  /** What the processors monitor. */
+  readonly monitors: Monitors;
   /** State of the loaded processor. */
   readonly state: StateView;
   /** Handlers. */
@@ -138,6 +141,13 @@ export class Machine {
     this.exports = this.handlers.exports;
     this.blocks = new Blocks(buffer, this.handlers, cpus, model.isa);
     this.regions = new Regions(buffer, this.handlers, this.blocks, options.tier ?? "auto");
+    this.monitors = new Monitors(
+      this.words,
+      this.blocks,
+      cpus,
+      () => this.#loaded,
+      (cpu) => this.#owners[cpu]!.woken?.(),
+    );
     this.state = new StateView(this.words, this.longs);
     this.bytes.fill(0xff, TLB_NEVER, TLB_NEVER + INDEX_BYTES);
     fillAvicTables(this.bytes, (model.svmFeatures & SvmFeature.EXTLVT_AVIC_ACCESS) !== 0);
@@ -164,6 +174,7 @@ export class Machine {
       counterRead: (index: number) => Number(outside().counterRead?.(index >>> 0) ?? false),
       decode: (code: number, alone: number) => this.blocks.build(code >>> 0, alone !== 0),
       codeWritten: (address: number, bytes: number) => this.blocks.written(address >>> 0, bytes),
+      monitor: (address: number) => this.monitors.arm(address >>> 0),
       sample: (block: number) => this.regions.sample(block >>> 0),
       isolate: (uop: number) => this.blocks.isolate(uop >>> 0),
       unimplemented: (uop: number) => this.#unimplemented(uop >>> 0),

@@ -28,6 +28,8 @@ export interface Outside {
   counterRead?(index: number): boolean;
   /** The interrupt acknowledge cycle: a vector, 0 to 255; −1 if the line was withdrawn. */
   acknowledge(): number;
+  /** A store has ended the wait of its MWAIT. It may not be the processor that is loaded. */
+  woken?(): void;
   /**
    * CR8, which is `priority` (0 to 15) now, was written: interrupts may have become deliverable, or
    * wait. Called in the middle of the instruction; it may drive the INTR pin, and nothing else.

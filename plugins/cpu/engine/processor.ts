@@ -7,7 +7,7 @@ import { Outcome } from "../microcode/outside.ts";
 import { EventFormat } from "../microcode/raise.ts";
 import { VmCr } from "../microcode/msr.ts";
 import { Rflags } from "../microcode/registers.ts";
-import { Event, EventLog, Mode, registerAddress, S } from "../state/cpu_state.ts";
+import { Event, EventLog, Mode, MonitorWait, registerAddress, S } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
 import type { StateView } from "../state/view.ts";
 import { pkruOf, readXsave, writeXsave } from "../state/xsave.ts";
@@ -359,10 +359,32 @@ export class Processor {
    */
   get takesInterrupts(): boolean {
     const { state } = this;
+    if (this.#waitsUnmasked) return true;
     if (!this.#open) return false;
     const masking = state.get32(S.guestMode) !== 0 &&
       (state.get32(S.intControl) & IntControl.V_INTR_MASKING) !== 0;
     return masking ? state.get32(S.hostIf) !== 0 : (state.low(S.rflags) & Rflags.IF) !== 0;
+  }
+
+  /** An MWAIT waits that more than unmasked interrupts ends. */
+  get #waitsUnmasked(): boolean {
+    const { state } = this;
+    const halted = (state.get32(S.events) & Event.HALTED) !== 0;
+    const wait = state.get32(S.monitorWait);
+    return halted && (wait & (MonitorWait.MASKED | MonitorWait.TIMER)) !== 0;
+  }
+
+  /** Ticks of the time-stamp counter after which the MWAIT that waits ends, −1 if it does not by itself. */
+  get waitTicks(): number {
+    const { state } = this;
+    const halted = (state.get32(S.events) & Event.HALTED) !== 0;
+    const timed = halted && (state.get32(S.monitorWait) & MonitorWait.TIMER) !== 0;
+    return timed ? state.get32(S.monitorTicks) : -1;
+  }
+
+  /** Ends the wait of an MWAIT; whether there was one. */
+  endWait(): boolean {
+    return this.#machine.monitors.endWait(this.index);
   }
 
   /** Whether it would react to an NMI before the next instruction. */

@@ -5,7 +5,7 @@
  * @module
  */
 import { Stop } from "../engine/run.ts";
-import { Event, S } from "../state/cpu_state.ts";
+import { Event, MonitorWait, S } from "../state/cpu_state.ts";
 import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { virtualGifOpen } from "../svm/virtual.ts";
@@ -320,6 +320,11 @@ export function defineEvents(mc: Microcode): void {
       });
     });
     f.if(S.events.has(f, Event.HALTED), () => {
+      const broken = S.monitorWait.has(f, MonitorWait.MASKED).and(S.events.has(f, Event.INTR));
+      f.if(broken, () => {
+        S.events.clear(f, Event.HALTED);
+        f.return(Service.GO_ON);
+      });
       // VMX's preemption timer goes on in a halt, and time passes with it (SDM vol. 3, 26.5.1).
       f.if(S.pinControls.has(f, Pin.PREEMPTION_TIMER), () => {
         S.budget.set(f, 0);

@@ -231,6 +231,7 @@ const hlt = ended((i) => {
   privileged(i);
   intercept(i, InterceptWord.MISC1, Misc1.HLT, SvmExit.HLT);
   interceptIdle(i);
+  S.monitorWait.set(i.f, 0);
   i.event(Event.HALTED);
 });
 

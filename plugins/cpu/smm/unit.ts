@@ -165,7 +165,9 @@ export function defineSmm(mc: Microcode): void {
   // APM vol. 2, table 10-3; SDM vol. 3C, table 33-4.
   module.body(mc.enterSmm, (f) => {
     S.events.clear(f, Event.SMI);
-    S.smmHalted.set(f, S.events.has(f, Event.HALTED));
+    // The wait of an MWAIT is over; a halt may go on behind RSM.
+    S.smmHalted.set(f, S.events.has(f, Event.HALTED).and(S.monitorWait.get(f).eqz()));
+    S.monitorWait.set(f, 0);
     S.smmFlags.set(f, f.call(mc.readFlags));
     // VMX operation is left, and CR4.VMXE with it, before the state is saved (SDM vol. 3C, 33.14.1).
     f.store64(0, S.cr4.get(f).and(Cr4.VMXE), ASIDE_VMXE);

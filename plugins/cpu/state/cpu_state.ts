@@ -161,6 +161,16 @@ export const Mode = {
   COUNT_BRANCHES: 0x400,
 } as const;
 
+/** How an MWAIT waits (bits of {@linkcode CpuState.monitorWait}). */
+export const MonitorWait = {
+  /** It does. */
+  WAITS: 1,
+  /** Interrupts end it though RFLAGS.IF masks them. */
+  MASKED: 2,
+  /** Time ends it. */
+  TIMER: 4,
+} as const;
+
 /** DR6.BS: a single-step trap (also in {@linkcode CpuState.trapBits}). */
 export const DR6_BS = 0x4000;
 
@@ -303,8 +313,12 @@ export class CpuState {
   readonly mispredicted: Field64 = at.i64();
   /** State of the random-number generator. */
   readonly random: Field64 = at.i64();
-  /** 1 if MONITOR has armed a wait. */
+  /** 1 if MONITOR has armed a wait, and no store has come since. */
   readonly monitorArmed: Field32 = at.i32();
+  /** Not 0 if the last halt is MWAIT's (`MonitorWait`). */
+  readonly monitorWait: Field32 = at.i32();
+  /** With `MonitorWait.TIMER`: most ticks that it lasts. */
+  readonly monitorTicks: Field32 = at.i32();
   /** What is added to the time-stamp counter to make MPERF (E7h). */
   readonly mperfOffset: Field64 = at.i64();
   /** The same for APERF (E8h). */

@@ -62,6 +62,7 @@ export function defineEntry(mc: Microcode): void {
         .or(bit(primary.and(Primary.MONITOR_TRAP_FLAG).ne(0), Event.MTF))
         .or(bit(readField(f, Vmcs.GUEST_RFLAGS).has(Rflags.RF), Event.RESUME_NEW)),
     );
+    S.monitorWait.set(f, 0);
     // Virtual NMIs have a blocking of their own; the physical one waits for the exit.
     S.hostNmiBlocked.set(f, S.nmiBlocked.get(f));
     S.nmiBlocked.set(f, has(Interruptibility.NMI));

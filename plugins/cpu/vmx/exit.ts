@@ -122,7 +122,8 @@ export function defineExit(mc: Microcode): void {
     const kind = movSs.select(i32(Interruptibility.MOV_SS), i32(Interruptibility.STI));
     const nmi = S.nmiBlocked.get(f).mul(Interruptibility.NMI);
     writeField32(f, Vmcs.GUEST_INTERRUPTIBILITY, shadow.select(kind, i32(0)).or(nmi));
-    const halted = events.has(f, Event.HALTED);
+    // An MWAIT that waits is no activity state of its own.
+    const halted = events.has(f, Event.HALTED).and(S.monitorWait.get(f).eqz());
     const waiting = events.has(f, Event.WAIT_SIPI)
       .select(i32(Activity.WAIT_FOR_SIPI), i32(Activity.ACTIVE));
     const down = events.has(f, Event.SHUTDOWN).select(i32(Activity.SHUTDOWN), waiting);

@@ -30,6 +30,8 @@ export interface Outside {
   readonly decode: Fn<[I, I], I>;
   /** `(address, bytes)`: memory that holds decoded code is about to be written. */
   readonly codeWritten: Fn<[I, I]>;
+  /** `(address)`: MONITOR of the line around a memory address, 0 for none. */
+  readonly monitor: Fn<[I]>;
   /** `(block)`: the processor is often seen here; yields the instructions until it is asked again. */
   readonly sample: Fn<[I], I>;
   /** `(uop)`: the instruction has to be the last of its block from now on. */
@@ -55,6 +57,7 @@ export const OUTSIDE: Signatures<Outside> = {
   counterRead: [[I32T], I32T],
   decode: [[I32T, I32T], I32T],
   codeWritten: [[I32T, I32T], undefined],
+  monitor: [[I32T], undefined],
   sample: [[I32T], I32T],
   isolate: [[I32T], undefined],
   unimplemented: [[I32T], undefined],
