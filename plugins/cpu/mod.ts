@@ -108,5 +108,5 @@ export { disassemble, type Disassembled } from "./decode/disassemble.ts";
 
 export { SVM_EXIT_INVALID, SvmExit } from "./svm/exit_codes.ts";
 export { InterceptWord, Misc1, Misc2, Misc3 } from "./svm/intercepts.ts";
-export { Control, IntControl, Save, SaveSegment, VirtExt, VMCB_BYTES } from "./svm/vmcb.ts";
+export { Clean, Control, IntControl, Save, SaveSegment, VirtExt, VMCB_BYTES } from "./svm/vmcb.ts";
 export { IoioInfo } from "./semantics/io.ts";

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { Control, IntControl, InterceptWord, Misc1, Misc2, Misc3 } from "../cpu/mod.ts";
-import { Clean, type Vmcb } from "./vmcb.ts";
+import { Clean, Control, IntControl, InterceptWord, Misc1, Misc2, Misc3 } from "../cpu/mod.ts";
+import type { Vmcb } from "./vmcb.ts";
 
 /** What of a vCPU's state decides on its intercepts. */
 export interface InterceptState {

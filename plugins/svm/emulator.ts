@@ -32,7 +32,7 @@ import {
 } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
 import { HostCpu } from "./host.ts";
-import { Clean, Vmcb } from "./vmcb.ts";
+import { CLEAN_ALL, Vmcb } from "./vmcb.ts";
 
 /** The physical address space the spare processor is attached to: the guest's. */
 const GUEST_SPACE = 1;
@@ -87,6 +87,7 @@ export class Emulator implements Outside {
     const { spare } = this.#processors;
     guest.storeRegisters();
     scratch.bytes.set(vmcb.bytes);
+    scratch.dirty(CLEAN_ALL);
     scratch.set32(InterceptWord.CR, 0);
     scratch.set32(InterceptWord.DR, 0);
     scratch.set32(InterceptWord.EXCEPTIONS, ALL_BUT_TRAPS);
@@ -152,7 +153,7 @@ export class Emulator implements Outside {
     const priority = scratch.get32(Control.INT_CONTROL) & IntControl.V_TPR;
     const control = vmcb.get32(Control.INT_CONTROL) & ~IntControl.V_TPR;
     vmcb.set32(Control.INT_CONTROL, control | priority);
-    vmcb.dirty(Clean.ALL);
+    vmcb.dirty(CLEAN_ALL);
     guest.loadRegisters();
     if (code === SvmExit.INTR) return ExitAction.RESUME;
     if (code >= SvmExit.EXCEPTION && code < SvmExit.EXCEPTION + 32) {

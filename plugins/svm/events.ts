@@ -4,9 +4,8 @@
  * @module
  */
 import type { PendingException } from "../../core/mod.ts";
-import { Control, EventFormat, Save, Vector } from "../cpu/mod.ts";
+import { Clean, Control, EventFormat, Save, Vector } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
-import { Clean } from "./vmcb.ts";
 
 function inject(guest: GuestCpu, event: number, errorCode: number): void {
   const { vmcb } = guest;

@@ -5,6 +5,7 @@
  */
 import { Gpr, type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../../core/mod.ts";
 import {
+  Clean,
   Control,
   Efer,
   IntControl,
@@ -18,7 +19,7 @@ import { type SvmSettings, VirtualSvm } from "./virtual_svm.ts";
 import type { NestedPageTables } from "./nested_paging.ts";
 import { type IoPermissionMap, MsrPermissionMap } from "./permission_maps.ts";
 import type { AcceleratedTaskPriority, SvmGuest } from "./svm_guest.ts";
-import { Clean, Vmcb } from "./vmcb.ts";
+import { Vmcb } from "./vmcb.ts";
 
 const RAX = 2 * Gpr.RAX;
 const RSP = 2 * Gpr.RSP;

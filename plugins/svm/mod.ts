@@ -72,7 +72,7 @@ export {
   type SvmGuest,
   svmSlot,
 } from "./svm_guest.ts";
-export { Clean, Vmcb } from "./vmcb.ts";
+export { CLEAN_ALL, Vmcb } from "./vmcb.ts";
 
 /** CPUID 8000_0001h ECX bit 2. */
 const CPUID_SVM = 1 << 2;

@@ -5,9 +5,17 @@
  * @module
  */
 import type { MsrAccess, Vm } from "../../core/mod.ts";
-import { Control, Cr0, Efer, isCanonical, Msr, PHYSICAL_ADDRESS_BITS, Save } from "../cpu/mod.ts";
+import {
+  Clean,
+  Control,
+  Cr0,
+  Efer,
+  isCanonical,
+  Msr,
+  PHYSICAL_ADDRESS_BITS,
+  Save,
+} from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
-import { Clean } from "./vmcb.ts";
 
 /** MSRs that are fields of the VMCB's save area, and whether they hold linear addresses. */
 const FIELDS: ReadonlyMap<number, readonly [number, boolean]> = new Map([

@@ -45,6 +45,7 @@ import { HostCpu } from "./host.ts";
 import { accessMsr } from "./msrs.ts";
 import { NestedPageTables } from "./nested_paging.ts";
 import { IoPermissionMap } from "./permission_maps.ts";
+import { CLEAN_ALL } from "./vmcb.ts";
 import { interruptWindowHook, privatePageHook, type Svm } from "./svm_guest.ts";
 import { readSystemState, writeSystemState } from "./system_state.ts";
 
@@ -232,6 +233,8 @@ export class SvmVendor implements Vendor, Svm {
     host.adopt(guest);
     if (guest.lastProcessor !== index || guest.flush) {
       vmcb.bytes[Control.TLB_CONTROL] = FLUSH_GUEST;
+      // Another processor may have cached this VMCB when it ran there last (APM vol. 2, 15.15.2).
+      if (guest.lastProcessor !== index) vmcb.dirty(CLEAN_ALL);
       guest.lastProcessor = index;
       guest.flush = false;
     }

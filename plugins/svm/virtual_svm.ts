@@ -13,7 +13,7 @@ import {
   type VcpuRequest,
   type Vm,
 } from "../../core/mod.ts";
-import { Control, type ExtendedStateSwitch, IntControl, Save, VirtExt } from "../cpu/mod.ts";
+import { Clean, Control, type ExtendedStateSwitch, IntControl, Save, VirtExt } from "../cpu/mod.ts";
 import type { HltInterceptPolicy } from "./policy/hlt.ts";
 import {
   type InstructionInterceptInput,
@@ -21,7 +21,7 @@ import {
   POLICY_INTERCEPTS,
 } from "./policy/instruction_intercepts.ts";
 import { emulatedGifHook } from "./svm_guest.ts";
-import { Clean, type Vmcb } from "./vmcb.ts";
+import type { Vmcb } from "./vmcb.ts";
 
 /** The intercepts that the guest's CPUID or EFER decides on are to be worked out again. */
 export const interceptsRequest: VcpuRequest = defineRequest("recalculate-intercepts");

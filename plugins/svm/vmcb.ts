@@ -4,35 +4,12 @@
  * @module
  */
 import type { HostMemory } from "../../core/mod.ts";
-import { Control, type SegmentState, VMCB_BYTES } from "../cpu/mod.ts";
+import { Clean, Control, type SegmentState, VMCB_BYTES } from "../cpu/mod.ts";
 
-/** Groups of fields that a clean bit covers (APM vol. 2, 15.15.3). */
-export const Clean = {
-  /** Intercepts, TSC offset, PAUSE filter. */
-  INTERCEPTS: 0x1,
-  /** IOPM and MSRPM addresses. */
-  PERMISSION_MAPS: 0x2,
-  /** ASID. */
-  ASID: 0x4,
-  /** V_TPR, V_IRQ and the rest of 060h. */
-  INTERRUPTS: 0x8,
-  /** Nested paging: N_CR3, G_PAT. */
-  NESTED: 0x10,
-  /** CR0, CR3, CR4, EFER. */
-  CONTROL_REGISTERS: 0x20,
-  /** DR6, DR7. */
-  DEBUG_REGISTERS: 0x40,
-  /** GDTR, IDTR. */
-  TABLES: 0x80,
-  /** CS, DS, SS, ES, CPL. */
-  SEGMENTS: 0x100,
-  /** CR2. */
-  CR2: 0x200,
-  /** AVIC: APIC_BAR, backing page, logical and physical table. */
-  AVIC: 0x800,
-  /** Everything this hypervisor uses. */
-  ALL: 0xbff,
-} as const;
+/** Clean bits of everything this hypervisor uses: all but last-branch records. */
+export const CLEAN_ALL: number = Clean.INTERCEPTS | Clean.PERMISSION_MAPS | Clean.ASID |
+  Clean.INTERRUPTS | Clean.NESTED | Clean.CONTROL_REGISTERS | Clean.DEBUG_REGISTERS |
+  Clean.TABLES | Clean.SEGMENTS | Clean.CR2 | Clean.AVIC;
 
 /** One VMCB. 64-bit fields are read and written as halves where an exit needs them. */
 export class Vmcb {
@@ -86,7 +63,7 @@ export class Vmcb {
 
   /** Says that nothing has changed. */
   markClean(): void {
-    this.words[Control.CLEAN_BITS >> 2] = Clean.ALL;
+    this.words[Control.CLEAN_BITS >> 2] = CLEAN_ALL;
   }
 
   /** A segment of the save area. */

@@ -289,14 +289,3 @@ Deno.test("nested translations are cached and flushed alike", () => {
     assertEquals(look(1, command), 0x22);
   }
 });
-
-Deno.test("clean bits are hints: what is in memory counts", () => {
-  bench.guest();
-  assertEquals(bench.enter("f4"), "78");
-  bench.setControl32(Control.CLEAN_BITS, -1);
-  bench.setControl32(InterceptWord.MISC1, 0x8000_0000 | (1 << 18));
-  bench.setControl64(Save.CR2, 0x42n);
-  assertEquals(bench.enter("0f a2"), "72");
-  assertEquals(bench.control64(Save.CR2), 0x42n);
-  assertEquals(bench.control32(Control.CLEAN_BITS) >>> 0, 0xffff_ffff);
-});

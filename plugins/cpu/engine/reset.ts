@@ -113,6 +113,7 @@ export function resetProcessor(state: StateView, init: boolean, signature: numbe
   state.set32(S.gif, 1);
   state.set32(S.smm, 0);
   state.set32(S.guestMode, 0);
+  state.set(S.cachedVmcb, 0n);
   state.set32(S.delivering, 0);
   state.set32(S.trapBits, 0);
   // INIT clears VM_CR.SVMDIS unless LOCK keeps it (APM vol. 2, 15.30.1).

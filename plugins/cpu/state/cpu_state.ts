@@ -7,7 +7,7 @@
  * @module
  */
 import { Allocator, type Field32, type Field64 } from "./field.ts";
-import { CPU_STATE, CPU_STATE_END } from "./layout.ts";
+import { CPU_STATE, CPU_STATE_END, IMAGE_BYTES } from "./layout.ts";
 
 /**
  * Segment register numbers: the machine encoding for 0–5, then LDTR and TR. NEXT is a place for a
@@ -422,6 +422,20 @@ export class CpuState {
   readonly hostOutside: Field32 = at.i32();
   /** SVM: memory address of the host save area in use. */
   readonly hostArea: Field32 = at.i32();
+  /** SVM: the host's state while a guest runs, see `svm/world_image.ts`. */
+  readonly hostImage: number = at.bytes(IMAGE_BYTES, 16);
+  /** SVM: state of the guest of {@linkcode CpuState.cachedVmcb}. */
+  readonly guestImage: number = at.bytes(IMAGE_BYTES, 16);
+  /** SVM: physical address of the VMCB that is cached, plus 1; 0 for none. */
+  readonly cachedVmcb: Field64 = at.i64();
+  /** SVM: its ASID. */
+  readonly cachedAsid: Field32 = at.i32();
+  /** SVM: whether it has nested paging. */
+  readonly cachedNested: Field32 = at.i32();
+  /** SVM: its six intercept words. */
+  readonly cachedIntercepts: number = at.bytes(24, 8);
+  /** SVM: its TSC offset. */
+  readonly cachedTscOffset: Field64 = at.i64();
   /** SVM: memory address of the current VMCB. */
   readonly vmcb: Field32 = at.i32();
   /** SVM: physical address of the current VMCB. */

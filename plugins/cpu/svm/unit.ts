@@ -1,8 +1,10 @@
 /**
  * The SVM unit: VMRUN, #VMEXIT, VMLOAD, VMSAVE, nested page faults (APM vol. 2, ch. 15).
  *
- * Clean bits are hints, and this processor caches nothing of a VMCB between runs, so it reads all of it
- * each time.
+ * The processor caches one VMCB, found by its physical address and ASID, and of it the groups that
+ * {@linkcode CACHED} names: where their clean bits are set, VMRUN does not look at the VMCB (15.15), so that
+ * a hypervisor that leaves one set behind a change runs the guest with the old value. The other clean bits
+ * are hints that it does not take.
  *
  * @module
  */
@@ -26,23 +28,25 @@ import {
 } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { AVIC_PHYSICAL_MAX_INDEX, AVIC_POINTER } from "./avic/layout.ts";
-import { illegalVmcb } from "./checks.ts";
+import { illegalOthers, loadGroups } from "./checks.ts";
 import { SVM_EXIT_INVALID, SvmExit } from "./exit_codes.ts";
 import { startBusLocks, stopBusLocks } from "../microcode/bus_lock.ts";
 import { startPauseFilter } from "./pause_filter.ts";
 import { hasVirtualNmi, hasVirtualVmload, offerVirtualNmi } from "./virtual.ts";
-import { Control, IntControl, Save, VMCB_BYTES } from "./vmcb.ts";
+import { Clean, Control, IntControl, Save, VMCB_BYTES } from "./vmcb.ts";
+import { copyBlock, Image, keepGuest, keepHost, loadGuest, restoreHost } from "./world_image.ts";
 import {
   hasVirtualLbr,
   loadExtra,
-  loadGuestOnly,
   loadLastBranch,
-  loadWorld,
   storeExtra,
-  storeGuestOnly,
+  storeGuest,
   storeLastBranch,
-  storeWorld,
 } from "./world_switch.ts";
+
+/** Groups of fields whose clean bits are honoured. */
+const CACHED = Clean.INTERCEPTS | Clean.PERMISSION_MAPS | Clean.NESTED | Clean.CONTROL_REGISTERS |
+  Clean.DEBUG_REGISTERS | Clean.TABLES | Clean.SEGMENTS | Clean.CR2;
 
 /** Most instruction bytes an exit reports. */
 const FETCHED_BYTES = 15;
@@ -106,18 +110,17 @@ export function defineSvm(mc: Microcode): void {
 
   /** Leaves guest mode: the host's state comes back from the save area. */
   const loadHost = module.define("loadHost", [], undefined, (f) => {
-    const area = S.hostArea.get(f);
     S.guestMode.set(f, 0);
     S.gif.set(f, 0);
     // Without nested paging there is one PAT, and what the guest wrote stays (APM vol. 2, 15.25.8).
-    f.if(S.nestedPaging.get(f), () => S.pat.set(f, f.load64(area, Save.G_PAT)));
+    f.if(S.nestedPaging.get(f), () => S.pat.set(f, f.load64(0, S.hostImage + Image.PAT)));
     S.nestedPaging.set(f, 0);
     S.tscOffset.set(f, 0);
     S.asid.set(f, 0);
     S.delivering.set(f, 0);
     S.stepping.set(f, 0);
     S.intControl.clear(f, IntControl.V_IRQ | IntControl.V_INTR_MASKING);
-    for (let word = 0; word < 6; word++) f.store32(0, 0, S.intercepts + 4 * word);
+    for (let at = 0; at < 24; at += 8) f.store64(0, 0, S.intercepts + at);
     const gone = Event.SHADOW | Event.SHADOW_NEW | Event.SHADOW_SS | Event.SINGLE_STEP |
       Event.TRAP | Event.HALTED | Event.VINTR | Event.INJECT | Event.EXCEPTION | Event.ALONE |
       Event.RESUME | Event.RESUME_NEW | Event.AVIC | Event.DOORBELL | Event.VMEXIT_TRAP |
@@ -129,17 +132,13 @@ export function defineSvm(mc: Microcode): void {
     S.breakpointHits.set(f, 0);
     f.if(S.hostOutside.get(f), () => S.events.or(f, Event.EXIT));
     S.physicalMap.set(f, S.hostMap.get(f));
-    loadWorld(f, area, i32(0));
-    S.cr0.set(f, S.cr0.get(f).or(Cr0.PE));
-    setFlags(f, f.load64(area, Save.RFLAGS).and(~Rflags.VM));
-    S.rip.set(f, f.load64(area, Save.RIP));
+    setFlags(f, f.load64(0, S.hostImage + Image.RFLAGS).and(~Rflags.VM));
+    S.rip.set(f, f.load64(0, S.hostImage + Image.RIP));
     S.dr7.set(f, Dr7.FIXED);
-    f.if(hasVirtualLbr(f), () => loadLastBranch(f, area), undefined, "unlikely");
+    f.if(hasVirtualLbr(f), () => loadLastBranch(f, S.hostArea.get(f)), undefined, "unlikely");
     S.virtExt.set(f, 0);
     S.busLocks.set(f, 0);
-    S.cpl.set(f, 0);
-    f.call(mc.selectContext, 0);
-    f.call(mc.updateMode);
+    restoreHost(f, mc);
     // A host in PAE mode gets its page-directory pointers from memory again; bad ones shut it down.
     f.if(usesPdptes(f), () => {
       f.if(f.call(mc.readPdptes, S.cr3.get(f)).eqz(), () => S.events.or(f, Event.SHUTDOWN));
@@ -151,6 +150,22 @@ export function defineSvm(mc: Microcode): void {
     });
   });
 
+  const loadDirty = module.define(
+    "vmcbLoad",
+    [I32T, I32T, I32T],
+    I32T,
+    (f, vmcb, dirty, nested) => f.return(loadGroups(f, vmcb, dirty, nested)),
+  );
+
+  /** The VMCB is illegal: a #VMEXIT, and nothing of it is cached. */
+  const refuse = module.define("vmcbRefuse", [I32T], undefined, (f, vmcb) => {
+    S.cachedVmcb.set(f, 0);
+    f.store64(vmcb, SVM_EXIT_INVALID, Control.EXITCODE);
+    f.store64(vmcb, 0, Control.EXITINTINFO);
+    S.exits.set(f, S.exits.get(f).add(1));
+    f.call(loadHost);
+  });
+
   module.body(mc.vmrun, (f, vmcbPa, nextRip) => {
     const vmcb = f.call(mc.vmcbAddress, vmcbPa);
     const hostArea = f.call(mc.physical, S.hsavePa.get(f));
@@ -159,39 +174,45 @@ export function defineSvm(mc: Microcode): void {
     S.vmcb.set(f, vmcb);
     S.vmcbPhysical.set(f, vmcbPa);
     const flags = f.call(mc.readFlags);
-    storeWorld(f, hostArea);
-    f.store64(hostArea, flags.and(~Rflags.RF), Save.RFLAGS);
-    f.store64(hostArea, nextRip, Save.RIP);
-    f.store64(hostArea, S.pat.get(f), Save.G_PAT);
+    keepHost(f);
+    f.store64(0, flags.and(~Rflags.RF), S.hostImage + Image.RFLAGS);
+    f.store64(0, nextRip, S.hostImage + Image.RIP);
     // From here on the instruction has retired. The trap that the host's TF asks for comes behind the
     // #VMEXIT, and nothing the guest did not do itself may trap in it.
     S.uop.set(f, 0);
     S.stepping.set(f, 0);
     S.breakpointHits.set(f, 0);
 
-    f.if(illegalVmcb(mc, f, vmcb), () => {
-      f.store64(vmcb, SVM_EXIT_INVALID, Control.EXITCODE);
-      f.store64(vmcb, 0, Control.EXITINTINFO);
-      S.exits.set(f, S.exits.get(f).add(1));
-      f.call(loadHost);
-      f.return();
-    });
+    const asid = f.load32(vmcb, Control.ASID);
+    const nested = f.load32(vmcb, Control.NESTED_CONTROL).and(1);
+    const cached = S.cachedVmcb.get(f).eq(vmcbPa.or(1)).and(S.cachedAsid.get(f).eq(asid))
+      .and(S.cachedNested.get(f).eq(nested));
+    const clean = cached.select(f.load32(vmcb, Control.CLEAN_BITS), i32(0));
+    const dirty = clean.xor(-1).and(CACHED);
+    const illegal = f.variable(I32T, 0);
+    f.if(dirty, () => illegal.set(f.call(loadDirty, vmcb, dirty, nested)), undefined, "unlikely");
+    f.if(
+      illegal.get().or(illegalOthers(mc, f, vmcb, nested)),
+      () => {
+        f.call(refuse, vmcb);
+        f.return();
+      },
+      undefined,
+      "unlikely",
+    );
+    S.cachedVmcb.set(f, vmcbPa.or(1));
+    S.cachedAsid.set(f, asid);
+    S.cachedNested.set(f, nested);
 
     S.hostIf.set(f, flags.has(Rflags.IF));
     S.hostCr0.set(f, S.cr0.get(f));
     S.hostCr3.set(f, S.cr3.get(f));
     S.hostCr4.set(f, S.cr4.get(f));
     S.hostEfer.set(f, S.efer.get(f));
-    for (let word = 0; word < 6; word++) {
-      f.store32(0, f.load32(vmcb, Control.INTERCEPTS + 4 * word), S.intercepts + 4 * word);
-    }
-    S.iopm.set(f, f.load64(vmcb, Control.IOPM_BASE_PA).and(~0xfff));
-    S.msrpm.set(f, f.load64(vmcb, Control.MSRPM_BASE_PA).and(~0xfff));
-    S.tscOffset.set(f, f.load64(vmcb, Control.TSC_OFFSET));
-    const asid = f.load32(vmcb, Control.ASID);
+    copyBlock(f, S.intercepts, S.cachedIntercepts, 24);
+    S.tscOffset.set(f, S.cachedTscOffset.get(f));
     S.asid.set(f, asid);
-    S.nestedPaging.set(f, f.load32(vmcb, Control.NESTED_CONTROL).and(1));
-    S.nestedCr3.set(f, f.load64(vmcb, Control.N_CR3));
+    S.nestedPaging.set(f, nested);
     S.virtExt.set(f, f.load32(vmcb, Control.VIRT_EXT));
     startPauseFilter(mc, f, vmcb);
     startBusLocks(f, vmcb);
@@ -200,13 +221,14 @@ export function defineSvm(mc: Microcode): void {
     S.intVector.set(f, f.load32(vmcb, Control.INT_CONTROL + 4));
 
     const guestFlags = f.load64(vmcb, Save.RFLAGS);
-    const guestCr0 = f.load64(vmcb, Save.CR0);
     const virtual = guestFlags.has(Rflags.VM);
-    const real = guestCr0.has(Cr0.PE).eqz();
-    loadWorld(f, vmcb, real.or(virtual));
-    loadGuestOnly(f, vmcb);
+    setFlags(f, guestFlags);
+    loadGuest(f);
+    const real = S.cr0.has(f, Cr0.PE).eqz();
+    f.store64(0, f.load64(vmcb, Save.RSP), registerAddress(4));
+    f.store64(0, f.load64(vmcb, Save.RAX), registerAddress(0));
     // Only with nested paging has the guest a PAT of its own.
-    f.if(S.nestedPaging.get(f), () => S.pat.set(f, f.load64(vmcb, Save.G_PAT)));
+    f.if(nested, () => S.pat.set(f, f.load64(0, S.guestImage + Image.PAT)));
     f.if(
       hasVirtualLbr(f),
       () => {
@@ -216,9 +238,8 @@ export function defineSvm(mc: Microcode): void {
       undefined,
       "unlikely",
     );
-    setFlags(f, guestFlags);
     S.rip.set(f, f.load64(vmcb, Save.RIP));
-    const cpl = f.load8(vmcb, Save.CPL).and(3);
+    const cpl = f.load32(0, S.guestImage + Image.CPL);
     S.cpl.set(f, real.select(i32(0), virtual.select(i32(3), cpl)));
     S.guestMode.set(f, 1);
     S.physicalMap.set(f, S.guestMap.get(f));
@@ -240,10 +261,7 @@ export function defineSvm(mc: Microcode): void {
     // Without nested paging the PAE entries are read now, and bad ones are illegal state.
     f.if(usesPdptes(f).and(S.nestedPaging.get(f).eqz()), () => {
       f.if(f.call(mc.readPdptes, S.cr3.get(f)).eqz(), () => {
-        f.store64(vmcb, SVM_EXIT_INVALID, Control.EXITCODE);
-        f.store64(vmcb, 0, Control.EXITINTINFO);
-        S.exits.set(f, S.exits.get(f).add(1));
-        f.call(loadHost);
+        f.call(refuse, vmcb);
         f.return();
       });
     });
@@ -325,8 +343,8 @@ export function defineSvm(mc: Microcode): void {
     (f, code, info1, info2, nextRip) => {
       const vmcb = S.vmcb.get(f);
       f.call(mc.settle);
-      storeWorld(f, vmcb);
-      storeGuestOnly(f, vmcb);
+      keepGuest(f);
+      storeGuest(f, vmcb);
       f.if(hasVirtualLbr(f), () => storeLastBranch(f, vmcb), undefined, "unlikely");
       f.if(S.nestedPaging.get(f), () => f.store64(vmcb, S.pat.get(f), Save.G_PAT));
       f.store64(vmcb, f.call(mc.readFlags), Save.RFLAGS);

@@ -121,5 +121,33 @@ export const VirtExt = {
   VMLOAD_VMSAVE: 0x2,
 } as const;
 
+/** Groups of fields that a clean bit covers (APM vol. 2, 15.15.3). */
+export const Clean = {
+  /** Intercepts, TSC offset, PAUSE filter. */
+  INTERCEPTS: 0x1,
+  /** IOPM and MSRPM addresses. */
+  PERMISSION_MAPS: 0x2,
+  /** ASID. */
+  ASID: 0x4,
+  /** V_TPR, V_IRQ and the rest of 060h. */
+  INTERRUPTS: 0x8,
+  /** Nested paging: N_CR3, G_PAT. */
+  NESTED: 0x10,
+  /** CR0, CR3, CR4, EFER. */
+  CONTROL_REGISTERS: 0x20,
+  /** DR6, DR7. */
+  DEBUG_REGISTERS: 0x40,
+  /** GDTR, IDTR. */
+  TABLES: 0x80,
+  /** CS, DS, SS, ES, CPL. */
+  SEGMENTS: 0x100,
+  /** CR2. */
+  CR2: 0x200,
+  /** Last-branch records. */
+  LBR: 0x400,
+  /** AVIC: APIC_BAR, backing page, logical and physical table. */
+  AVIC: 0x800,
+} as const;
+
 /** Bytes of a VMCB. */
 export const VMCB_BYTES = 0x1000;

@@ -4,9 +4,9 @@
  * @module
  */
 import { eventRequest, type Vcpu } from "../../../core/mod.ts";
-import { Control, IntControl } from "../../cpu/mod.ts";
+import { Clean, Control, IntControl } from "../../cpu/mod.ts";
 import { DEFAULT_APIC_BASE, type Lapic, LapicMode, LapicRegister } from "../../lapic/mod.ts";
-import { Clean, type SvmGuest } from "../mod.ts";
+import type { SvmGuest } from "../mod.ts";
 import {
   type LogicalIdTable,
   logicalIndex,
