@@ -318,9 +318,9 @@ function kindOf(text: string): string {
 }
 
 /** Enters the current VMCS; `"astray"` if a host of another state than the lab's came of it. */
-function enter(lab: VmxLab, finding: () => Finding, otherHost: boolean): string {
+function enter(lab: VmxLab, launch: boolean, finding: () => Finding, otherHost: boolean): string {
   try {
-    const text = exitText(lab.enter(true, 500));
+    const text = exitText(lab.enter(launch, 500));
     if (lab.bench.state.get32(S.nonRoot) !== 0) return "stopped in the guest";
     return text.startsWith("stop") && lab.bench.get32(At.VMCS + ABORT) !== 0 ? "VMX abort" : text;
   } catch (error) {
@@ -332,89 +332,140 @@ function enter(lab: VmxLab, finding: () => Finding, otherHost: boolean): string 
   }
 }
 
+/** A VMCS that is being entered, and what it has been made of. */
+interface Trial {
+  /** All of its fields. */
+  readonly fields: ReadonlyMap<number, bigint>;
+  /** Those that are not a base's. */
+  readonly changed: ReadonlySet<number>;
+  readonly launch: boolean;
+  readonly where: () => string;
+}
+
 /**
- * Enters `cases` VMCSs.
+ * Enters the current VMCS.
+ *
+ * @returns What came of it, and whether the host is the lab's own afterwards.
+ * @throws {Finding} If the processor and the list judge it differently, or the host is not as it should be.
+ */
+function tryVmcs(
+  fuzzer: Fuzzer,
+  { fields, changed, launch, where }: Trial,
+  tally: Tally,
+): { readonly text: string; readonly own: boolean } {
+  const { lab } = fuzzer;
+  const { bench } = lab;
+  const { state } = bench;
+  const view = new VmcsView(fields, {
+    capability: (index) => lab.capability(index),
+    memory: (address) =>
+      address >= 0n && address < 0x80_0000n - 7n ? bench.get64(Number(address)) : undefined,
+    address: BigInt(At.VMCS),
+    physicalBits: state.get32(S.physicalBits),
+  });
+  const { refusals, rows } = expected(view);
+  const before = REGISTERS.map((n) => state.register(n));
+  const hostBefore = hostOf(lab);
+  const pat = state.get(S.pat);
+  const otherHost = [...changed].some((code) => HOST_FIELDS.has(code));
+  const text = enter(lab, launch, () => new Finding(where()), otherHost);
+  const refused = /^(VMfail|entry failure, INVALID)/.test(text);
+  // A failed entry loads the host: which may be another one, or end in an abort for the MSRs it loads.
+  const loads = rows[0]?.group === "guest";
+  const lost = loads &&
+    (otherHost
+      ? LOST.test(text)
+      : text === "VMX abort" && view.at(Vmcs.EXIT_MSR_LOAD_COUNT) !== 0n);
+  const agrees = refusals.length === 0 ? !refused : lost || refusals.includes(text);
+  if (!agrees) {
+    const list = rows.map(({ group, rule }) => `${group}: ${rule}`).join("; ") || "nothing";
+    throw new Finding(`${where()}\n  the processor: ${text}\n  the list: ${list}`);
+  }
+  tally.count(kindOf(text));
+  if (rows.length === 1) tally.row(ENTRY_CHECKS.indexOf(rows[0]!));
+  const hostChanged = [...changed].some((code) =>
+    HOST_FIELDS.has(code) || code === Vmcs.EXIT_CONTROLS || LIST_FIELDS.has(code)
+  );
+  if (text.startsWith("VMfail")) {
+    if (hostOf(lab) !== hostBefore) {
+      throw new Finding(`${where()}: the host changed\n  ${hostBefore}\n  ${hostOf(lab)}`);
+    }
+    // RBX is the reader's own.
+    REGISTERS.forEach((n, at) => {
+      if (n !== 3 && state.register(n) !== before[at]) {
+        throw new Finding(`${where()}: register ${n} changed`);
+      }
+    });
+  } else if (!LOST.test(text) && !hostChanged) {
+    if (hostOf(lab) !== fuzzer.host) {
+      throw new Finding(`${where()}: the host\n  ${fuzzer.host}\n  ${hostOf(lab)}`);
+    }
+    // An exit that does not load PAT leaves it as the guest had it.
+    const loaded = view.exit(ExitControl.LOAD_PAT) ? view.at(Vmcs.HOST_PAT) : pat;
+    const kept = view.exit(ExitControl.LOAD_PAT) || refused || !view.entry(EntryControl.LOAD_PAT);
+    if (kept && state.get(S.pat) !== loaded) throw new Finding(`${where()}: PAT`);
+    if (refused) {
+      REGISTERS.forEach((n, at) => {
+        if (state.register(n) !== before[at]) {
+          throw new Finding(`${where()}: register ${n} changed`);
+        }
+      });
+    }
+  }
+  return { text, own: text.startsWith("VMfail") || (!LOST.test(text) && !hostChanged) };
+}
+
+/** How often a VMCS is entered at most, changed each time. */
+const ROUNDS = 3;
+
+/**
+ * Enters `cases` VMCSs. One behind whose entry the host is its own is changed and entered again, so that
+ * what the processor remembers of its checks is not taken for what it would find now.
  *
  * @throws {Finding} At the first one that the processor and the list judge differently.
  */
 export function fuzzVmcs(cases: number, seed: number, tally: Tally): void {
   const random = new Prng(seed, 0);
   const fuzzer = new Fuzzer();
-  for (let k = 0; k < cases; k++) {
+  const { lab } = fuzzer;
+  for (let k = 0; k < cases;) {
+    const first = k;
     const [name, own] = random.pick(BASES);
-    const fields = new Map<number, bigint>();
+    let fields = new Map<number, bigint>();
     for (const [code, value] of Object.entries({ ...standard, ...own })) {
       fields.set(Number(code), BigInt.asUintN(64, BigInt(value)));
     }
-    const changed = new Set<number>();
-    for (let n = random.below(4); n >= 0; n--) changed.add(mutate(random, fields));
-    const where = (): string =>
-      `seed ${seed}, case ${k}: ${name}, ${
-        [...changed].map((code) => `${code.toString(16)}h = ${fields.get(code)!.toString(16)}`)
-          .join(", ")
-      }`;
-    const { lab } = fuzzer;
-    const { bench } = lab;
-    const { state } = bench;
     lab.prepare(Object.fromEntries(fields));
-    const view = new VmcsView(fields, {
-      capability: (index) => lab.capability(index),
-      memory: (address) =>
-        address >= 0n && address < 0x80_0000n - 7n ? bench.get64(Number(address)) : undefined,
-      address: BigInt(At.VMCS),
-      physicalBits: state.get32(S.physicalBits),
-    });
-    const { refusals, rows } = expected(view);
-    const before = REGISTERS.map((n) => state.register(n));
-    const hostBefore = hostOf(lab);
-    const pat = state.get(S.pat);
-    const otherHost = [...changed].some((code) => HOST_FIELDS.has(code));
-    const text = enter(lab, () => new Finding(where()), otherHost);
-    const refused = /^(VMfail|entry failure, INVALID)/.test(text);
-    // A failed entry loads the host: which may be another one, or end in an abort for the MSRs it loads.
-    const loads = rows[0]?.group === "guest";
-    const lost = loads &&
-      (otherHost
-        ? LOST.test(text)
-        : text === "VMX abort" && view.at(Vmcs.EXIT_MSR_LOAD_COUNT) !== 0n);
-    const agrees = refusals.length === 0 ? !refused : lost || refusals.includes(text);
-    if (!agrees) {
-      const list = rows.map(({ group, rule }) => `${group}: ${rule}`).join("; ") || "nothing";
-      throw new Finding(`${where()}\n  the processor: ${text}\n  the list: ${list}`);
+    const changed = new Set<number>();
+    const changes: string[] = [];
+    const where = (): string => `seed ${seed}, case ${first}: ${name}, ${changes.join(", ")}`;
+    let launch = true;
+    let ran = false;
+    for (let round = 0; round < ROUNDS && k < cases; round++, k++) {
+      const now = new Set<number>();
+      for (let n = random.below(4); n >= 0; n--) now.add(mutate(random, fields));
+      for (const code of now) {
+        changed.add(code);
+        changes.push(`${code.toString(16)}h = ${fields.get(code)!.toString(16)}`);
+      }
+      lab.write(Object.fromEntries([...now].map((code) => [code, fields.get(code)!])));
+      const { text, own } = tryVmcs(fuzzer, { fields, changed, launch, where }, tally);
+      // What was refused has changed nothing.
+      if (text.startsWith("VMfail")) {
+        changes.push("entered again");
+        continue;
+      }
+      ran = true;
+      if (!own) break;
+      const rip = fields.get(Vmcs.GUEST_RIP);
+      fields = lab.readAll();
+      if (!text.startsWith("entry failure")) {
+        // A guest that has done more than to halt may have done anything.
+        if (text !== "HLT" || fields.get(Vmcs.GUEST_RIP) !== rip) break;
+        launch = false;
+      }
+      changes.push("run again");
     }
-    tally.count(kindOf(text));
-    if (rows.length === 1) tally.row(ENTRY_CHECKS.indexOf(rows[0]!));
-    const hostChanged = [...changed].some((code) =>
-      HOST_FIELDS.has(code) || code === Vmcs.EXIT_CONTROLS || LIST_FIELDS.has(code)
-    );
-    if (text.startsWith("VMfail")) {
-      if (hostOf(lab) !== hostBefore) {
-        throw new Finding(`${where()}: the host changed\n  ${hostBefore}\n  ${hostOf(lab)}`);
-      }
-      // RBX is the reader's own.
-      REGISTERS.forEach((n, at) => {
-        if (n !== 3 && state.register(n) !== before[at]) {
-          throw new Finding(`${where()}: register ${n} changed`);
-        }
-      });
-    } else if (!LOST.test(text) && !hostChanged) {
-      if (hostOf(lab) !== fuzzer.host) {
-        throw new Finding(`${where()}: the host\n  ${fuzzer.host}\n  ${hostOf(lab)}`);
-      }
-      // An exit that does not load PAT leaves it as the guest had it.
-      const loaded = view.exit(ExitControl.LOAD_PAT) ? view.at(Vmcs.HOST_PAT) : pat;
-      const kept = view.exit(ExitControl.LOAD_PAT) || refused || !view.entry(EntryControl.LOAD_PAT);
-      if (kept && state.get(S.pat) !== loaded) throw new Finding(`${where()}: PAT`);
-      if (refused) {
-        REGISTERS.forEach((n, at) => {
-          if (state.register(n) !== before[at]) {
-            throw new Finding(`${where()}: register ${n} changed`);
-          }
-        });
-      }
-    }
-    // What was refused has changed nothing; what ran may have changed anything.
-    if (text.startsWith("VMfail")) continue;
-    fuzzer.restore();
+    if (ran) fuzzer.restore();
   }
 }

@@ -284,6 +284,24 @@ export class VmxLab {
     assertEquals(at, entries.length, `${verdict} at ${entries[at]?.[0]}`);
   }
 
+  /** Reads all fields there are with one program. */
+  readAll(): Map<number, bigint> {
+    const { bench } = this;
+    const flags = this.#flags();
+    for (const [k, [, encoding]] of VMCS_FIELDS.entries()) {
+      bench.set64(At.LIST + 16 * k, BigInt(encoding));
+    }
+    bench.state.setRegister(6, BigInt(At.LIST));
+    bench.state.setRegister(1, BigInt(VMCS_FIELDS.length));
+    // mov rax,[rsi]; vmread [rsi+8],rax; jbe out; add rsi,16; dec rcx; jnz
+    this.run(hex("48 8b 06  0f 78 46 08  76 09  48 83 c6 10  48 ff c9  75 ee"));
+    assertEquals(bench.state.register(1), 0n, "VMREAD of all fields");
+    bench.flags = flags;
+    return new Map(
+      VMCS_FIELDS.map(([, encoding], k) => [encoding, bench.get64(At.LIST + 16 * k + 8)]),
+    );
+  }
+
   /** A clear VMCS, current, with the standard fields and `fields` in it. */
   prepare(fields: Fields = {}): void {
     assertEquals(this.vmclear(At.VMCS), "VMsucceed");
