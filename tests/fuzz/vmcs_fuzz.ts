@@ -441,7 +441,8 @@ export function fuzzVmcs(cases: number, seed: number, tally: Tally): void {
     const where = (): string => `seed ${seed}, case ${first}: ${name}, ${changes.join(", ")}`;
     let launch = true;
     let ran = false;
-    for (let round = 0; round < ROUNDS && k < cases; round++, k++) {
+    for (let round = 0; round < ROUNDS && k < cases; round++) {
+      k++;
       const now = new Set<number>();
       for (let n = random.below(4); n >= 0; n--) now.add(mutate(random, fields));
       for (const code of now) {
