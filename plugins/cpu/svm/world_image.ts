@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { dropWindows } from "../memory/windows.ts";
+import { exchangeWindows } from "../memory/windows.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { Cr0, DebugCtl, Dr7, Rflags } from "../microcode/registers.ts";
 import { useIn } from "../microcode/segments.ts";
@@ -23,6 +23,7 @@ import {
   SegmentField,
 } from "../state/cpu_state.ts";
 import { IMAGE_BYTES } from "../state/layout.ts";
+import { Context, WINDOWS_BYTES } from "../state/tlb_layout.ts";
 import type { Field32, Field64 } from "../state/field.ts";
 import type { FunctionBuilder, I32 } from "../wasm/mod.ts";
 
@@ -114,7 +115,7 @@ export function keepHost(f: FunctionBuilder): void {
   f.store32(0, S.countsBranches.get(f), image + COUNTS);
 }
 
-/** #VMEXIT: puts the host's state back, and what follows from it. CR2 is not the host's alone. */
+/** #VMEXIT: puts the host's state back. CR2 is not the host's alone. */
 export function restoreHost(f: FunctionBuilder, mc: Microcode): void {
   const image = S.hostImage;
   for (const block of [SEGMENTS, TABLES, EFER]) put(f, image, block);
@@ -124,23 +125,30 @@ export function restoreHost(f: FunctionBuilder, mc: Microcode): void {
   f.store64(0, f.load64(0, image + Image.RSP), registerAddress(4));
   f.store64(0, f.load64(0, image + Image.RAX), registerAddress(0));
   S.cpl.set(f, 0);
+  // A host outside executes nothing: what follows from its state, and its TLB, would not be used before the
+  // next VMRUN puts others in their place.
+  f.if(S.hostOutside.get(f).eqz(), () => restoreDerived(f, mc), undefined, "unlikely");
+}
+
+/** Puts the host's TLB context back, and what follows from its state. */
+function restoreDerived(f: FunctionBuilder, mc: Microcode): void {
+  const image = S.hostImage;
+  const kept = (field: Field32): I32 =>
+    f.load32(0, image + Image.DERIVED + 4 * DERIVED.indexOf(field));
   f.call(mc.selectContext, 0);
   // XCR0 is not switched, nor is whether branches are counted; and another context may be the host's, if many
   // were used.
   const same = f.load32(0, image + Image.PLAIN)
     .and(f.load64(0, image + XCR0).eq(S.xcr0.get(f)))
     .and(f.load32(0, image + COUNTS).eq(S.countsBranches.get(f)))
-    .and(
-      f.load32(0, image + Image.DERIVED + 4 * DERIVED.indexOf(S.tlbContext)).eq(
-        S.tlbContext.get(f),
-      ),
-    );
+    .and(kept(S.tlbContext).eq(S.tlbContext.get(f)));
   f.if(
     same,
     () => {
-      DERIVED.forEach((field, k) => field.set(f, f.load32(0, image + Image.DERIVED + 4 * k)));
+      const windows = kept(S.tlbContext).add(kept(S.mmu).mul(WINDOWS_BYTES)).add(Context.WINDOWS);
+      f.if(kept(S.tlbRead).ne(S.tlbRead.get(f)), () => exchangeWindows(f, windows));
+      for (const field of DERIVED) field.set(f, kept(field));
       S.canonicalShift.set(f, f.load64(0, image + SHIFT));
-      dropWindows(f);
       S.events.clear(f, Event.SINGLE_STEP | Event.BREAKPOINTS | Event.BRANCHES);
     },
     () => f.call(mc.updateMode),

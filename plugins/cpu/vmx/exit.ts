@@ -99,10 +99,12 @@ export function defineExit(mc: Microcode): void {
     S.budget.set(f, S.budget.get(f).add(S.timerHeld.get(f)));
     S.timerHeld.set(f, 0);
     loadHost(f);
-    f.call(mc.selectContext, 0);
+    // A host outside executes nothing: what follows from its state, and its TLB, would not be used before the
+    // next entry puts others in their place.
+    f.if(S.hostOutside.get(f).eqz(), () => f.call(mc.selectContext, 0), undefined, "unlikely");
     // Without VPIDs nothing outlasts a transition.
     f.if(vpid.eqz(), () => f.call(mc.flushTlb));
-    f.call(mc.updateMode);
+    f.if(S.hostOutside.get(f).eqz(), () => f.call(mc.updateMode), undefined, "unlikely");
     const pae = exit.and(ExitControl.HOST_64BIT).eqz().and(S.cr4.has(f, Cr4.PAE))
       .and(S.cr0.has(f, Cr0.PG));
     f.if(pae, () => {
