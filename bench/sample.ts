@@ -9,14 +9,6 @@ import type { Workload } from "./peers/peer.ts";
 import { traplineOn } from "./peers/trapline.ts";
 import { GROUPS, workloadsOf } from "./peers/workloads.ts";
 
-/**
- * Milliseconds this thread has run, on Linux: what others do on the same machine is not in it. The kernel
- * gives nanoseconds on the processor first (Linux, `Documentation/scheduler/sched-stats.rst`).
- */
-const ownTime = Deno.build.os === "linux"
-  ? (): number => Number.parseInt(Deno.readTextFileSync("/proc/self/schedstat")) / 1e6
-  : undefined;
-
 const TARGET_MS = 80;
 
 /** What exits under a hypervisor, besides everything on the bare processor. */
@@ -34,7 +26,7 @@ const answer: Record<string, number> = {};
 for (const { vendor, workload } of jobs) {
   const name = `${workload.program}, ${workload.bits}-bit, ${vendor}`;
   if (given !== null && given[name] === undefined) continue;
-  const peer = traplineOn(vendor, ownTime);
+  const peer = traplineOn(vendor);
   answer[name] = given === null
     ? (await calibrate(peer, workload, TARGET_MS)).rounds
     : await sample(peer, workload, given[name]!);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { timed } from "./clock.ts";
 import { commandLineOf, type FindPeer, outputOf, PeerError } from "./peer.ts";
 
 const GUESTS = new URL("../../examples/guests/", import.meta.url);
@@ -67,12 +68,9 @@ export const findNative: FindPeer = async () => {
       const key = `${workload.guest}.${workload.bits}`;
       const built = programs.get(key) ?? build(workload.guest, workload.bits, folder);
       programs.set(key, built);
-      const command = new Deno.Command(await built, { args: [commandLineOf(workload, rounds)] });
-      const start = performance.now();
-      const { code, stdout } = await command.output();
-      const ms = performance.now() - start;
+      const { ms, code, stdout } = await timed(await built, [commandLineOf(workload, rounds)]);
       if (code !== 0) throw new PeerError(`${key}: status ${code}`);
-      return { ms, console: new TextDecoder().decode(stdout) };
+      return { ms, console: stdout };
     },
   };
 };

@@ -20,7 +20,7 @@ export interface Workload {
 
 /** How one run went. */
 export interface Run {
-  /** Milliseconds, with a start that is the same whatever the rounds. */
+  /** Milliseconds on the processor, with a start that is the same whatever the rounds. */
   readonly ms: number;
   /** What the guest printed. */
   readonly console: string;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { timed } from "./clock.ts";
 import { commandLineOf, type FindPeer, imageOf, outputOf, PeerError } from "./peer.ts";
 
 const PROGRAM = "qemu-system-x86_64";
@@ -17,22 +18,14 @@ export const findQemu: FindPeer = async () => {
     version,
     can: () => true,
     async run(workload, rounds) {
-      const command = new Deno.Command(PROGRAM, {
-        args: [
-          ...["-accel", "tcg", "-m", "64", "-kernel", imageOf(workload.guest).pathname],
-          ...["-append", commandLineOf(workload, rounds), "-serial", "stdio", "-display", "none"],
-          ...["-monitor", "none", "-nodefaults", "-no-reboot"],
-          ...["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"],
-        ],
-        stdin: "null",
-      });
-      const start = performance.now();
-      const { code, stdout, stderr } = await command.output();
-      const ms = performance.now() - start;
-      if (code !== 1) {
-        throw new PeerError(`QEMU: status ${code}: ${new TextDecoder().decode(stderr)}`);
-      }
-      return { ms, console: new TextDecoder().decode(stdout) };
+      const { ms, code, stdout, stderr } = await timed(PROGRAM, [
+        ...["-accel", "tcg", "-m", "64", "-kernel", imageOf(workload.guest).pathname],
+        ...["-append", commandLineOf(workload, rounds), "-serial", "stdio", "-display", "none"],
+        ...["-monitor", "none", "-nodefaults", "-no-reboot"],
+        ...["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"],
+      ]);
+      if (code !== 1) throw new PeerError(`QEMU: status ${code}: ${stderr}`);
+      return { ms, console: stdout };
     },
   };
 };

@@ -14,17 +14,14 @@ import { pic } from "../../plugins/pic/mod.ts";
 import { serial } from "../../plugins/serial/mod.ts";
 import { svm } from "../../plugins/svm/mod.ts";
 import { vmx } from "../../plugins/vmx/mod.ts";
+import { ownTime } from "./clock.ts";
 import { commandLineOf, imageOf, type Peer, PeerError } from "./peer.ts";
 
 /** The vendors by name. */
 export const VENDORS: { readonly [name: string]: () => Plugin } = { metal, svm, vmx };
 
-/**
- * Trapline in this process, under one of the vendors.
- *
- * @param now The clock, in milliseconds.
- */
-export function traplineOn(vendor: string, now: () => number = () => performance.now()): Peer {
+/** Trapline in this process, under one of the vendors. */
+export function traplineOn(vendor: string): Peer {
   const make = VENDORS[vendor];
   if (make === undefined) throw new PeerError(`no vendor "${vendor}"`);
   const model = vendor === "vmx" ? "sapphire-rapids" : "zen4";
@@ -44,9 +41,9 @@ export function traplineOn(vendor: string, now: () => number = () => performance
         ],
         images: [loadImage(bytes, { name: workload.guest, commandLine })],
       });
-      const start = now();
+      const start = ownTime();
       const result = await vm.run();
-      const ms = now() - start;
+      const ms = ownTime() - start;
       if (result.reason !== "exit-code" || result.code !== 1) {
         throw new PeerError(
           `${workload.guest} "${commandLine}" ended with ${JSON.stringify(result)}`,

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { ownTime } from "./clock.ts";
 import { INFO_ADDRESS, LOADER_MAGIC, multibootInfo, readElf } from "./elf.ts";
 import { commandLineOf, type FindPeer, imageOf, PeerError } from "./peer.ts";
 
@@ -102,9 +103,9 @@ export const findUnicorn: FindPeer = () => {
             "hook",
           );
         }
-        const start = performance.now();
+        const start = ownTime();
         const status = uc.uc_emu_start(engine, BigInt(begin), 0n, 0n, 0n);
-        const ms = performance.now() - start;
+        const ms = ownTime() - start;
         // 32-bit programs end on the way to 64-bit mode.
         if (wide || !console.includes("checksum")) check(status, "run");
         return { ms, console };
