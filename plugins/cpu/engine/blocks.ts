@@ -25,6 +25,7 @@ import {
   CPU_AREAS,
   MICRO_OPS,
   MICRO_OPS_BYTES,
+  WRITABLE_PAGES,
 } from "../state/layout.ts";
 import {
   Context,
@@ -464,6 +465,9 @@ export class Blocks {
 
   /** Takes all write translations of a page out of every TLB. */
   #forbidWrites(page: number): void {
+    const known = WRITABLE_PAGES + (page >>> 12);
+    if (this.#bytes[known] === 0) return;
+    this.#bytes[known] = 0;
     clearWindows(this.#bytes);
     for (let cpu = 0; cpu < this.#cpus; cpu++) {
       for (let k = 0; k < CONTEXT_COUNT; k++) {

@@ -9,7 +9,7 @@ import { MicroOp } from "../engine/block_layout.ts";
 import { Cr0, Rflags } from "../microcode/registers.ts";
 import { Event, Mode, S, Seg } from "../state/cpu_state.ts";
 import { TLB_NEVER } from "../state/layout.ts";
-import { MmuIndex, WRITE_OFFSET } from "../state/tlb_layout.ts";
+import { Context, INDEX_BYTES, MmuIndex, WRITE_OFFSET } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { canonical } from "./canonical.ts";
 import { holdsCode, pageHoldsCode } from "./physical.ts";
@@ -40,6 +40,26 @@ export function probe(
   const last = bytes === 1 ? linear : linear.add(bytes - 1);
   return {
     hit: f.load64(entry, offset).eq(last.and(~0xfff)),
+    address: () => low.add(f.load32(entry, offset + 8)),
+  };
+}
+
+/**
+ * The same for a number of bytes and a kind of access that are known only at run time, in the arrays of
+ * `mmu` instead of those in use.
+ */
+function probeKind(
+  f: FunctionBuilder,
+  linear: I64,
+  bytes: I32,
+  mmu: I32,
+  write: boolean,
+): TlbProbe {
+  const low = linear.wrap();
+  const entry = S.tlbContext.get(f).add(mmu.mul(INDEX_BYTES)).add(tlbSlot(low));
+  const offset = Context.DATA + (write ? WRITE_OFFSET : 0);
+  return {
+    hit: f.load64(entry, offset).eq(linear.add(bytes.sub(1).extendU()).and(~0xfff)),
     address: () => low.add(f.load32(entry, offset + 8)),
   };
 }
@@ -90,6 +110,9 @@ function bytesInPage(linear: I64): I32 {
   return i32(0x1000).sub(linear.wrap().and(0xfff));
 }
 
+/** Widths of accesses, by the logarithm of their bytes. */
+const WIDTHS = [8, 16, 32, 64] as const;
+
 const maskOf = (bits: I32): I64 => i64(-1).shrU(i32(64).sub(bits).extendU());
 
 /** Gives the access functions their bodies. */
@@ -135,6 +158,13 @@ export function defineAccess(mc: Microcode): void {
       "unlikely",
     );
   };
+
+  const storeAt = (f: FunctionBuilder, address: I32, bytes: I32, value: I64): void =>
+    f.switch(
+      bytes.ctz(),
+      WIDTHS.map((bits) => () => f.storeLow(bits, address, value)),
+      () => f.unreachable(),
+    );
 
   const loadBytes = (f: FunctionBuilder, pa: I64, bytes: I32): I64 => {
     const address = f.call(mc.physical, pa);
@@ -191,11 +221,7 @@ export function defineAccess(mc: Microcode): void {
       undefined,
       "unlikely",
     );
-    f.switch(
-      bytes.ctz(),
-      [8, 16, 32, 64].map((bits) => () => f.storeLow(bits, address, value)),
-      () => f.unreachable(),
-    );
+    storeAt(f, address, bytes, value);
   };
   const storePhysical = module.define("storePhysical", [I64T, I32T, I64T], undefined, storeBytes);
   const loadPhysical = module.define("loadPhysical", [I64T, I32T], I64T, (f, pa, bytes) => {
@@ -260,6 +286,15 @@ export function defineAccess(mc: Microcode): void {
     own: boolean,
   ): void => {
     const bytes = bits.shrU(3);
+    // The processor's own accesses, and those to an inner stack, are not looked up inline.
+    const { hit, address } = probeKind(f, linear, bytes, mmu, access === Access.WRITE);
+    const plain = own ? S.tlbRead.get(f).ne(TLB_NEVER) : i32(1);
+    f.if(hit.and(plain), () => {
+      const at = address();
+      f.switch(bytes.ctz(), WIDTHS.map((width) => () => f.return(f.loadZ(width, at))), () => {
+        f.unreachable();
+      });
+    });
     checkLinear(f, linear, bytes);
     if (own) checkOwn(f, linear, bytes, mmu, 0);
     f.if(
@@ -288,6 +323,12 @@ export function defineAccess(mc: Microcode): void {
     own: boolean,
   ): void => {
     const bytes = bits.shrU(3);
+    const { hit, address } = probeKind(f, linear, bytes, mmu, true);
+    const plain = own ? S.tlbRead.get(f).ne(TLB_NEVER) : i32(1);
+    f.if(hit.and(plain), () => {
+      storeAt(f, address(), bytes, value);
+      f.return();
+    });
     checkLinear(f, linear, bytes);
     if (own) checkOwn(f, linear, bytes, mmu, 1);
     f.if(

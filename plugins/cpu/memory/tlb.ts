@@ -10,7 +10,7 @@
  */
 import type { Microcode } from "../microcode/microcode.ts";
 import { S } from "../state/cpu_state.ts";
-import { CPU_AREA_BYTES, CPU_AREAS } from "../state/layout.ts";
+import { CPU_AREA_BYTES, CPU_AREAS, WRITABLE_PAGES } from "../state/layout.ts";
 import {
   Context,
   CONTEXT_COUNT,
@@ -19,6 +19,8 @@ import {
   INDEX_BYTES,
   JUMP_ENTRIES,
   LOG_ENTRIES,
+  MmuIndex,
+  SET_BITS,
   WRITE_OFFSET,
 } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64 } from "../wasm/mod.ts";
@@ -30,7 +32,40 @@ import { dropWindows } from "./windows.ts";
 /** log2 of the size of the smallest page. */
 const PAGE_SHIFT = 12;
 
+/** log2 of the size of a region of {@linkcode Context.LARGE_REGIONS}: the large pages of most are no larger. */
+const REGION_SHIFT = 22;
+
 const pageOf = (linear: I64): I64 => linear.and(~0xfff);
+
+/** One of the sets of a context: the word that has the bit of `member`, and the bit. */
+function setBit(context: I32, set: number, member: I64): { at: I32; bit: I32 } {
+  // Folded, for addresses apart by powers of two are what page tables lead to.
+  const folded = member.xor(member.shrU(9)).xor(member.shrU(18)).xor(member.shrU(27));
+  const number = folded.wrap().and(SET_BITS - 1);
+  return { at: context.add(number.shrU(5).shl(2)).add(set), bit: i32(1).shl(number.and(31)) };
+}
+
+function include(f: FunctionBuilder, context: I32, set: number, member: I64): void {
+  const { at, bit } = setBit(context, set, member);
+  f.store32(at, f.load32(at).or(bit));
+}
+
+/** 0 if `member` is not in the set. */
+function isIncluded(f: FunctionBuilder, context: I32, set: number, member: I64): I32 {
+  const { at, bit } = setBit(context, set, member);
+  return f.load32(at).and(bit);
+}
+
+/** Notes that entries for `linear` are pieces of a page of 2 to the `shift`. */
+export function notePageSize(f: FunctionBuilder, linear: I64, shift: I32): void {
+  const context = S.tlbContext.get(f);
+  f.if(shift.gtU(PAGE_SHIFT), () => {
+    include(f, context, Context.LARGE_REGIONS, linear.shrU(REGION_SHIFT));
+    f.if(shift.gtU(f.load32(context, Context.LARGE)), () => {
+      f.store32(context, shift, Context.LARGE);
+    });
+  });
+}
 
 /** Notes that the entry at `address` has been filled, so that a flush finds it. */
 export function logFill(f: FunctionBuilder, context: I32, address: I32): void {
@@ -58,7 +93,10 @@ export function fillData(
     logFill(f, context, at);
   };
   put(entry);
-  f.if(write.and(pageHoldsCode(f, address).eqz()), () => put(entry.add(WRITE_OFFSET)));
+  f.if(write.and(pageHoldsCode(f, address).eqz()), () => {
+    put(entry.add(WRITE_OFFSET));
+    f.store8(address.shrU(PAGE_SHIFT), i32(1), WRITABLE_PAGES);
+  });
 }
 
 /** Enters an instruction translation. */
@@ -68,6 +106,7 @@ export function fillFetch(f: FunctionBuilder, linear: I64, address: I32, user: I
   const entry = array.add(fetchSlot(linear.wrap())).add(Context.FETCH);
   f.store64(entry, pageOf(linear));
   f.store32(entry, address.and(~0xfff), 8);
+  include(f, context, Context.FETCHED, linear.shrU(PAGE_SHIFT));
   logFill(f, context, entry);
 }
 
@@ -147,6 +186,9 @@ export function defineTlb(mc: Microcode): void {
     }, () => f.fill(context.add(Context.DATA), 0xff, Context.LOG - Context.DATA));
     f.store32(context, 0, Context.FILLED);
     f.store32(context, PAGE_SHIFT, Context.LARGE);
+    for (const set of [Context.LARGE_REGIONS, Context.FETCHED]) {
+      for (let byte = 0; byte < SET_BITS / 8; byte += 8) f.store64(context, 0, set + byte);
+    }
     dropWindows(f, context);
     dropApic(f, context);
   });
@@ -157,12 +199,33 @@ export function defineTlb(mc: Microcode): void {
 
   module.body(mc.flushPage, (f, linear) => {
     const context = S.tlbContext.get(f);
+    dropWindows(f, context);
+    // Most pages that are taken away are small and hold data: what is known of them is in six places.
+    const page = pageOf(linear);
+    const large = f.load32(context, Context.LARGE);
+    const inLarge = large.gtU(REGION_SHIFT)
+      .or(isIncluded(f, context, Context.LARGE_REGIONS, linear.shrU(REGION_SHIFT)));
+    // An instruction that begins on the page before may end on this one.
+    const number = linear.shrU(PAGE_SHIFT);
+    const code = isIncluded(f, context, Context.FETCHED, number)
+      .or(isIncluded(f, context, Context.FETCHED, number.sub(1)));
+    f.if(inLarge.or(code).eqz(), () => {
+      const slot = context.add(tlbSlot(linear.wrap()));
+      for (const index of Object.values(MmuIndex)) {
+        for (const write of [0, WRITE_OFFSET]) {
+          const at = Context.DATA + index * INDEX_BYTES + write;
+          f.if(f.load64(slot, at).eq(page), () => f.store64(slot, -1, at));
+        }
+      }
+      f.if(S.avicTlbPage.get(f).eq(page), () => dropApic(f, context));
+      f.return();
+    });
+
     const count = f.load32(context, Context.FILLED);
     f.if(count.gtU(LOG_ENTRIES), () => {
       f.call(mc.flushTlb);
       f.return();
     });
-    dropWindows(f, context);
     // The jump cache goes by RIP, which is a linear address only where CS has no base.
     f.if(f.load32(context, Context.JUMP_BASE), () => f.call(mc.flushJumps), undefined, "unlikely");
     // A large page is cached in 4 KiB pieces, and INVLPG of any address in it drops all of it. How large

@@ -10,7 +10,7 @@
 import { Cr0, Cr4, Efer } from "../microcode/registers.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { S } from "../state/cpu_state.ts";
-import { Context, MmuIndex } from "../state/tlb_layout.ts";
+import { MmuIndex } from "../state/tlb_layout.ts";
 import { EPT_IN_FORCE, EptPointer } from "../vmx/controls.ts";
 import {
   type FunctionBuilder,
@@ -23,7 +23,7 @@ import {
   type Label,
   type Variable,
 } from "../wasm/mod.ts";
-import { fillApic, fillData, fillFetch, findApic, VAPIC_MARK } from "./tlb.ts";
+import { fillApic, fillData, fillFetch, findApic, notePageSize, VAPIC_MARK } from "./tlb.ts";
 
 /** What an access is, as `translate` takes it. */
 export const Access = { READ: 0, WRITE: 1, FETCH: 2 } as const;
@@ -419,10 +419,7 @@ export function defineWalk(mc: Microcode): void {
       () => f.call(mc.physicalForWrite, pa.get()),
       () => f.call(mc.physical, pa.get()),
     );
-    const context = S.tlbContext.get(f);
-    f.if(pageShift.get().gtU(f.load32(context, Context.LARGE)), () => {
-      f.store32(context, pageShift.get(), Context.LARGE);
-    });
+    notePageSize(f, linear, pageShift.get());
     f.if(address.ne(0), () => {
       f.if(
         isFetch,

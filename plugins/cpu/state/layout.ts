@@ -8,6 +8,7 @@
  * | {@linkcode CHUNK_MAPS} | physical address → memory, one word per 2 MiB, a map per address space |
  * | {@linkcode BLOCK_BUCKETS} | hash table of decoded blocks |
  * | {@linkcode CODE_BITS} | which 32-byte pieces of each page hold decoded code |
+ * | {@linkcode WRITABLE_PAGES} | which pages a TLB may have for writing |
  * | {@linkcode CPU_AREAS} | per processor: saved state, TLBs, jump caches |
  * | {@linkcode MICRO_OPS} | decoded blocks |
  * | {@linkcode RAM} | host physical memory, handed out in chunks of 2 MiB |
@@ -72,8 +73,13 @@ export const CODE_BITS: number = CPU_AREAS + CPU_AREA_BYTES * MAX_CPUS;
 /** Bytes of the code bits. */
 export const CODE_BITS_BYTES: number = 16 << 20;
 
+/** A byte for each page of the memory's 4 GiB: not 0 if a TLB may have a translation for writing to it. */
+export const WRITABLE_PAGES: number = CODE_BITS + CODE_BITS_BYTES;
+/** Bytes of that table. */
+export const WRITABLE_PAGES_BYTES: number = 1 << 20;
+
 /** Decoded blocks. */
-export const MICRO_OPS: number = CODE_BITS + CODE_BITS_BYTES;
+export const MICRO_OPS: number = WRITABLE_PAGES + WRITABLE_PAGES_BYTES;
 /** Bytes for decoded blocks. When they are used up, all blocks are dropped. */
 export const MICRO_OPS_BYTES: number = 32 << 20;
 

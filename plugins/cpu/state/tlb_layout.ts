@@ -34,6 +34,9 @@ export const JUMP_ENTRIES = 1024;
 /** Entries of the fill log. */
 export const LOG_ENTRIES = 2048;
 
+/** Bits of each of the sets in a context. */
+export const SET_BITS = 1024;
+
 /** Offsets inside a context. */
 export const Context = {
   /** u32: what the context belongs to (an ASID). */
@@ -52,6 +55,10 @@ export const Context = {
   EPT: 32,
   /** Windows of each index while they are not in force ({@linkcode WINDOWS_BYTES} each). */
   WINDOWS: 0x40,
+  /** A bit for each region of 4 MiB (modulo their number): an entry may be a piece of a large page in it. */
+  LARGE_REGIONS: 0x200,
+  /** A bit for each page (modulo their number): instructions may have been fetched from it. */
+  FETCHED: 0x280,
   /** Read array of index 0; the write array follows it, then the next index. */
   DATA: 0x1000,
   /** Instruction TLB of user mode; that of supervisor mode follows. */
