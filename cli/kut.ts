@@ -319,7 +319,7 @@ async function runTest(
     };
   };
   if (machine.unmet.length > 0) {
-    return finish("skip", `asks for what the board has not: ${machine.unmet.join(", ")}`);
+    return finish("skip", `asks for what there is not: ${machine.unmet.join(", ")}`);
   }
   if (settings.vendor !== "metal" && test.groups.some((group) => NESTING.has(group))) {
     return finish("skip", "it is a hypervisor, and runs under --vendor metal");

@@ -124,6 +124,8 @@ export function machineOf(test: KutTest): KutMachine {
       }
       case "-cpu": {
         const [model = "", ...choices] = value.split(",");
+        // Models have as many as they have.
+        unmet.push(...choices.filter((choice) => choice.startsWith("phys-bits=")));
         if (choices.includes("vendor=AuthenticAMD")) processor = "amd";
         if (INTEL_MODEL.test(model) || choices.includes("vendor=GenuineIntel")) processor = "intel";
         for (const choice of choices) {

@@ -106,7 +106,7 @@ Deno.test("the tests of the architecture run, and the score board says how they 
   assertEquals(record.tests.map(({ name, outcome, reason }) => [name, outcome, reason]), [
     ["good", "pass", ""],
     ["bad", "fail", "b"],
-    ["asks", "skip", "asks for what the board has not: -device edu"],
+    ["asks", "skip", "asks for what there is not: -device edu"],
   ]);
 });
 
