@@ -254,7 +254,15 @@ async function readJson<T>(name: string): Promise<T> {
 }
 
 /** Columns in this order; others behind them by name. */
-const ORDER = ["metal", "metal-intel", "metal-i386", "svm", "svm-avic", "vmx", "vmx-apicv"];
+const ORDER = [
+  "metal",
+  "metal-intel",
+  "metal-i386",
+  "svm",
+  "svm-plain",
+  "vmx",
+  "vmx-plain",
+];
 
 /** Reads what the page is made of. */
 export async function readSources(): Promise<PageSources> {
