@@ -85,7 +85,6 @@ export class Emulator implements Outside {
     const { vmcb } = guest;
     const scratch = this.#vmcb;
     const { spare } = this.#processors;
-    guest.storeRegisters();
     scratch.bytes.set(vmcb.bytes);
     scratch.dirty(CLEAN_ALL);
     scratch.set32(InterceptWord.CR, 0);
@@ -154,7 +153,6 @@ export class Emulator implements Outside {
     const control = vmcb.get32(Control.INT_CONTROL) & ~IntControl.V_TPR;
     vmcb.set32(Control.INT_CONTROL, control | priority);
     vmcb.dirty(CLEAN_ALL);
-    guest.loadRegisters();
     if (code === SvmExit.INTR) return ExitAction.RESUME;
     if (code >= SvmExit.EXCEPTION && code < SvmExit.EXCEPTION + 32) {
       this.#raise(guest, code - SvmExit.EXCEPTION);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Gpr, type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../../core/mod.ts";
+import { type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../../core/mod.ts";
 import {
   Clean,
   Control,
@@ -20,15 +20,6 @@ import type { NestedPageTables } from "./nested_paging.ts";
 import { type IoPermissionMap, MsrPermissionMap } from "./permission_maps.ts";
 import type { AcceleratedTaskPriority, SvmGuest } from "./svm_guest.ts";
 import { Vmcb } from "./vmcb.ts";
-
-const RAX = 2 * Gpr.RAX;
-const RSP = 2 * Gpr.RSP;
-const RIP = 2 * Gpr.RIP;
-const RFLAGS = 2 * Gpr.RFLAGS;
-const SAVE_RAX = Save.RAX / 4;
-const SAVE_RSP = Save.RSP / 4;
-const SAVE_RIP = Save.RIP / 4;
-const SAVE_RFLAGS = Save.RFLAGS / 4;
 
 /** One vCPU under this hypervisor. */
 export class GuestCpu implements InterceptState, SvmGuest {
@@ -123,32 +114,6 @@ export class GuestCpu implements InterceptState, SvmGuest {
   /** Puts the intercepts to what the state asks for. */
   recalculate(): void {
     recalculateIntercepts(this.vmcb, this);
-  }
-
-  /** Before VMRUN: what is in the VMCB of the general registers. */
-  storeRegisters(): void {
-    const { registers, vmcb: { words } } = this;
-    words[SAVE_RAX] = registers[RAX]!;
-    words[SAVE_RAX + 1] = registers[RAX + 1]!;
-    words[SAVE_RSP] = registers[RSP]!;
-    words[SAVE_RSP + 1] = registers[RSP + 1]!;
-    words[SAVE_RIP] = registers[RIP]!;
-    words[SAVE_RIP + 1] = registers[RIP + 1]!;
-    words[SAVE_RFLAGS] = registers[RFLAGS]!;
-    words[SAVE_RFLAGS + 1] = registers[RFLAGS + 1]!;
-  }
-
-  /** Behind #VMEXIT. */
-  loadRegisters(): void {
-    const { registers, vmcb: { words } } = this;
-    registers[RAX] = words[SAVE_RAX]!;
-    registers[RAX + 1] = words[SAVE_RAX + 1]!;
-    registers[RSP] = words[SAVE_RSP]!;
-    registers[RSP + 1] = words[SAVE_RSP + 1]!;
-    registers[RIP] = words[SAVE_RIP]!;
-    registers[RIP + 1] = words[SAVE_RIP + 1]!;
-    registers[RFLAGS] = words[SAVE_RFLAGS]!;
-    registers[RFLAGS + 1] = words[SAVE_RFLAGS + 1]!;
   }
 
   /** XCR0, of which no bit of the upper half exists. */

@@ -241,7 +241,6 @@ export class SvmVendor implements Vendor, Svm {
     processor.setTscAux(guest.tscAux);
     processor.setTsc(this.#vm.clock.current.now());
     this.#loadTaskPriority(guest);
-    guest.storeRegisters();
     const step = guest.stepForNmi;
     guest.stepForNmi = false;
 
@@ -252,7 +251,6 @@ export class SvmVendor implements Vendor, Svm {
       processor.enterGuest(vmcb.hpa, guest.registers, step ? 1 : budget);
     } finally {
       vcpu.instructions += processor.retired;
-      guest.loadRegisters();
       vmcb.bytes[Control.TLB_CONTROL] = 0;
       vmcb.markClean();
     }

@@ -25,7 +25,7 @@ import {
   VMCB_BYTES,
 } from "../../plugins/cpu/mod.ts";
 import { code, dword, qword } from "./code.ts";
-import { Flat, refuseOutside } from "./lab.ts";
+import { Flat, IN_VMCB, refuseOutside, REGISTER_SLOTS } from "./lab.ts";
 
 const PAGE = 0x1000;
 /** Where the guest sees its APIC in xAVIC mode. */
@@ -67,8 +67,8 @@ export class AvicCpu {
     this.vmcb = memory.alloc(VMCB_BYTES);
     this.page = memory.alloc(PAGE);
     this.base = lab.ram + index * 0x10_0000;
-    const stored = memory.view(memory.alloc(PAGE), 128);
-    this.#registers = new BigUint64Array(stored.buffer, stored.byteOffset, 16);
+    const stored = memory.view(memory.alloc(PAGE), 8 * REGISTER_SLOTS);
+    this.#registers = new BigUint64Array(stored.buffer, stored.byteOffset, REGISTER_SLOTS);
     this.#start(memory.alloc(PAGE));
     for (let vector = 0; vector < 256; vector++) {
       const handler = BigInt(Place.HANDLERS + vector * 16);
@@ -221,6 +221,8 @@ export class AvicCpu {
 
   /** VMRUN; returns the exit code. */
   run(budget = 1_000_000): bigint {
+    // The stub writes them into the control block, where they stand already.
+    for (const [n, offset] of IN_VMCB) this.#registers[n] = this.get64(offset);
     this.processor.enterGuest(this.vmcb, this.#registers, budget);
     return this.get64(Control.EXITCODE);
   }

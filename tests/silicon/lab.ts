@@ -27,7 +27,16 @@ import {
 } from "../../plugins/cpu/mod.ts";
 
 /** Registers that the entry stub switches, by number; RAX and RSP are in the VMCB. */
-const REGISTER_BYTES = 16 * 8;
+/** Slots of the storage of registers: R0–R31, RIP, RFLAGS. */
+export const REGISTER_SLOTS = 34;
+const REGISTER_BYTES = 8 * REGISTER_SLOTS;
+/** Those that a control block has: their slot, and where it has them. */
+export const IN_VMCB: readonly (readonly [number, number])[] = [
+  [0, Save.RAX],
+  [4, Save.RSP],
+  [32, Save.RIP],
+  [33, Save.RFLAGS],
+];
 const PAGE = 0x1000;
 
 /** Flat code and data segments for guest mode: selector, attributes. */
@@ -91,7 +100,7 @@ export class Lab {
     this.#words = new Uint32Array(view.buffer, view.byteOffset, VMCB_BYTES / 4);
     this.#quads = new BigUint64Array(view.buffer, view.byteOffset, VMCB_BYTES / 8);
     const stored = memory.view(this.registers, REGISTER_BYTES);
-    this.#registers = new BigUint64Array(stored.buffer, stored.byteOffset, 16);
+    this.#registers = new BigUint64Array(stored.buffer, stored.byteOffset, REGISTER_SLOTS);
     memory.writeU64(this.#pml4, BigInt(pdpt) | 7n);
     memory.writeU64(pdpt, BigInt(directory) | 7n);
     memory.writeU64(directory, BigInt(this.#table) | 7n);
@@ -207,6 +216,8 @@ export class Lab {
 
   /** VMRUN; returns the exit code. */
   run(budget = 1_000_000): bigint {
+    // The stub writes them into the control block, where they stand already.
+    for (const [n, offset] of IN_VMCB) this.#registers[n] = this.get64(offset);
     this.processor.enterGuest(this.vmcb, this.#registers, budget);
     return this.get64(Control.EXITCODE);
   }

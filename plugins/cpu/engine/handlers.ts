@@ -40,6 +40,7 @@ import { defineRegisters } from "../svm/avic/registers.ts";
 import { defineBusLock } from "../microcode/bus_lock.ts";
 import { definePauseFilter } from "../svm/pause_filter.ts";
 import { defineSmm } from "../smm/unit.ts";
+import { defineSvmHostStub } from "../svm/host_stub.ts";
 import { defineSvm } from "../svm/unit.ts";
 import { defineVmx } from "../vmx/unit.ts";
 import { ModuleBuilder } from "../wasm/mod.ts";
@@ -150,6 +151,7 @@ export function buildMicrocode(
   definePauseFilter(mc);
   defineBusLock(mc);
   defineSvm(mc);
+  defineSvmHostStub(mc);
   defineVmx(mc, tag);
   defineSmm(mc);
   defineEvents(mc);

@@ -44,6 +44,7 @@ import { Monitors } from "./monitors.ts";
 import { Handlers, TABLE_SIZE } from "./handlers.ts";
 import { Regions, type Tier } from "./regions.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
+import { Stop } from "./run.ts";
 
 /** An address that none equals. */
 const NOWHERE = 0xffff_ffff_ffff_ffffn;
@@ -403,12 +404,17 @@ export class Machine {
   }
 
   /** As {@linkcode Machine.run}, through a hypervisor's entry stub. */
-  enterGuest(low: number, high: number, registers: number, budget: number): number {
+  enterGuest(low: number, high: number, registers: number, budget: number): void {
     this.#running = true;
     try {
-      return this.exports.enterGuest!(low, high, registers, budget) as number;
-    } finally {
+      this.exports.enterGuest!(low, high, registers, budget);
       this.#running = false;
+    } catch (error) {
+      this.#running = false;
+      this.abandon();
+      // The host is back all the same, and the guest's state is in the VMCB.
+      this.exports.leaveGuestStub!(low, high, registers, Stop.REQUEST);
+      throw error;
     }
   }
 

@@ -11,7 +11,6 @@ import { Event, EventLog, Mode, MonitorWait, registerAddress, S } from "../state
 import type { Field64 } from "../state/field.ts";
 import type { StateView } from "../state/view.ts";
 import { pkruOf, readXsave, writeXsave } from "../state/xsave.ts";
-import { SvmExit } from "../svm/exit_codes.ts";
 import { IntControl } from "../svm/vmcb.ts";
 import { VmxExit } from "../vmx/exit_reasons.ts";
 import { PointerOperation, STUB_INVALID, StubFailure } from "../vmx/host_stub.ts";
@@ -162,40 +161,17 @@ export class Processor {
   }
 
   /**
-   * Executes VMRUN of the VMCB at host physical address `vmcb`, with VMLOAD before and VMSAVE behind it
-   * and the general registers but RAX and RSP taken from and put back into `registers` (a view on host
-   * memory, 16 slots of 8 bytes): what a hypervisor's entry stub does. Returns behind the #VMEXIT;
-   * when `budget` is used up, a physical interrupt is what makes the guest exit.
+   * Executes VMRUN of the VMCB at host physical address `vmcb`, with VMLOAD before and VMSAVE behind it, and
+   * with R0–R15, RIP and RFLAGS taken from and put back into `registers` (a view on host memory, 34 slots of
+   * 8 bytes), those that VMRUN switches by way of the VMCB: what a hypervisor's entry stub does. Returns
+   * behind the #VMEXIT; when `budget` is used up, a physical interrupt is what makes the guest exit.
    */
   enterGuest(vmcb: number, registers: ArrayBufferView, budget: number): void {
     this.load();
-    const machine = this.#machine;
-    const area = registers.byteOffset;
     const low = vmcb % 0x1_0000_0000;
     const high = Math.floor(vmcb / 0x1_0000_0000);
-    const limit = Math.min(budget, MOST);
-    let stop: Stop = Stop.REQUEST;
-    try {
-      stop = machine.enterGuest(low | 0, high | 0, area | 0, limit) as Stop;
-    } catch (error) {
-      machine.abandon();
-      throw error;
-    } finally {
-      // Whatever happened, the host is back and the guest's state is in the VMCB.
-      if (stop !== Stop.VMEXIT) this.#leaveGuest(stop);
-      machine.exports.leaveGuestStub!(low | 0, high | 0, area | 0);
-    }
-  }
-
-  /** The guest is to exit at this boundary though nothing in it asked for it. */
-  #leaveGuest(stop: Stop): void {
-    // A triple fault or INIT that is not intercepted takes the host down with it.
-    const code = stop === Stop.SHUTDOWN
-      ? SvmExit.SHUTDOWN
-      : stop === Stop.INIT
-      ? SvmExit.INIT
-      : SvmExit.INTR;
-    this.#machine.exports.forceExit!(code);
+    const area = registers.byteOffset | 0;
+    this.#machine.enterGuest(low | 0, high | 0, area, Math.min(budget, MOST));
   }
 
   // VMX, by a host that is the program outside.

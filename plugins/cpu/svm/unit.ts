@@ -402,37 +402,4 @@ export function defineSvm(mc: Microcode): void {
     f.call(mc.vmexit, SvmExit.NPF, error.extendU().or(where), gpa);
     f.call(mc.unwindTo, Unwind.VMEXIT);
   });
-
-  // The program outside is the host. What it executes is a stub like any hypervisor's: the general
-  // registers that VMRUN does not switch, VMLOAD, VMRUN; behind the #VMEXIT, VMSAVE and the registers.
-  const physicalOf = (low: I32, high: I32): I64 => low.extendU().or(high.extendU().shl(32));
-  module.body(mc.enterGuest, (f, low, high, registers, budget) => {
-    const vmcb = physicalOf(low, high);
-    f.call(mc.vmload, vmcb);
-    for (const n of SWITCHED_BY_STUB) f.store64(0, f.load64(registers, 8 * n), registerAddress(n));
-    f.store64(0, vmcb, registerAddress(0));
-    f.call(mc.vmrun, vmcb, S.rip.get(f));
-    f.returnCall(mc.run, budget);
-  });
-
-  module.body(mc.leaveGuestStub, (f, low, high, registers) => {
-    f.call(mc.vmsave, physicalOf(low, high));
-    for (const n of SWITCHED_BY_STUB) f.store64(registers, f.load64(0, registerAddress(n)), 8 * n);
-  });
-
-  module.body(mc.forceExit, (f, code) => {
-    f.if(S.guestMode.get(f), () => {
-      // An exit behind the last instruction comes before any other.
-      f.if(
-        S.events.has(f, Event.VMEXIT_TRAP),
-        () =>
-          f.call(mc.vmexit, S.trapCode.get(f).extendU(), S.trapInfo1.get(f), S.trapInfo2.get(f)),
-        () => f.call(mc.vmexit, code.extendU(), 0, 0),
-      );
-    });
-    S.events.clear(f, Event.EXIT | Event.SHUTDOWN);
-  });
 }
-
-/** General registers that VMRUN leaves to software: all but RAX and RSP. */
-const SWITCHED_BY_STUB: readonly number[] = [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];

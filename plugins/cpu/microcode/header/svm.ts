@@ -14,12 +14,13 @@ export interface SvmRoutines {
   readonly vmcbAddress: Fn<[L], I>;
   /** `(vmcb, nextRip)`: VMRUN, all privileges checked. */
   readonly vmrun: Fn<[L, L]>;
-  /** `(vmcbLow, vmcbHigh, registers, budget)`: a hypervisor's entry stub: VMLOAD, VMRUN, and running. */
-  readonly enterGuest: Fn<[I, I, I, I], I>;
-  /** `(vmcbLow, vmcbHigh, registers)`: the stub's other half, behind the #VMEXIT. */
-  readonly leaveGuestStub: Fn<[I, I, I]>;
-  /** `(code)`: #VMEXIT between two instructions, for a reason from outside. */
-  readonly forceExit: Fn<[I]>;
+  /** `(vmcbLow, vmcbHigh, registers, budget)`: a hypervisor's entry stub: VMLOAD, VMRUN, and all behind it. */
+  readonly enterGuest: Fn<[I, I, I, I]>;
+  /**
+   * `(vmcbLow, vmcbHigh, registers, stop)`: the stub's other half, behind the #VMEXIT, which takes place now
+   * if `stop` says that there was none.
+   */
+  readonly leaveGuestStub: Fn<[I, I, I, I]>;
   /** `(vmcb)`: VMLOAD. */
   readonly vmload: Fn<[L]>;
   /** `(vmcb)`: VMSAVE. */
@@ -68,9 +69,8 @@ export interface SvmRoutines {
 export const SVM: Signatures<SvmRoutines> = {
   vmcbAddress: [[I64T], I32T],
   vmrun: [[I64T, I64T], undefined],
-  enterGuest: [[I32T, I32T, I32T, I32T], I32T],
-  leaveGuestStub: [[I32T, I32T, I32T], undefined],
-  forceExit: [[I32T], undefined],
+  enterGuest: [[I32T, I32T, I32T, I32T], undefined],
+  leaveGuestStub: [[I32T, I32T, I32T, I32T], undefined],
   vmload: [[I64T], undefined],
   vmsave: [[I64T], undefined],
   vmexit: [[I64T, I64T, I64T], undefined],
