@@ -33,7 +33,7 @@ export interface DescriptorTable {
 
 /** Control, system and debug registers of one vCPU, and the MSRs that the processor itself uses. */
 export interface SystemState {
-  /** Code segment. Its DPL is the current privilege level except in real and virtual-8086 mode. */
+  /** Code segment. */
   cs: Segment;
   /** Data segment. */
   ds: Segment;
@@ -43,7 +43,7 @@ export interface SystemState {
   fs: Segment;
   /** GS; its base is also MSR C000_0101h. */
   gs: Segment;
-  /** Stack segment. */
+  /** Stack segment. Its DPL is the current privilege level in protected mode, as in `kvm_sregs`. */
   ss: Segment;
   /** Task register. */
   tr: Segment;

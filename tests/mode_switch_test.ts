@@ -70,3 +70,29 @@ for (const [name, vendor, model] of VENDORS) {
     }
   });
 }
+
+for (const [name, vendor, model] of VENDORS) {
+  Deno.test(`${name}: a state taken behind SYSRET has the CPL in SS`, async () => {
+    const target = CODE + 0x100;
+    // mov ecx, target; mov r11d, 2; sysretq
+    const program = code([0xb9, ...dword(target)], "41 bb 02 00 00 00 48 0f 07");
+    using vm = await createVm({
+      memory: 2 ** 20,
+      plugins: [cpu({ model }), vendor()],
+      images: [flat(Uint8Array.from(program), { address: CODE, entry: { mode: "long64" } })],
+    });
+    const vcpu = vm.vcpus[0]!;
+    const { current } = vm.vendor;
+    const state = current.getSystemState(vcpu);
+    state.efer |= 1n;
+    state.star = 0x1bn << 48n;
+    // As if an interrupt had come from ring 3: SS is null, and not usable.
+    state.ss = { selector: 0, base: 0n, limit: 0, attributes: 0 };
+    current.setSystemState(vcpu, state);
+    await vm.run({ instructions: 3 });
+    assertEquals(vcpu.regs.rip, BigInt(target));
+    const { cs, ss } = current.getSystemState(vcpu);
+    assertEquals([cs.selector, ss.selector], [0x2b, 0x23]);
+    assertEquals((ss.attributes >> 5) & 3, 3);
+  });
+}

@@ -45,6 +45,9 @@ const REGISTERS = {
   tscOffset: S.tscAdjust,
 } as const satisfies { readonly [name in keyof SystemState]?: Field64 };
 
+const DPL_SHIFT = 5;
+const DPL: number = 3 << DPL_SHIFT;
+
 const SEGMENT_NAMES = Object.keys(SEGMENTS) as (keyof typeof SEGMENTS)[];
 const REGISTER_NAMES = Object.keys(REGISTERS) as (keyof typeof REGISTERS)[];
 const DEBUG_NAMES = ["dr0", "dr1", "dr2", "dr3"] as const;
@@ -65,6 +68,8 @@ export function readProcessorState(processor: Processor): SystemState {
   const debug = Object.fromEntries(
     DEBUG_NAMES.map((name, k) => [name, state.at(S.dr + 8 * k)]),
   ) as Pick<SystemState, (typeof DEBUG_NAMES)[number]>;
+  // SYSRET can leave SS with another DPL than the CPL, which is kept apart (APM vol. 3, SYSRET).
+  segments.ss.attributes = segments.ss.attributes & ~DPL | state.get32(S.cpl) << DPL_SHIFT;
   return {
     ...segments,
     ...registers,

@@ -36,6 +36,9 @@ const FIELDS = {
   pat: Save.G_PAT,
 } as const;
 
+const DPL_SHIFT = 5;
+const DPL: number = 3 << DPL_SHIFT;
+
 const SEGMENT_NAMES = Object.keys(SEGMENTS) as (keyof typeof SEGMENTS)[];
 const FIELD_NAMES = Object.keys(FIELDS) as (keyof typeof FIELDS)[];
 
@@ -45,6 +48,8 @@ export function readSystemState(guest: GuestCpu): SystemState {
   const segments = Object.fromEntries(
     SEGMENT_NAMES.map((name) => [name, { ...vmcb.segment(SEGMENTS[name]) }]),
   ) as Pick<SystemState, keyof typeof SEGMENTS>;
+  // The VMCB keeps the CPL apart from SS, whose DPL SYSRET can leave at another (APM vol. 3, SYSRET).
+  segments.ss.attributes = segments.ss.attributes & ~DPL | vmcb.bytes[Save.CPL]! << DPL_SHIFT;
   const fields = Object.fromEntries(
     FIELD_NAMES.map((name) => [name, vmcb.get64(FIELDS[name])]),
   ) as Pick<SystemState, keyof typeof FIELDS>;

@@ -4,7 +4,7 @@
  * @module
  */
 import { differences } from "./compare.ts";
-import { At, LOG_BYTES } from "./machine.ts";
+import { At, LOG_BYTES, LOG_ENTRY_BYTES } from "./machine.ts";
 import { Host, type HostChoice, HOSTS, type Outcome } from "./hosts.ts";
 import { makeProgram, type Program } from "./program.ts";
 
@@ -31,13 +31,22 @@ export interface Tally {
   slow: number;
   /** Programs that both families were held to. */
   neutral: number;
+  /** Programs that did not come to their halt: in a shutdown, or still running when time was up. */
+  unfinished: number;
   /** Exceptions and software interrupts that handlers logged, in the last rounds of each. */
   logged: number;
 }
 
 /** The hosts, and what they have run. */
 export class Campaign implements Disposable {
-  readonly tally: Tally = { programs: 0, instructions: 0, slow: 0, neutral: 0, logged: 0 };
+  readonly tally: Tally = {
+    programs: 0,
+    instructions: 0,
+    slow: 0,
+    neutral: 0,
+    unfinished: 0,
+    logged: 0,
+  };
   readonly #hosts: readonly Host[];
   readonly #slow: number;
 
@@ -86,8 +95,6 @@ export class Campaign implements Disposable {
     findings: Finding[],
   ): void {
     const lines = differences(a.outcome, b.outcome);
-    // Programs are made so that they end, by a halt.
-    if (b.outcome.reason !== "halted") lines.push(`${b.name} ended in: ${b.outcome.reason}`);
     if (lines.length > 0) findings.push({ seed, expected: a.name, actual: b.name, lines });
   }
 
@@ -97,17 +104,16 @@ export class Campaign implements Disposable {
     tally.instructions += outcome.instructions;
     if (slow) tally.slow++;
     if (program.neutral) tally.neutral++;
+    if (outcome.reason !== "halted") tally.unfinished++;
     tally.logged += loggedIn(outcome.memory);
   }
 }
 
-const ENTRY_BYTES = 64;
-
 /** Entries that handlers have left in the log: those with a vector, or anything behind it. */
 function loggedIn(memory: Uint8Array): number {
   let entries = 0;
-  for (let at = At.LOG; at < At.LOG + LOG_BYTES; at += ENTRY_BYTES) {
-    if (memory.subarray(at, at + ENTRY_BYTES).some((byte) => byte !== 0)) entries++;
+  for (let at = At.LOG; at < At.LOG + LOG_BYTES; at += LOG_ENTRY_BYTES) {
+    if (memory.subarray(at, at + LOG_ENTRY_BYTES).some((byte) => byte !== 0)) entries++;
   }
   return entries;
 }

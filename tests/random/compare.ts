@@ -6,7 +6,8 @@
 import type { Segment, SystemState } from "../../core/mod.ts";
 import type { Outcome } from "./hosts.ts";
 
-const REGISTERS = [
+/** Names of registers by number. */
+export const REGISTERS: readonly string[] = [
   ...["RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI"],
   ...Array.from({ length: 24 }, (_, n) => `R${n + 8}`),
   ...["RIP", "RFLAGS"],
@@ -18,7 +19,7 @@ const NOT_COMPARED: readonly (keyof SystemState)[] = ["tscOffset", "apicBase"];
 const hex = (value: bigint | number): string => `${value.toString(16)}h`;
 
 /** A part of the system state as text. */
-function print(value: SystemState[keyof SystemState]): string {
+export function printSystem(value: SystemState[keyof SystemState]): string {
   if (typeof value !== "object") return typeof value === "boolean" ? String(value) : hex(value);
   if (!("selector" in value)) return `${hex(value.base)} limit ${hex(value.limit)}`;
   return printSegment(value);
@@ -67,7 +68,7 @@ export function differences(expected: Outcome, actual: Outcome): string[] {
   }
   for (const name of Object.keys(expected.system) as (keyof SystemState)[]) {
     if (NOT_COMPARED.includes(name)) continue;
-    compare(name, print(expected.system[name]), print(actual.system[name]));
+    compare(name, printSystem(expected.system[name]), printSystem(actual.system[name]));
   }
   if (!sameMemory(expected.memory, actual.memory)) {
     lines.push(...memoryDifferences(expected.memory, actual.memory));

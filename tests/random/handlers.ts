@@ -5,7 +5,16 @@
  * @module
  */
 import type { Assembler } from "./assembler.ts";
-import { At, Data, FIRST_VECTOR, LOG_BYTES, type Machine, Sel, VECTORS } from "./machine.ts";
+import {
+  At,
+  Data,
+  FIRST_VECTOR,
+  LOG_BYTES,
+  LOG_ENTRY_BYTES,
+  type Machine,
+  Sel,
+  VECTORS,
+} from "./machine.ts";
 
 /** Exceptions that push an error code. */
 const WITH_ERROR = [8, 10, 11, 12, 13, 14, 17, 21];
@@ -14,7 +23,6 @@ const TRAPS = [1, 3, 4];
 const EXCEPTIONS = 32;
 /** Vectors whose handlers only return: behind those that lead from section to section. */
 export const RETURNING: number = FIRST_VECTOR + VECTORS;
-const ENTRY_BYTES = 64;
 
 /** Attributes of gates: present, DPL, type; the interrupt stack table of 64-bit mode below. */
 const GATE = 0x8e00;
@@ -75,7 +83,7 @@ class Writer {
     const fields = this.#long ? 7 : 5;
     const size = this.#long ? 8 : 4;
     for (let field = 0; field < fields; field++) this.#log(pushed + field, field * size);
-    out.put(0x83, 0xc1, ENTRY_BYTES, 0x81, 0xe1); // add ecx, …; and ecx, …
+    out.put(0x83, 0xc1, LOG_ENTRY_BYTES, 0x81, 0xe1); // add ecx, …; and ecx, …
     out.put32(LOG_BYTES - 1);
     this.absolute(0x89, 1, At.DATA + Data.LOGGED);
     if (!this.#long) out.put(0x1f); // pop ds
@@ -158,7 +166,7 @@ function realHandlers(out: Assembler, machine: Machine): void {
   out.put16(Data.LOGGED);
   // Vector, IP, CS, FLAGS: pop ax; mov es:[bx + …], ax
   for (let field = 0; field < 4; field++) out.put(0x58, 0x26, 0x89, 0x47, 2 * field);
-  out.put(0x83, 0xc3, ENTRY_BYTES, 0x81, 0xe3);
+  out.put(0x83, 0xc3, LOG_ENTRY_BYTES, 0x81, 0xe3);
   out.put16(LOG_BYTES - 1);
   out.put(0x89, 0x1e);
   out.put16(Data.LOGGED);

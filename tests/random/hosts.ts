@@ -79,7 +79,7 @@ function pluginsOf({ vendor, family, tier, apic = false }: HostChoice): Plugin[]
 }
 
 /** Instructions after which a program counts as endless. */
-const LIMIT = 2_000_000;
+const LIMIT = 300_000;
 
 /** What a program leaves. */
 export interface Outcome {

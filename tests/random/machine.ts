@@ -40,6 +40,8 @@ export const At = {
 } as const;
 
 export const LOG_BYTES = 0x2000;
+/** An entry of the log: the vector, the error code, and the frame. */
+export const LOG_ENTRY_BYTES = 64;
 export const FRAME_BYTES = 40;
 export const FRAMES: number = 0x7000 / FRAME_BYTES | 0;
 /** RAM of the machine in bytes. */

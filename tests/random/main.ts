@@ -74,7 +74,7 @@ for (let seed = from; seed < from + cases && found < ENOUGH; seed++) {
 console.log(
   `${tally.programs} programs, ${tally.neutral} of them for both families, ${tally.slow} compiled and ` +
     `with virtual APICs: ${tally.instructions} instructions, ${tally.logged} events logged, ` +
-    `${found} differences`,
+    `${tally.unfinished} not come to their end, ${found} differences`,
 );
 if (found >= ENOUGH) console.log("That is enough: the rest was not run.");
 Deno.exit(found === 0 ? 0 : 1);

@@ -29,6 +29,8 @@ export interface ProgramOptions {
   readonly undefinedFlags?: boolean;
   /** Single steps, debug registers. */
   readonly debug?: boolean;
+  /** Whether protected mode without long mode is paged. */
+  readonly paging?: boolean;
   /** Rounds through all sections. */
   readonly rounds?: number;
 }
@@ -207,7 +209,7 @@ class Writer {
     out.loadSegment(3, Sel.DATA16);
     out.load(3, 0);
     out.op({ size: 32, opcode: [0x0f, 0x01], reg: 3, rm: { disp: Data.IVTR } });
-    this.#setCr0(0, PG | PE);
+    this.#setCr0(0, this.#modes());
     out.put(0xea);
     out.put16(out.at + 4);
     out.put16(At.CODE >> 4);
@@ -215,7 +217,7 @@ class Writer {
     this.#play(REAL, leave, base);
     this.#fill(leave, REAL, 2, out.here);
     this.#prologue(REAL, leave);
-    this.#setCr0(PG | PE, 0);
+    this.#setCr0(this.#modes(), 0);
     out.put(0xea);
     out.put16(out.at + 4);
     out.put16(Sel.CODE16);
@@ -224,6 +226,11 @@ class Writer {
     out.load(3, 0);
     out.op({ size: 32, opcode: [0x0f, 0x01], reg: 3, rm: { disp: Data.IDTR } });
     this.#prologue(KERNEL16, next);
+  }
+
+  /** CR0 bits that protected mode has on, and real mode off. */
+  #modes(): number {
+    return this.#options.paging ? PG | PE : PE;
   }
 
   /** `mov eax, cr0`, bits set and cleared, `mov cr0, eax`. */
@@ -242,7 +249,7 @@ class Writer {
     this.#prologue(KERNEL32, next);
     this.#setCr0(0, PG);
     this.#setEfer(0x25, ~0x100);
-    const paging = this.#random.below(2) === 0;
+    const paging = this.#random.below(2) === 0 && this.#options.paging;
     this.#setCr3(At.TABLES);
     if (paging) {
       this.#setCr4(0x25, ~0x20);
@@ -324,8 +331,8 @@ class Writer {
     this.#transitions.emit(context, first);
     done();
     out.put(0x0f, 0x06);
-    out.op({ opcode: [0x0f, 0xae], reg: 0, rm: { disp: Data.FX_END } });
     if (this.#options.vectors) {
+      out.op({ opcode: [0x0f, 0xae], reg: 0, rm: { disp: Data.FX_END } });
       for (let n = 0; n < (context.width === 64 ? 16 : 8); n++) {
         // VMOVUPS [ebx + …], YMMn
         out.put(0xc5, n < 8 ? 0xfc : 0x7c, 0x11, 0x83 | (n & 7) << 3);
@@ -355,9 +362,11 @@ class Writer {
     out.width = home.width;
     const rip = BigInt(out.here);
     this.#prologue(home, first!.frame);
-    out.put(0xdb, 0xe3);
-    out.op({ opcode: [0x0f, 0xae], reg: 1, rm: { disp: Data.FX_START } });
-    out.put(0xc5, 0xf8, 0x77);
+    if (this.#options.vectors) {
+      out.put(0xdb, 0xe3);
+      out.op({ opcode: [0x0f, 0xae], reg: 1, rm: { disp: Data.FX_START } });
+      out.put(0xc5, 0xf8, 0x77);
+    }
     this.#transitions.emit(home, this.#asEntered(first!));
     return this.#finish(rip);
   }
@@ -380,6 +389,7 @@ class Writer {
     view.setUint32(At.DATA + Data.ROUNDS, this.#options.rounds, true);
     const system = this.#machine.system();
     const stub = BigInt(this.#handlers.dispatch);
+    if (!this.#long && !this.#options.paging) system.cr0 &= ~BigInt(PG);
     system.lstar = stub;
     system.cstar = stub;
     system.star |= stub;
@@ -403,6 +413,7 @@ export function makeProgram(seed: number, options: ProgramOptions = {}): Program
     vectors: true,
     undefinedFlags: true,
     debug: true,
+    paging: true,
     rounds: 2 + random.below(5),
   };
   return new Writer(random, { ...defaults, ...options }).write();

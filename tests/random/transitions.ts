@@ -20,7 +20,7 @@ export interface Target {
   located(use: (entry: number) => void): void;
 }
 
-/** Numbers of PUSH and such: what is between two far addresses. */
+/** Emits them, and fills in the gates that they go through. */
 export class Transitions {
   readonly #random: Random;
   readonly #out: Assembler;
