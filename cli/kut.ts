@@ -415,10 +415,10 @@ function testPlugins(
   if (choice === undefined) throw usageError(`--vendor ${vendor}: there is no such vendor`);
   const intel = processorVendor(machine, settings) === "intel";
   const model = chosen?.model ?? (intel ? "max-intel" : "max");
-  // None of the models that the list names has RDPRU: QEMU does not know it.
-  const features: { [name: string]: boolean } = chosen === undefined && !intel
-    ? { rdpru: false }
-    : { ...chosen?.features };
+  // The processors that the list names are QEMU's, and have neither APERF and MPERF nor, with them, RDPRU.
+  const features: { [name: string]: boolean } = chosen === undefined
+    ? { aperfmperf: false }
+    : { ...chosen.features };
   for (const [name, on] of machine.features) {
     const linux = name.replaceAll("-", "_");
     const ours = FEATURES[name] ?? (isIsaFeature(linux) ? linux : undefined);
