@@ -91,3 +91,5 @@ export const UNLINKED = 0;
 export const NEVER_LINK = 1;
 /** Most instructions in one block. */
 export const MAX_BLOCK_INSTRUCTIONS = 64;
+/** Most instructions in one compiled region. */
+export const MAX_REGION_INSTRUCTIONS = 400;

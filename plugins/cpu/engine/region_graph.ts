@@ -12,13 +12,18 @@ import { SEMANTICS } from "../semantics/mod.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
 import { S } from "../state/cpu_state.ts";
 import { JUMP_ENTRIES } from "../state/tlb_layout.ts";
-import { BlockHeader, MICRO_OP_BYTES, MicroOp, NEVER_LINK, UNLINKED } from "./block_layout.ts";
+import {
+  BlockHeader,
+  MAX_REGION_INSTRUCTIONS,
+  MICRO_OP_BYTES,
+  MicroOp,
+  NEVER_LINK,
+  UNLINKED,
+} from "./block_layout.ts";
 import { edgesFrom, INDIRECT } from "./jump_edges.ts";
 
 /** Most blocks of a region. */
 export const MAX_REGION_BLOCKS = 64;
-/** Most instructions of a region. */
-export const MAX_REGION_INSTRUCTIONS = 400;
 /** Most places that one return may go to inside its region. */
 const MAX_RETURNS = 8;
 /** Most places that another indirect jump may. */

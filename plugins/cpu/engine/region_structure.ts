@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { edgesOf, type RegionBlock } from "./region_graph.ts";
+import { edgesOf, type RegionBlock, type RegionEdge } from "./region_graph.ts";
 
 /** Where a block of a region stands. */
 export interface Place {
@@ -34,9 +34,19 @@ export type EdgeKind =
 export class RegionStructure {
   /** Places of the blocks that can be reached. */
   readonly places: ReadonlyMap<RegionBlock, Place>;
+  readonly #reaches = new Map<RegionBlock, number>();
 
-  constructor(head: RegionBlock) {
-    const order = reversePostorder(head);
+  /** The structure of the region with `head` that has the fewest irregular edges. */
+  static of(head: RegionBlock): RegionStructure {
+    // Where a loop has several entries, it depends on the order of the search which of them is its head.
+    const first = new RegionStructure(head, edgesOf);
+    if (first.#irregular() === 0) return first;
+    const second = new RegionStructure(head, (block) => edgesOf(block).reverse());
+    return second.#irregular() < first.#irregular() ? second : first;
+  }
+
+  private constructor(head: RegionBlock, edges: (block: RegionBlock) => RegionEdge[]) {
+    const order = reversePostorder(head, edges);
     const places = new Map<RegionBlock, Place>();
     for (const [k, block] of order.entries()) {
       places.set(block, { order: k, dominator: head, children: [], forward: 0, loop: false });
@@ -55,6 +65,15 @@ export class RegionStructure {
     }
   }
 
+  /** How many edges are irregular. */
+  #irregular(): number {
+    let count = 0;
+    for (const block of this.places.keys()) {
+      for (const { to } of edgesOf(block)) if (this.kind(block, to) === "irregular") count++;
+    }
+    return count;
+  }
+
   /** What the edge from `from` to `to` is. */
   kind(from: RegionBlock, to: RegionBlock): EdgeKind {
     const target = this.places.get(to)!;
@@ -62,6 +81,22 @@ export class RegionStructure {
       return this.#dominates(to, from) ? "back" : "irregular";
     }
     return target.forward > 1 ? "merge" : "single";
+  }
+
+  /**
+   * The most instructions from behind `block` to the next head of a loop (without that block) or to where the
+   * region is left.
+   */
+  reach(block: RegionBlock): number {
+    const known = this.#reaches.get(block);
+    if (known !== undefined) return known;
+    let most = 0;
+    for (const { to } of edgesOf(block)) {
+      if (this.places.get(to)!.loop || this.kind(block, to) === "irregular") continue;
+      most = Math.max(most, to.count + this.reach(to));
+    }
+    this.#reaches.set(block, most);
+    return most;
   }
 
   /** All loops by their heads, each with all its blocks. */
@@ -135,11 +170,14 @@ export class RegionStructure {
   }
 }
 
-function reversePostorder(head: RegionBlock): RegionBlock[] {
+function reversePostorder(
+  head: RegionBlock,
+  edges: (block: RegionBlock) => RegionEdge[],
+): RegionBlock[] {
   const order: RegionBlock[] = [];
   const seen = new Set([head]);
   const visit = (block: RegionBlock): void => {
-    for (const { to } of edgesOf(block)) {
+    for (const { to } of edges(block)) {
       if (seen.has(to)) continue;
       seen.add(to);
       visit(to);

@@ -29,7 +29,7 @@ interface Policy {
 
 const POLICIES: Readonly<Record<Tier, Policy>> = {
   1: { slice: 0x4000_0000, seen: Infinity, seenAgain: Infinity },
-  2: { slice: 64, seen: 1, seenAgain: 2 },
+  2: { slice: 640, seen: 1, seenAgain: 2 },
   auto: { slice: 0x8000, seen: 3, seenAgain: 12 },
 };
 
@@ -116,17 +116,19 @@ export class Regions {
 
   /**
    * Where code is worth compiling if the processor is at `block` when a slice ends. Where a region has left
-   * only because the slice ended, nowhere: the interpreter comes to its head again. If it does not for long,
-   * the next look finds it in a loop further inside the region, and that loop's head is the place.
+   * only because the slice ended, and the loop around begins with the region's head, it will soon be in the
+   * region again; in a loop further inside it will not, and that loop's head is the place.
    */
   #entryFor(block: number): number | undefined {
     const left = this.#words[S.leftRegion.address >> 2]! >>> 0;
     const before = this.#words[S.leftBefore.address >> 2]! >>> 0;
-    if (before === block && left !== block && this.#regions.has(left)) return undefined;
-    const [region] = this.#members.get(block) ?? [];
+    const region = before === block
+      ? this.#regions.get(left)
+      : this.#members.get(block)?.values().next().value;
     if (region === undefined || region.head === block) return block;
     region.loopHeads ??= loopHeads(region.blocks);
     const head = region.loopHeads.get(block);
+    if (before === block && (head === undefined || head === region.head)) return undefined;
     return head === undefined || this.#regions.has(head) ? block : head;
   }
 
@@ -230,7 +232,7 @@ export class Regions {
 function loopHeads(blocks: readonly RegionBlock[]): Map<number, number> {
   const sizes = new Map<number, number>();
   const heads = new Map<number, number>();
-  for (const [head, body] of new RegionStructure(blocks[0]!).loops()) {
+  for (const [head, body] of RegionStructure.of(blocks[0]!).loops()) {
     for (const { address } of body) {
       if (body.size >= (sizes.get(address) ?? Infinity)) continue;
       sizes.set(address, body.size);

@@ -12,7 +12,7 @@
 import type { Microcode } from "../microcode/microcode.ts";
 import { S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, I32T } from "../wasm/mod.ts";
-import { MAX_BLOCK_INSTRUCTIONS } from "./block_layout.ts";
+import { MAX_BLOCK_INSTRUCTIONS, MAX_REGION_INSTRUCTIONS } from "./block_layout.ts";
 
 /** Puts what was held back to the budget again, and counts what has been used of the slice. */
 export function endSlice(f: FunctionBuilder): void {
@@ -29,9 +29,9 @@ export function endSlice(f: FunctionBuilder): void {
 /** Hands out what is left of the slice; at its end, tells where the processor is: at `block`. */
 export function beginSlice(mc: Microcode, f: FunctionBuilder, block: I32): void {
   const slice = f.variable(I32T, S.sliceLeft.get(f));
-  // The block at hand must fit in.
+  // The block at hand must fit in, and a compiled region all the way to where it looks at the budget again.
   f.if(
-    slice.get().ltS(MAX_BLOCK_INSTRUCTIONS),
+    slice.get().ltS(MAX_BLOCK_INSTRUCTIONS + MAX_REGION_INSTRUCTIONS),
     () => {
       slice.set(f.call(mc.sample, block));
       S.sliceLeft.set(f, slice.get());

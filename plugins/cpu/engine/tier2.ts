@@ -14,7 +14,7 @@ import { jumpSlot } from "../memory/slots.ts";
 import { type FlagState, settleFlags } from "../semantics/flags.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
-import { registerAddress, S } from "../state/cpu_state.ts";
+import { Event, registerAddress, S } from "../state/cpu_state.ts";
 import {
   type FunctionBuilder,
   type I32,
@@ -88,7 +88,7 @@ class RegionFunction implements RegionContext {
     this.long = mode.long;
     this.#records = records;
     this.#head = head;
-    this.structure = new RegionStructure(head);
+    this.structure = RegionStructure.of(head);
     this.#close = this.#closeLoops();
     for (const body of this.structure.innermost()) this.#keepIn(body);
     this.budget = f.variable(I32T, budget);
@@ -99,7 +99,30 @@ class RegionFunction implements RegionContext {
       { length: mode.apx ? REGISTERS : LEGACY_REGISTERS },
       (_, n) => f.variable(I64T, f.load64(0, registerAddress(n))),
     );
+    this.#checkEntry(head, flags);
     this.#tree(head, flags);
+  }
+
+  /**
+   * The budget is looked at here and at the heads of loops, for all blocks up to the next one. Where it does
+   * not last so far the interpreter goes on, which looks at each block: it is kept from coming back here at
+   * once by the next instruction's running alone.
+   */
+  #checkEntry(head: RegionBlock, flags: FlagState): void {
+    const { f } = this;
+    f.if(
+      this.budget.get().ltS(this.structure.reach(head)),
+      () => {
+        // Where only the slice ends there will be a new one.
+        f.if(S.sliceHeld.get(f).eqz(), () => S.events.or(f, Event.ALONE));
+        S.leftRegion.set(f, head.address);
+        S.leftBefore.set(f, head.address);
+        this.budget.set(this.budget.get().add(head.count));
+        this.leaveAt(i64(head.rip), flags);
+      },
+      undefined,
+      "unlikely",
+    );
   }
 
   /** Blocks of innermost loops with so few accesses that each may remember its page. */
@@ -271,16 +294,18 @@ class RegionFunction implements RegionContext {
       f.if(this.#cached(to).eqz(), () => this.leaving(leave), undefined, "unlikely");
     }
     const left = this.budget.get().sub(to.count);
-    f.if(
-      left.ltS(0),
-      () => {
-        S.leftRegion.set(f, this.#head.address);
-        S.leftBefore.set(f, to.address);
-        this.leaveAt(i64(to.rip), flags);
-      },
-      undefined,
-      "unlikely",
-    );
+    if (structure.places.get(to)!.loop) {
+      f.if(
+        left.ltS(structure.reach(to)),
+        () => {
+          S.leftRegion.set(f, this.#head.address);
+          S.leftBefore.set(f, to.address);
+          this.leaveAt(i64(to.rip), flags);
+        },
+        undefined,
+        "unlikely",
+      );
+    }
     this.budget.set(left);
     if (kind === "single") return this.#apart(() => this.#tree(to, flags));
     this.#store(flags);
