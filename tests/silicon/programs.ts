@@ -16,8 +16,8 @@ export const DATA_AT = 0x3_0000;
 /** Its stack. */
 export const STACK_AT = 0x4_0000;
 
-/** Where in the data the tables of jumps stand. */
-const TABLE_OFFSET = 0x3000;
+/** Where the tables of jumps stand, behind the functions. */
+const TABLES_AT = FUNCTIONS_AT + 0x3000;
 const PAGE = 0x1000;
 
 /** Whole numbers, always the same ones for a seed (mulberry32). */
@@ -61,7 +61,7 @@ const EXTENDED = [8, 9, 10, 11];
 /** Opcodes of ADD, OR, ADC, SBB, AND, SUB, XOR, CMP r/m, r with the operand size of the mode. */
 const ALU = [0x01, 0x09, 0x11, 0x19, 0x21, 0x29, 0x31, 0x39];
 
-/** Tables of eight targets, 8 bytes each, behind the data that programs write. */
+/** Tables of eight targets, 8 bytes each. */
 class JumpTable {
   readonly bytes: Uint8Array = new Uint8Array(PAGE);
   #next = 0;
@@ -69,13 +69,13 @@ class JumpTable {
   /** Room for one table; yields its address. */
   reserve(): number {
     this.#next += 64;
-    return DATA_AT + TABLE_OFFSET + this.#next - 64;
+    return TABLES_AT + this.#next - 64;
   }
 
   fill(at: number, targets: readonly number[]): void {
     const view = new DataView(this.bytes.buffer);
     for (const [k, target] of targets.entries()) {
-      view.setUint32(at - DATA_AT - TABLE_OFFSET + 8 * k, target, true);
+      view.setUint32(at - TABLES_AT + 8 * k, target, true);
     }
   }
 
@@ -296,15 +296,23 @@ export function makeProgram(seed: number, mode: 32 | 64): Program {
   // The end: INT3, a division that may fault, or UD2.
   main.put(...random.pick([[0xcc], [0xf7, 0xf6, 0xcc], [0x0f, 0x0b]]));
   const data = Uint8Array.from({ length: 4 * PAGE }, () => random.below(256));
-  data.set(table.bytes, TABLE_OFFSET);
   const registers = Array.from({ length: 16 }, (_, n) => {
     if (n === 3) return BigInt(DATA_AT);
     return (BigInt(random.below(2 ** 32)) << 32n) | BigInt(random.below(2 ** 32));
   });
   return {
     main: Uint8Array.from(main.bytes),
-    functions: Uint8Array.from(functions.bytes),
+    functions: withTables(functions.bytes, table),
     data,
     registers,
   };
+}
+
+/** Functions and, behind them, the tables. */
+function withTables(functions: readonly number[], table: JumpTable): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(TABLES_AT - FUNCTIONS_AT + table.bytes.length);
+  if (functions.length > TABLES_AT - FUNCTIONS_AT) throw new Error("the functions are too long");
+  bytes.set(functions);
+  bytes.set(table.bytes, TABLES_AT - FUNCTIONS_AT);
+  return bytes;
 }

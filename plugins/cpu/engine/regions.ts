@@ -29,7 +29,7 @@ interface Policy {
 
 const POLICIES: Readonly<Record<Tier, Policy>> = {
   1: { slice: 0x4000_0000, seen: Infinity, seenAgain: Infinity },
-  2: { slice: 640, seen: 1, seenAgain: 2 },
+  2: { slice: 512, seen: 1, seenAgain: 2 },
   auto: { slice: 0x8000, seen: 3, seenAgain: 12 },
 };
 
