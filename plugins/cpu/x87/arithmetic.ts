@@ -160,10 +160,24 @@ export function defineArithmetic(
       const small = smaller.select(left.significand.get(), right.significand.get());
       const exponent = smaller.select(right.exponent.get(), left.exponent.get());
       const distance = difference.ltS(0).select(i32(0).sub(difference), difference);
-      const shifted = pairOf(
-        f,
-        f.call(wide.shiftRight, small, 0, distance.extendU()),
+      // Nothing falls out of 128 bits until the distance is greater than 64.
+      const count = distance.extendU();
+      const shiftedHigh = f.variable(I64T, small.shrU(count));
+      const shiftedLow = f.variable(
+        I64T,
+        count.eqz().select(i64(0), small.shl(i64(0).sub(count))),
       );
+      f.if(
+        distance.geU(64),
+        () => {
+          const far = pairOf(f, f.call(wide.shiftRight, small, 0, count));
+          shiftedHigh.set(far.high);
+          shiftedLow.set(far.low);
+        },
+        undefined,
+        "unlikely",
+      );
+      const shifted = { high: shiftedHigh.get(), low: shiftedLow.get() };
       f.if(signA.eq(signB), () => {
         const sum = big.add(shifted.high);
         f.if(sum.ltU(big), () => {

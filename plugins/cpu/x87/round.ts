@@ -32,6 +32,11 @@ export interface Target {
 /** Bits given up for single and double precision. */
 export const DISCARD = { SINGLE: 40, DOUBLE: 11 } as const;
 
+/** What of a control word decides on rounding: precision and rounding control. */
+const ROUNDING_MODE: number = 3 << Control.PRECISION_SHIFT | 3 << Control.ROUNDING_SHIFT;
+/** 64 bits, to nearest. */
+const USUAL_MODE: number = 3 << Control.PRECISION_SHIFT;
+
 /** Rounding functions. */
 export interface Round {
   /**
@@ -170,6 +175,23 @@ export function defineRound(module: ModuleBuilder, wide: Wide): Round {
     I64T,
     (f, sign, exponent, high, low) => {
       const control = S.fpuControl.get(f);
+      // To nearest with 64 bits, and neither too great nor too small: most results.
+      const usual = control.and(ROUNDING_MODE).eq(USUAL_MODE)
+        .and(exponent.sub(1).ltU(EXPONENT - 2));
+      f.if(
+        usual,
+        () => {
+          const up = low.gtU(INTEGER_BIT)
+            .or(low.eq(INTEGER_BIT).and(high.wrap().and(1)));
+          const sum = high.add(up.extendU());
+          const carry = sum.eqz();
+          const flags = low.ne(0).mul(Flag.PE).or(up.mul(Flag.C1));
+          const word = sign.shl(15).or(exponent.add(carry));
+          returnReal(f, carry.select(i64(INTEGER_BIT), sum), word, flags);
+        },
+        undefined,
+        "likely",
+      );
       f.return(
         f.call(round, sign, exponent, high, low, discardOf(f, control), EXPONENT, control),
       );
