@@ -111,6 +111,11 @@ export interface BlockStatistics {
   resets: number;
 }
 
+/** Writes to code after which a page is hot; it cools with each compilation. */
+const HOT = 4;
+/** A page gets no hotter. */
+const MOST_HEAT = 32;
+
 /** In place of a block: all of them. */
 export const ALL_BLOCKS = -1;
 
@@ -129,6 +134,8 @@ export class Blocks {
   /** Called with address and length of what is being written in a page with such a place. */
   onWatchedWrite: (address: number, bytes: number) => void = () => {};
   readonly #pages = new Map<number, CodePage>();
+  /** Pages where code was written, and how often of late: see {@linkcode HOT}. */
+  readonly #heat = new Map<number, number>();
   /** Addresses of instructions that have to be the last of their block. */
   readonly #isolated = new Set<number>();
   readonly #straddle = new Uint8Array(32);
@@ -518,9 +525,13 @@ export class Blocks {
       if (this.#watched.has(page)) this.onWatchedWrite(address, bytes);
       const entry = this.#pages.get(page);
       if (entry === undefined) continue;
+      let hit = false;
       for (const block of entry.blocks) {
-        if (this.#covers(block, page, address, bytes)) this.#kill(block);
+        if (!this.#covers(block, page, address, bytes)) continue;
+        hit = true;
+        this.#kill(block);
       }
+      if (hit) this.#heat.set(page, Math.min(MOST_HEAT, (this.#heat.get(page) ?? 0) + 1));
       this.#recomputeBits(page, entry);
     }
   }
@@ -577,6 +588,19 @@ export class Blocks {
       for (const link of [record + MicroOp.TAKEN_LINK, record + MicroOp.NEXT_LINK]) {
         if (this.#word(link) === block) this.#setWord(link, UNLINKED);
       }
+    }
+  }
+
+  /** Whether the code around `block` is written so often that what is compiled from it would soon be dropped. */
+  isHot(block: number): boolean {
+    return (this.#heat.get(this.#word(block + BlockHeader.CODE) >>> 12) ?? 0) >= HOT;
+  }
+
+  /** Lets time pass for {@linkcode Blocks.isHot}. */
+  cool(): void {
+    for (const [page, heat] of this.#heat) {
+      if (heat > 1) this.#heat.set(page, heat - 1);
+      else this.#heat.delete(page);
     }
   }
 

@@ -75,6 +75,8 @@ export interface BlockSource {
   formOf(record: number): Form;
   /** The block of the same mode with code segment as `like` at `code` in memory and at `rip`, or 0. */
   find(like: number, code: number, rip: bigint): number;
+  /** Whether the code around a block is written again and again. */
+  isHot(block: number): boolean;
 }
 
 const isCall = (name: string): boolean => name === "CALL" || name === "CALLIND";
@@ -177,6 +179,9 @@ export class RegionGraph {
     this.open = true;
     for (const address of edgesFrom(this.#source.words, record)) {
       if (block.jumps.length >= MAX_JUMPS) return;
+      // A region goes with any of its blocks, so what would go soon stays outside.
+      const code = (at: number): number => this.#word(at + BlockHeader.CODE) >>> 12;
+      if (code(address) !== code(block.address) && this.#source.isHot(address)) continue;
       const to = this.#add(address);
       if (to === undefined) continue;
       const guarded = this.#page(block) !== this.#page(to) || block.rip >> 12n !== to.rip >> 12n;

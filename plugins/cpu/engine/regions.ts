@@ -72,6 +72,7 @@ export class Regions {
   readonly #records: Records;
   readonly #source: BlockSource;
   readonly #policy: Policy;
+  readonly #cool: () => void;
   /** How often each block was seen. */
   readonly #seen = new Map<number, number>();
   /** How often each head was compiled. */
@@ -95,7 +96,9 @@ export class Regions {
       longs: new BigUint64Array(memory),
       formOf: (record) => handlers.formOf(this.#handlerOf(record)),
       find: (like, code, rip) => blocks.find(like, code, rip),
+      isHot: (block) => blocks.isHot(block),
     };
+    this.#cool = () => blocks.cool();
     blocks.onDrop = (block) => block === ALL_BLOCKS ? this.clear() : this.#drop(block);
   }
 
@@ -145,6 +148,7 @@ export class Regions {
 
   #compile(head: number): void {
     const { blocks, open } = new RegionGraph(this.#source, head);
+    this.#cool();
     const first = blocks[0];
     if (first === undefined) return;
     const edges = blocks.reduce((sum, block) => sum + edgesOf(block).length, 0);
