@@ -175,3 +175,61 @@ Deno.test("an indirect call goes where its page is mapped now", () => {
     assertEquals(lab.register(3), BigInt(expected), `tier ${TIERS[n]}`);
   }
 });
+
+Deno.test("vectors are read from and written to where their page is mapped now", () => {
+  const lab = new Lab(refuseOutside());
+  const [first, second] = [entryAt(lab, 0), entryAt(lab, 1)];
+  const rounds = 200;
+  const bytes = code(
+    "bd",
+    dword(rounds), // mov ebp
+    "be",
+    dword(DATA_AT), // mov esi
+    "b9 80 00 00 00", // mov ecx, 128
+    "f3 0f 6f 06", // movdqu xmm0, [rsi]
+    "66 0f fe c1", // paddd xmm0, xmm1
+    "f3 0f 7f 06", // movdqu [rsi], xmm0
+    "66 0f 6f c8", // movdqa xmm1, xmm0
+    "83 c6 21", // add esi, 33
+    "ff c9", // dec ecx
+    "75 e9", // jnz to the load
+    "48 8b 3c 25",
+    dword(first), // mov rdi, [first]
+    "48 8b 14 25",
+    dword(second), // mov rdx, [second]
+    "48 89 14 25",
+    dword(first), // mov [first], rdx
+    "48 89 3c 25",
+    dword(second), // mov [second], rdi
+    "0f 01 3c 25",
+    dword(DATA_AT), // invlpg [DATA_AT]
+    "0f 01 3c 25",
+    dword(DATA_AT + PAGE), // invlpg [DATA_AT + PAGE]
+    "ff cd", // dec ebp
+    "75 ab", // jnz to the MOV to ESI
+    "cc",
+  );
+  const data = Uint8Array.from({ length: PAGES * PAGE }, (_, k) => k * 37 + (k >> 8));
+  const words = new Uint32Array(4);
+  const expected = data.slice();
+  const view = new DataView(expected.buffer);
+  for (let round = 0; round < rounds; round++) {
+    const place = (at: number): number => round & 1 && at < 2 * PAGE ? at ^ PAGE : at;
+    for (let step = 0; step < 128; step++) {
+      for (let k = 0; k < 4; k++) {
+        const at = Array.from({ length: 4 }, (_, n) => place(33 * step + 4 * k + n));
+        const value = at.reduce((sum, byte, n) => sum + view.getUint8(byte) * 2 ** (8 * n), 0);
+        words[k] = value + words[k]!;
+        for (const [n, byte] of at.entries()) view.setUint8(byte, words[k]! >>> (8 * n));
+      }
+    }
+  }
+  const labs = runAll(bytes, (lab) => {
+    lab.write(DATA_AT, data);
+    lab.set64(Save.CR4, lab.get64(Save.CR4) | BigInt(Cr4.OSFXSR));
+  });
+  for (const [n, lab] of labs.entries()) {
+    const read = lab.read(DATA_AT, PAGES * PAGE);
+    assertEquals(read.findIndex((byte, k) => byte !== expected[k]), -1, `tier ${TIERS[n]}`);
+  }
+});

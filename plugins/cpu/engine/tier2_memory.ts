@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { probe } from "../memory/access.ts";
+import { probe, type TlbProbe } from "../memory/access.ts";
 import { probeWindow, WindowUse } from "../memory/windows.ts";
 import { Instruction } from "../semantics/instruction.ts";
 import { type I32, I32T, type I64, I64T, type Variable } from "../wasm/mod.ts";
@@ -42,13 +42,20 @@ export abstract class MemoryInstruction extends Instruction {
     }, "likely");
   }
 
-  protected override pointerForWrite(bits: number, linear: I64): I32 {
+  override lookUp(bits: number, linear: I64, write: boolean): TlbProbe {
     const { f } = this;
-    const window = probeWindow(f, this.isStack(false) ? WindowUse.STACK : WindowUse.WRITE, linear);
-    return f.choose(I32T, window.hit, window.address, () => {
+    const use = write ? WindowUse.WRITE : WindowUse.READ;
+    const window = probeWindow(f, this.isStack(false) ? WindowUse.STACK : use, linear);
+    const pointer = f.choose(I32T, window.hit, window.address, () => {
       window.miss();
-      return super.pointerForWrite(bits, linear);
+      const { hit, address } = super.lookUp(bits, linear, write);
+      return f.choose(I32T, hit, address, () => 0);
     }, "likely");
+    return { hit: pointer, address: () => pointer };
+  }
+
+  protected override pointerForWrite(bits: number, linear: I64): I32 {
+    return this.lookUp(bits, linear, true).hit;
   }
 
   /**

@@ -39,7 +39,7 @@ const USES: readonly WindowUse[] = [WindowUse.READ, WindowUse.WRITE, WindowUse.S
 const Window = {
   /** u64: linear address of its first byte. */
   START: 0,
-  /** u64: at how many bytes an access may begin: all but the last seven; 0 if there is no window. */
+  /** u64: at how many bytes an access may begin: all but the last 31; 0 if there is no window. */
   LENGTH: 8,
   /** u32: what is added to a linear address (its low half) to get where it stands in memory. */
   DELTA: 16,
@@ -51,7 +51,7 @@ const Window = {
 } as const;
 
 /** Widest access that is looked up in a window, in bytes. */
-export const WIDEST = 8;
+export const WIDEST = 32;
 
 /** Most pages that a window reaches to each side of where it was missed. */
 const REACH = 512;

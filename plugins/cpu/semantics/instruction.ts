@@ -11,7 +11,7 @@
  * @module
  */
 import type { Form, FormNeeds } from "../decode/form.ts";
-import { probe } from "../memory/access.ts";
+import { probe, type TlbProbe } from "../memory/access.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { Mode, S, Seg } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
@@ -59,9 +59,6 @@ const LOCKED = ".lock";
 export function lockedName(name: string): string {
   return name + LOCKED;
 }
-
-/** How an instruction leaves its block. */
-export type Ending = "none" | "done";
 
 /** An instruction while its code is built. */
 export abstract class Instruction {
@@ -258,9 +255,14 @@ export abstract class Instruction {
     }, "likely").bounded(bits);
   }
 
+  /** Looks up where `bits` at `linear` stand in memory, to be read or written at once. */
+  lookUp(bits: number, linear: I64, write: boolean): TlbProbe {
+    return probe(this.f, linear, bits / 8, write);
+  }
+
   /** Where in memory `bits` at `linear` stand, or 0 if that is not known to be written at once. */
   protected pointerForWrite(bits: number, linear: I64): I32 {
-    const { hit, address } = probe(this.f, linear, bits / 8, true);
+    const { hit, address } = this.lookUp(bits, linear, true);
     return this.f.choose(I32T, hit, address, () => 0, "likely");
   }
 

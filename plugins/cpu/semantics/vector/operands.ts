@@ -6,7 +6,6 @@
  *
  * @module
  */
-import { probe } from "../../memory/access.ts";
 import { Vector } from "../../microcode/raise.ts";
 import { Cr0, Cr4 } from "../../microcode/registers.ts";
 import { S } from "../../state/cpu_state.ts";
@@ -37,7 +36,7 @@ export type Alignment = "aligned" | "any";
 export function loadVector(i: Instruction, bits: number, linear: I64): V128 {
   const { f } = i;
   if (bits < 32) return splat64(i.load(bits, linear));
-  const { hit, address } = probe(f, linear, bits / 8, false);
+  const { hit, address } = i.lookUp(bits, linear, false);
   return f.choose(V128T, hit, () => f.loadVector(bits, address()), () => {
     i.spill();
     if (bits === 128) return f.call(VectorUnit.load, linear);
@@ -48,7 +47,7 @@ export function loadVector(i: Instruction, bits: number, linear: I64): V128 {
 /** Stores 128 bits. */
 export function storeVector(i: Instruction, linear: I64, value: V128): void {
   const { f } = i;
-  const { hit, address } = probe(f, linear, 16, true);
+  const { hit, address } = i.lookUp(128, linear, true);
   f.if(hit, () => f.store128(address(), value), () => {
     i.spill();
     f.call(VectorUnit.store, linear, value);

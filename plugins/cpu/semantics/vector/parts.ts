@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { probe } from "../../memory/access.ts";
 import { Cr0, Cr4, Xcr0 } from "../../microcode/registers.ts";
 import { S } from "../../state/cpu_state.ts";
 import { i32, I32T, type I64, type V128, V128T } from "../../wasm/mod.ts";
@@ -49,7 +48,7 @@ export const partCount = (i: Instruction, k: number): 1 | 2 => i.width(k) === 25
 function loadParts(i: Instruction, bits: number, linear: I64): V128[] {
   if (bits !== 256) return [loadVector(i, bits, linear)];
   const { f } = i;
-  const { hit, address } = probe(f, linear, 32, false);
+  const { hit, address } = i.lookUp(256, linear, false);
   const low = f.variable(V128T, ZERO);
   const high = f.variable(V128T, ZERO);
   f.if(hit, () => {
@@ -96,7 +95,7 @@ export function storeParts(
     storeVector(i, linear, low!);
     return;
   }
-  const { hit, address } = probe(f, linear, 32, true);
+  const { hit, address } = i.lookUp(256, linear, true);
   f.if(hit, () => {
     const at = f.variable(I32T, address());
     f.store128(at.get(), low!);
