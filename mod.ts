@@ -64,6 +64,7 @@ export {
 } from "./plugins/virtio/mod.ts";
 export { firmware } from "./plugins/firmware/mod.ts";
 export { acpi } from "./plugins/acpi/mod.ts";
+export { ferr } from "./plugins/ferr/mod.ts";
 export { port92 } from "./plugins/port92/mod.ts";
 export { i8042 } from "./plugins/i8042/mod.ts";
 export { addPciFunction, pci, type PciFunctionOptions } from "./plugins/pci/mod.ts";

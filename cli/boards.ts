@@ -8,6 +8,7 @@ import type { Plugin } from "../core/mod.ts";
 import { acpi } from "../plugins/acpi/mod.ts";
 import { acpiPm } from "../plugins/acpipm/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
+import { ferr } from "../plugins/ferr/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
 import { hpet } from "../plugins/hpet/mod.ts";
 import { i8042 } from "../plugins/i8042/mod.ts";
@@ -60,6 +61,7 @@ export const BOARDS: { readonly [name: string]: Board } = {
       hpet(),
       acpiPm(),
       port92(),
+      ferr(),
       i8042(),
       pci(),
       acpi(),

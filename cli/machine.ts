@@ -19,6 +19,7 @@ import { cpu, type CpuChoice, parseCpuChoice, type Tier } from "../plugins/cpu/m
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { firmware } from "../plugins/firmware/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
+import { ferr } from "../plugins/ferr/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
 import { hpet } from "../plugins/hpet/mod.ts";
 import { i8042 } from "../plugins/i8042/mod.ts";
@@ -105,6 +106,7 @@ export const PLUGINS: readonly (readonly [module: string, make: () => Plugin])[]
   ["hpet", hpet],
   ["acpipm", acpiPm],
   ["port92", port92],
+  ["ferr", ferr],
   ["i8042", i8042],
   ["pci", pci],
   ["acpi", acpi],

@@ -20,10 +20,8 @@
  * family, AVX, AVX2, FMA and F16C, the later ones protection keys and 57-bit addresses as well; Intel APX with
  * R16–R31, RDMSR and WRMSRNS with immediates are in the models `"apx"`, `"max"` and `"diamond-rapids"`.
  *
- * Limits: no AVX-512, no FERR# pin (an x87 exception that is pending while CR0.NE is clear stops the machine
- * with an error that says so), no caches; models have MONITOR only where it is asked for, as KVM's guests. At
- * most 64 GiB of
- * physical address space and 3.9 GiB in use. Processors take turns on one thread.
+ * Limits: no AVX-512, no caches; models have MONITOR only where it is asked for, as KVM's guests. At most 64 GiB
+ * of physical address space and 3.9 GiB in use. Processors take turns on one thread.
  *
  * @module
  */
@@ -37,6 +35,7 @@ export {
   type Processors,
   processorsSlot,
 } from "./plugin.ts";
+export { numericErrorHook } from "./numeric_error.ts";
 export { ProcessorBranchCounts } from "./branch_counts.ts";
 export { Processor, type RecentEvent } from "./engine/processor.ts";
 export type { Outside } from "./engine/outside.ts";

@@ -27,6 +27,7 @@ import {
 } from "../../core/mod.ts";
 import {
   EventFormat,
+  numericErrorHook,
   type Outside,
   type Processor,
   ProcessorBranchCounts,
@@ -198,6 +199,18 @@ class MetalVcpu implements Outside {
       if (processor.waitTicks >= 0 && processor.endWait()) this.woken();
     });
     this.#timer.arm(vm.clock.current.now() + waitTicks);
+  }
+
+  /** See `Outside.numericError`. */
+  numericError(): boolean {
+    const { vcpu } = this;
+    const point = vcpu.vm.hooks.point(numericErrorHook);
+    try {
+      return point.call(vcpu) === true;
+    } finally {
+      // Who heard it may have looked at another vCPU.
+      this.#load();
+    }
   }
 
   /** The wait of an MWAIT is over. */

@@ -30,6 +30,7 @@ import { defineRaise } from "../microcode/raise.ts";
 import { defineSegments } from "../microcode/segments.ts";
 import { defineSystemCall } from "../microcode/system_call.ts";
 import { defineTaskSwitch } from "../microcode/task_switch.ts";
+import { defineNumericError } from "../microcode/numeric_error.ts";
 import { defineVirtual8086 } from "../microcode/virtual_8086.ts";
 import { defineFlags } from "../semantics/flags.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
@@ -145,6 +146,7 @@ export function buildMicrocode(
   definePort(mc);
   defineSystemCall(mc);
   defineVirtual8086(mc);
+  defineNumericError(mc);
   defineEvaluation(mc);
   defineIpi(mc);
   defineRegisters(mc);

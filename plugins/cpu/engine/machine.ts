@@ -179,6 +179,7 @@ export class Machine {
       sample: (block: number) => this.regions.sample(block >>> 0),
       isolate: (uop: number) => this.blocks.isolate(uop >>> 0),
       unimplemented: (uop: number) => this.#unimplemented(uop >>> 0),
+      numericError: () => Number(outside().numericError?.() ?? false),
       acknowledge: () => outside().acknowledge(),
       setTaskPriority: (priority: number) => outside().setTaskPriority?.(priority),
     };

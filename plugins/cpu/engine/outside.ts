@@ -28,6 +28,12 @@ export interface Outside {
   counterRead?(index: number): boolean;
   /** The interrupt acknowledge cycle: a vector, 0 to 255; −1 if the line was withdrawn. */
   acknowledge(): number;
+  /**
+   * FERR#: an x87 exception is pending with CR0.NE clear. The processor freezes until an interrupt comes.
+   * Called in the middle of the instruction; answers whether there is such a pin. Without it the processor
+   * stops with an error.
+   */
+  numericError?(): boolean;
   /** A store has ended the wait of its MWAIT. It may not be the processor that is loaded. */
   woken?(): void;
   /**

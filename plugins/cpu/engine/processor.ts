@@ -385,6 +385,11 @@ export class Processor {
     this.#setEvent(Event.NMI, true);
   }
 
+  /** IGNNE#: the x87 exception that is pending, if any, stops no instruction any more. */
+  ignoreNumericErrors(): void {
+    this.state.set32(S.ignoreNumericErrors, 1);
+  }
+
   /** Latches a system management interrupt. */
   raiseSmi(): void {
     this.#setEvent(Event.SMI, true);

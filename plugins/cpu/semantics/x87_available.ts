@@ -16,17 +16,18 @@ export function available(i: Instruction): void {
   i.faultIf(S.cr0.has(i.f, Cr0.EM | Cr0.TS), Vector.NM);
 }
 
-/** #MF for an exception that an earlier instruction left unmasked. */
+/** #MF for an exception that an earlier instruction left unmasked; without CR0.NE it is the board's. */
 export function pendingException(i: Instruction): void {
   const { f } = i;
   f.if(
     S.fpuStatus.has(f, Status.SUMMARY),
     () => {
       i.faultIf(S.cr0.has(f, Cr0.NE), Vector.MF);
-      // Without CR0.NE it would be the board's, through the FERR# pin and IRQ 13.
-      i.spill();
-      f.call(i.mc.unimplemented, i.recordAddress());
-      f.unreachable();
+      f.if(S.ignoreNumericErrors.get(f).eqz(), () => {
+        i.spill();
+        f.call(i.mc.freeze);
+        f.unreachable();
+      });
     },
     undefined,
     "unlikely",

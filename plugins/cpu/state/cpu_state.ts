@@ -604,6 +604,8 @@ export class CpuState {
   readonly fpuStatus: Field32 = at.i32();
   /** x87 tag word (full, 2 bits a register). */
   readonly fpuTag: Field32 = at.i32();
+  /** 1 while IGNNE# has pending x87 exceptions ignored, as CR0.NE is clear. */
+  readonly ignoreNumericErrors: Field32 = at.i32();
   /** x87 opcode of the last instruction (11 bits). */
   readonly fpuOpcode: Field32 = at.i32();
   /** Where the last x87 instruction stood. */

@@ -85,9 +85,19 @@ export function summarized(status: I32, control: I32): I32 {
   return status.and(~summary).or(unmasked.mul(summary));
 }
 
-/** Takes `flags` over into the status word, C1 and other codes in `codes` anew. */
+/**
+ * Takes `flags` over into the status word, C1 and other codes in `codes` anew. IGNNE# ends with the exception
+ * that it was for, which shows in the next.
+ */
 export function account(f: FunctionBuilder, flags: I32, codes: number = Status.C1): void {
-  const status = S.fpuStatus.get(f).and(~codes).or(flags);
+  const old = S.fpuStatus.get(f);
+  f.if(
+    flags.ne(0).and(old.and(Status.SUMMARY).eqz()),
+    () => S.ignoreNumericErrors.set(f, 0),
+    undefined,
+    "unlikely",
+  );
+  const status = old.and(~codes).or(flags);
   S.fpuStatus.set(f, summarized(status, S.fpuControl.get(f)));
 }
 

@@ -38,6 +38,8 @@ export interface EventRoutines {
    * is to go through the IDT (microcode/virtual_8086.ts).
    */
   readonly redirectInterrupt: Fn<[I, L], I>;
+  /** `()`: an x87 exception is pending with CR0.NE clear: asserts FERR# and freezes. Does not return. */
+  readonly freeze: Fn<[]>;
   /** `()`: what has to be done after the stack was unwound. */
   readonly afterUnwind: Fn<[]>;
 
@@ -71,6 +73,7 @@ export const EVENTS: Signatures<EventRoutines> = {
   service: [[], I32T],
   deliver: [[I32T, I32T, I64T], undefined],
   redirectInterrupt: [[I32T, I64T], I32T],
+  freeze: [[], undefined],
   afterUnwind: [[], undefined],
   codeBreakpoint: [[], I32T],
   dataBreakpoint: [[I64T, I32T, I32T], undefined],

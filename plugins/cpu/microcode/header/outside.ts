@@ -38,6 +38,8 @@ export interface Outside {
   readonly isolate: Fn<[I]>;
   /** `(uop)`: the instruction of a micro-op is not implemented; does not return. */
   readonly unimplemented: Fn<[I]>;
+  /** `()`: FERR# is asserted; 1, or 0 if there is no such pin. */
+  readonly numericError: Fn<[], I>;
   /** `()`: INTA cycle: the vector. */
   readonly acknowledge: Fn<[], I>;
   /** `(priority)`: CR8 was written, and not the virtual one. */
@@ -61,6 +63,7 @@ export const OUTSIDE: Signatures<Outside> = {
   sample: [[I32T], I32T],
   isolate: [[I32T], undefined],
   unimplemented: [[I32T], undefined],
+  numericError: [[], I32T],
   acknowledge: [[], I32T],
   setTaskPriority: [[I32T], undefined],
 };
