@@ -16,6 +16,7 @@ export type IsaFeatureName =
   | "ssse3"
   | "sse4_1"
   | "sse4_2"
+  | "sse4a"
   | "aes"
   | "pclmulqdq"
   | "sha_ni"
@@ -122,6 +123,7 @@ export const ISA_FEATURES: Readonly<Record<IsaFeatureName, IsaFeatureRow>> = {
   ssse3: { cpuid: [1, 0, "ecx", 9], extends: "pni" },
   sse4_1: { cpuid: [1, 0, "ecx", 19], extends: "ssse3" },
   sse4_2: { cpuid: [1, 0, "ecx", 20], extends: "sse4_1" },
+  sse4a: { cpuid: [0x8000_0001, 0, "ecx", 6], extends: "pni", vendor: "amd" },
   aes: { cpuid: [1, 0, "ecx", 25], extends: "sse2" },
   pclmulqdq: { cpuid: [1, 0, "ecx", 1], extends: "sse2" },
   sha_ni: { cpuid: [7, 0, "ebx", 29], extends: "sse2" },

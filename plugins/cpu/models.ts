@@ -91,6 +91,7 @@ const ZEN2_ISA: readonly IsaFeatureName[] = [
   ...ISA_ICE_LAKE,
   ...ISA_AVX2,
   ...ISA_XSAVES,
+  "sse4a",
   "adx",
   "movbe",
   "popcnt",

@@ -66,7 +66,7 @@ export const TWO_BYTE = `
 38 - | - | - | - | - | - | - | -
 40 CMOVO Gv,Ev | CMOVNO Gv,Ev | CMOVB Gv,Ev | CMOVNB Gv,Ev | CMOVZ Gv,Ev | CMOVNZ Gv,Ev | CMOVBE Gv,Ev | CMOVNBE Gv,Ev
 48 CMOVS Gv,Ev | CMOVNS Gv,Ev | CMOVP Gv,Ev | CMOVNP Gv,Ev | CMOVL Gv,Ev | CMOVNL Gv,Ev | CMOVLE Gv,Ev | CMOVNLE Gv,Ev
-78 NP VMREAD Er,Gr ; - | NP VMWRITE Gr,Er ; - | - | - | @pni 66 HADDPD Vdq,Wdq ; @pni F2 HADDPS Vdq,Wdq | @pni 66 HSUBPD Vdq,Wdq ; @pni F2 HSUBPS Vdq,Wdq | @sse2 66 MOVD Ey,Vdq ; @sse2 F3 MOVQ Vdq,Wq | @sse2 66 MOVDQA Wdq,Vdq ; @sse2 F3 MOVDQU Wdq,Vdq
+78 NP VMREAD Er,Gr ; @sse4a 66 GRP17 ; @sse4a F2 reg INSERTQ Vdq,Udq,Iw ; - | NP VMWRITE Gr,Er ; @sse4a 66 reg EXTRQ Vdq,Udq ; @sse4a F2 reg INSERTQ Vdq,Udq ; - | - | - | @pni 66 HADDPD Vdq,Wdq ; @pni F2 HADDPS Vdq,Wdq | @pni 66 HSUBPD Vdq,Wdq ; @pni F2 HSUBPS Vdq,Wdq | @sse2 66 MOVD Ey,Vdq ; @sse2 F3 MOVQ Vdq,Wq | @sse2 66 MOVDQA Wdq,Vdq ; @sse2 F3 MOVDQU Wdq,Vdq
 80 f64 JO Jz | f64 JNO Jz | f64 JB Jz | f64 JNB Jz | f64 JZ Jz | f64 JNZ Jz | f64 JBE Jz | f64 JNBE Jz
 88 f64 JS Jz | f64 JNS Jz | f64 JP Jz | f64 JNP Jz | f64 JL Jz | f64 JNL Jz | f64 JLE Jz | f64 JNLE Jz
 90 SETO Eb | SETNO Eb | SETB Eb | SETNB Eb | SETZ Eb | SETNZ Eb | SETBE Eb | SETNBE Eb
@@ -104,6 +104,7 @@ export const GROUPS: Readonly<Record<string, string>> = {
   GRP11: "MOV | - | - | - | - | - | - | -",
   GRP15:
     "mem NP FXSAVE Mb ; @fsgsbase reg F3 o64 RDFSBASE Ry ; - | mem NP FXRSTOR Mb ; @fsgsbase reg F3 o64 RDGSBASE Ry ; - | @sse mem NP LDMXCSR Md ; @fsgsbase reg F3 o64 WRFSBASE Ry ; - | @sse mem NP STMXCSR Md ; @fsgsbase reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | @xsaveopt no2 mem NP XSAVEOPT Mb ; @clwb mem 66 CLWB Mb ; reg NP FENCE | reg NP FENCE ; mem NP CLFLUSH Mb ; @clflushopt mem 66 CLFLUSHOPT Mb ; -",
+  GRP17: "reg EXTRQ Udq,Iw | - | - | - | - | - | - | -",
   GRP16: "NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev",
 };
 

@@ -22,6 +22,7 @@ import { AVX } from "./vector/avx.ts";
 import { FMA } from "./vector/fma.ts";
 import { MMX } from "./vector/mmx.ts";
 import { SSE } from "./vector/sse.ts";
+import { SSE4A } from "./vector/sse4a.ts";
 import { STRINGS } from "./string.ts";
 import { SYSTEM } from "./system.ts";
 import { VIRTUALIZATION } from "./virtualization.ts";
@@ -45,6 +46,7 @@ const PLAIN: Readonly<Record<string, Semantics>> = {
   ...SHIFTS,
   ...MMX,
   ...SSE,
+  ...SSE4A,
   ...STRINGS,
   ...SYSTEM,
   ...VIRTUALIZATION,
