@@ -49,6 +49,11 @@ export class Monitors {
     this.#blocks.watch(line >>> 0, MONITOR_LINE_BYTES);
   }
 
+  /** Processor `cpu` goes on: what it waited for slows stores in the page down no longer. */
+  disarm(cpu: number): void {
+    if (this.#words[this.#place(cpu, S.monitorArmed)] === 0) this.#forget(cpu);
+  }
+
   /** Where `field` of processor `cpu` is now. */
   #place(cpu: number, field: Field32): number {
     const area = cpu === this.#loaded() ? CPU_STATE : CPU_AREAS + cpu * CPU_AREA_BYTES;

@@ -450,6 +450,7 @@ export class Processor {
   /** Ends a halt. */
   wake(): void {
     this.#setEvent(Event.HALTED, false);
+    this.#machine.monitors.disarm(this.index);
   }
 
   /** Clears a shutdown, as RESET does. */

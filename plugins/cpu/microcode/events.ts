@@ -101,7 +101,10 @@ export function defineEvents(mc: Microcode): void {
       S.dr6.set(f, S.dr6.get(f).and(~0xf).or(S.exceptionAddress.get(f)));
       S.dr7.set(f, S.dr7.get(f).and(~Dr7.GD));
     });
-    // The intercept of the exception itself counts before it is combined with the one at hand.
+    // The intercept of the exception itself counts before it is combined with the one at hand. RFLAGS.TF is
+    // saved as it is: only a delivery clears it. kvm-unit-tests' svm_exception_test, which enters each guest
+    // with the flags of the last exit, takes TF from its intercepted single step into the next guest and ends
+    // in a #DB there; what SVM and Bochs say of TF leaves it no other end.
     const bit = i32(1).shl(vector);
     const intercepted = S.guestMode.get(f)
       .and(vector.ltU(32))
