@@ -65,6 +65,20 @@ Deno.test("MWAITX with a limit goes on when that many ticks have passed, interru
   }
 });
 
+Deno.test("when the wait ends does not depend on how the run is cut", async () => {
+  // A loop of 3,000 instructions in front of it.
+  const program = `fa b9 e8 03 00 00 90 49 75 fc ${MONITOR} ${MWAITX} ${tell(2)} f4`;
+  const times = [];
+  for (const slice of [100_000, 700, 10]) {
+    const { vm } = await machine(program);
+    using _ = vm;
+    let reason = "limit";
+    while (reason === "limit") ({ reason } = await vm.run({ instructions: slice }));
+    times.push([reason, vm.clock.current.now(), vm.instructions]);
+  }
+  assertEquals(times, [times[0], times[0], times[0]]);
+});
+
 Deno.test("an MWAIT that nothing can end is a halt", async () => {
   const { vm, log } = await machine(`fa ${MONITOR} ${MWAIT} ${tell(2)} f4`);
   using _ = vm;

@@ -198,7 +198,9 @@ class MetalVcpu implements Outside {
       const { processor } = this;
       if (processor.waitTicks >= 0 && processor.endWait()) this.woken();
     });
-    this.#timer.arm(vm.clock.current.now() + waitTicks);
+    // What this run has retired has not been charged to the clock yet.
+    const { instructions, charged } = this.vcpu;
+    this.#timer.arm(vm.clock.current.now() + instructions - charged + waitTicks);
   }
 
   /** See `Outside.numericError`. */
