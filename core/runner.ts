@@ -28,18 +28,20 @@ export class Pace {
 const ENDED = -1;
 const SLICE_OVER = 0;
 
-/** A slice is to take about this long, so that the event loop gets its turn. */
+/** After about this long the event loop gets its turn. */
 const SLICE_MS = 20;
 /**
  * With every slice timers and messages get their turn. Files and pipes get it for certain only where the
  * event loop may wait, which takes a timer of 0 ms and with it some milliseconds: so often, then.
  */
 const WAIT_MS = 100;
-const FIRST_SLICE = 1_000_000;
-const SMALLEST_SLICE = 10_000;
-const LARGEST_SLICE = 1_000_000_000;
-/** An exit costs the host about as much as this many instructions. */
-const INSTRUCTIONS_PER_EXIT = 50;
+/**
+ * Runs are cut after every so many instructions or exits, counted from the VM's start. How fast the host
+ * is does not enter into where: what a vendor makes of a cut, say which code it has decoded, is then the
+ * same in every run.
+ */
+const CUT_INSTRUCTIONS = 1_000_000;
+const CUT_EXITS = 5_000;
 /** Timers may fire, and turns end, this often within a slice. */
 const SLICE_ROUNDS = 100_000;
 
@@ -98,7 +100,7 @@ export class Runner {
   runSync(limits: RunLimits): RunResult {
     const finish = this.#begin(limits);
     let pause = SLICE_OVER;
-    while (pause === SLICE_OVER) pause = this.#slice(LARGEST_SLICE);
+    while (pause === SLICE_OVER) pause = this.#slice();
     if (pause !== ENDED) {
       const sources = this.#vm.wakeSources;
       this.stop({
@@ -117,16 +119,12 @@ export class Runner {
     signal?.addEventListener("abort", abort);
     if (signal?.aborted) abort();
     try {
-      let slice = FIRST_SLICE;
-      for (;;) {
-        const start = performance.now();
-        const pause = this.#slice(slice);
+      for (let start = performance.now();;) {
+        const pause = this.#slice();
         if (pause === ENDED) break;
-        // How long a slice is cannot be noticed by the guest, so it may follow the host's speed.
-        const ms = performance.now() - start;
-        if (ms < SLICE_MS / 2) slice = Math.min(slice * 2, LARGEST_SLICE);
-        else if (ms > SLICE_MS * 2) slice = Math.max(slice >>> 1, SMALLEST_SLICE);
+        if (pause === SLICE_OVER && performance.now() - start < SLICE_MS) continue;
         await this.#pause(pause);
+        start = performance.now();
       }
     } finally {
       signal?.removeEventListener("abort", abort);
@@ -161,11 +159,12 @@ export class Runner {
   }
 
   /** Runs for a while. Returns {@linkcode ENDED}, {@linkcode SLICE_OVER}, or milliseconds to wait. */
-  #slice(instructions: number): number {
+  #slice(): number {
     const vm = this.#vm;
     const { pace, timers, clock } = vm;
-    pace.instructionEnd = Math.min(this.#limitInstructions, vm.instructions + instructions);
-    pace.exitEnd = vm.exits + Math.ceil(instructions / INSTRUCTIONS_PER_EXIT);
+    const cut = (Math.floor(vm.instructions / CUT_INSTRUCTIONS) + 1) * CUT_INSTRUCTIONS;
+    pace.instructionEnd = Math.min(this.#limitInstructions, cut);
+    pace.exitEnd = (Math.floor(vm.exits / CUT_EXITS) + 1) * CUT_EXITS;
     this.#busy = true;
     for (let rounds = 0; rounds < SLICE_ROUNDS; rounds++) {
       try {

@@ -20,6 +20,8 @@ import { MachineMemory } from "./engine/host_memory.ts";
 import { Machine } from "./engine/machine.ts";
 import type { IsaFeatureName } from "./isa_features.ts";
 import { Processor } from "./engine/processor.ts";
+import type { CodeCache } from "./engine/code_cache.ts";
+import { type EngineStatistics, engineStatistics } from "./engine/statistics.ts";
 import type { RegionStatistics, Tier } from "./engine/regions.ts";
 import {
   type CpuModel,
@@ -58,6 +60,8 @@ export interface Processors {
   readonly blocks: Readonly<BlockStatistics>;
   /** What has happened to compiled regions so far. */
   readonly regions: Readonly<RegionStatistics>;
+  /** What all of it has come to, in numbers. */
+  readonly statistics: EngineStatistics;
   /** Forms of instructions met so far, by key; for tools that measure coverage. */
   readonly forms: ReadonlySet<string>;
   /** Pairs of forms that blocks ended in, and how many blocks; for tools that choose what to fuse. */
@@ -93,6 +97,21 @@ export interface CpuOptions {
    * is for tests; `"auto"`, if not given, compiles what runs often. A guest cannot tell.
    */
   readonly tier?: Tier;
+  /**
+   * Most bytes of WebAssembly that are compiled from guest code at one time; 32 MiB if not given. V8 makes
+   * about twice as much machine code of it.
+   */
+  readonly codeLimit?: number;
+  /**
+   * Where compiled code is kept for other machines and later runs; nowhere if not given. A machine of the
+   * same model and memory that runs the same guest finds its code there. A guest cannot tell.
+   */
+  readonly codeCache?: CodeCache;
+  /**
+   * Whether runs, and exits that are handled inside of them, are timed, for `Processors.statistics`; not if
+   * not given. Each then takes some 0.1 µs longer.
+   */
+  readonly timed?: boolean;
   /** What the random numbers of RDRAND and RDSEED start from, 32 bits; 0 if not given. */
   readonly seed?: number;
 }
@@ -179,15 +198,18 @@ class LazyHost implements Processors {
   #processors: Processor[] = [];
 
   readonly #tier: Tier;
+  readonly #options: CpuOptions;
 
   constructor(
     count: number,
     limit: number | undefined,
     model: ProcessorModel,
-    { tier = "auto", seed = 0 }: CpuOptions,
+    options: CpuOptions,
   ) {
+    const { tier = "auto", seed = 0 } = options;
     this.#tier = tier;
     this.#seed = seed;
+    this.#options = options;
     this.count = count;
     this.signature = model.signature;
     this.isa = model.isa;
@@ -206,6 +228,9 @@ class LazyHost implements Processors {
       model: this.#model,
       tier: this.#tier,
       seed: this.#seed,
+      codeLimit: this.#options.codeLimit,
+      codeCache: this.#options.codeCache,
+      timed: this.#options.timed,
     });
     this.#machine = machine;
     this.#reserved.backAll(machine);
@@ -244,6 +269,10 @@ class LazyHost implements Processors {
 
   get regions(): Readonly<RegionStatistics> {
     return this.#made().regions.statistics;
+  }
+
+  get statistics(): EngineStatistics {
+    return engineStatistics(this.#made());
   }
 
   get forms(): ReadonlySet<string> {

@@ -11,6 +11,7 @@
 import type { HostMemory } from "../../core/mod.ts";
 import {
   Attr,
+  type CodeCache,
   type CpuModel,
   type CpuOptions,
   Cr0,
@@ -102,6 +103,10 @@ export interface BenchOptions {
   readonly features?: FeatureChoice;
   /** Which code may run: interpreted, compiled, or what is hot compiled. */
   readonly tier?: NonNullable<CpuOptions["tier"]>;
+  /** Most bytes of WebAssembly made of guest code. */
+  readonly codeLimit?: number;
+  /** Where compiled code is kept. */
+  readonly codeCache?: CodeCache;
   /** What random numbers start from. */
   readonly seed?: number;
 }

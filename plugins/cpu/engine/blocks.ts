@@ -109,6 +109,8 @@ export interface BlockStatistics {
   invalidated: number;
   /** Times all blocks were dropped because there was no more room. */
   resets: number;
+  /** Milliseconds that building them took. */
+  ms: number;
 }
 
 /** Writes to code after which a page is hot; it cools with each compilation. */
@@ -122,7 +124,7 @@ export const ALL_BLOCKS = -1;
 /** The decoded blocks of one machine. */
 export class Blocks {
   /** What has happened so far. */
-  readonly statistics: BlockStatistics = { built: 0, decoded: 0, invalidated: 0, resets: 0 };
+  readonly statistics: BlockStatistics = { built: 0, decoded: 0, invalidated: 0, resets: 0, ms: 0 };
   readonly #bytes: Uint8Array;
   readonly #halves: Uint16Array;
   readonly #words: Int32Array;
@@ -195,6 +197,13 @@ export class Blocks {
    * its first instruction raised an exception, which is then recorded in the state.
    */
   build(code: number, alone: boolean): number {
+    const start = performance.now();
+    const block = this.#build(code, alone);
+    this.statistics.ms += performance.now() - start;
+    return block;
+  }
+
+  #build(code: number, alone: boolean): number {
     if (this.#next + LARGEST_BLOCK > MICRO_OPS + MICRO_OPS_BYTES) this.reset();
     const mode = this.#word(S.mode.address);
     const long = (mode & Mode.LONG) !== 0;

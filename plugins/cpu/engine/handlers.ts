@@ -46,6 +46,7 @@ import { defineSvm } from "../svm/unit.ts";
 import { defineVmx } from "../vmx/unit.ts";
 import { ModuleBuilder } from "../wasm/mod.ts";
 import { BlockHeader } from "./block_layout.ts";
+import { digestOf } from "./digest.ts";
 import { HOT_FORMS, HOT_PAIRS } from "./hot_forms.ts";
 import { defineRun } from "./run.ts";
 import { HANDLER_PARAMS } from "./links.ts";
@@ -95,6 +96,8 @@ interface CoreModule {
   readonly microcode: Microcode;
   readonly hot: ReadonlyMap<string, number>;
   readonly pairs: ReadonlyMap<number, number>;
+  /** Digest of the module. */
+  readonly identity: string;
 }
 
 const coreModules = new Map<number, CoreModule>();
@@ -185,7 +188,9 @@ function buildCore(memoryPages: number): CoreModule {
     module.element(index, handler(module, mc, first, second));
     pairs.set(pairKey(hot.get(first)!, hot.get(second)!), index);
   }
-  return { module: new WebAssembly.Module(module.encode()), microcode: mc, hot, pairs };
+  const code = module.encode();
+  const identity = digestOf(code);
+  return { module: new WebAssembly.Module(code), microcode: mc, hot, pairs, identity };
 }
 
 /** One number for two handlers in a row. */
@@ -216,6 +221,8 @@ export class Handlers {
   readonly memoryPages: number;
   /** The interpreter's functions, for modules compiled later. */
   readonly microcode: Microcode;
+  /** What tells the interpreter from that of another version. */
+  readonly identity: string;
   /** The function table. */
   readonly table: WebAssembly.Table;
   readonly #forms = new Map<number, Form>();
@@ -243,6 +250,7 @@ export class Handlers {
     this.exports = instance.exports as Record<string, CallableFunction>;
     this.environment = { memory, table, ...outside, ...instance.exports };
     this.microcode = core.microcode;
+    this.identity = core.identity;
     this.#indices = new Map(core.hot);
     this.#pairs = core.pairs;
     this.table = table;

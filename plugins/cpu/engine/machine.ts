@@ -42,7 +42,8 @@ import { ExitInformation } from "../vmx/host_stub.ts";
 import { resetProcessor } from "./reset.ts";
 import { Monitors } from "./monitors.ts";
 import { Handlers, TABLE_SIZE } from "./handlers.ts";
-import { Regions, type Tier } from "./regions.ts";
+import type { CodeCache } from "./code_cache.ts";
+import { DEFAULT_CODE_LIMIT, Regions, type Tier } from "./regions.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
 import { Stop } from "./run.ts";
 
@@ -54,6 +55,20 @@ const WASM_PAGE = 0x1_0000;
 /** Bytes of the page words of one chunk. */
 const PAGE_MAP_BYTES = (CHUNK / PAGE) * 4;
 
+/** Imports by which the interpreter asks the program outside. */
+const OUTSIDE_IMPORTS: readonly string[] = [
+  "deviceRead",
+  "deviceWrite",
+  "portRead",
+  "portWrite",
+  "cpuid",
+  "msrRead",
+  "msrWrite",
+  "counterRead",
+  "acknowledge",
+  "setTaskPriority",
+];
+
 /** Sizes of a machine. */
 export interface MachineOptions {
   /** Bytes of host physical memory that can be in use at one time. */
@@ -64,6 +79,12 @@ export interface MachineOptions {
   readonly model: ProcessorModel;
   /** Which tiers run; `"auto"` if not given. */
   readonly tier?: Tier;
+  /** Most bytes of WebAssembly compiled from guest code at one time. */
+  readonly codeLimit?: number | undefined;
+  /** Where compiled code is kept for other machines. */
+  readonly codeCache?: CodeCache | undefined;
+  /** Whether runs, and exits inside of them, are timed; not if not given. It costs some 0.1 µs for each. */
+  readonly timed?: boolean | undefined;
   /** Seed of their random numbers, 32 bits; 0 if not given. */
   readonly seed?: number;
 }
@@ -98,6 +119,9 @@ export class Machine {
   readonly cpus: number;
   /** What kind they are. */
   readonly model: ProcessorModel;
+  /** Milliseconds in runs and, of those, in the program outside, if they are timed. */
+  readonly times: { inside: number; outside: number } = { inside: 0, outside: 0 };
+  readonly #timed: boolean;
   readonly #seed: number;
   readonly #poolEnd: number;
   #pool = RAM;
@@ -127,6 +151,7 @@ export class Machine {
     this.cpus = cpus;
     this.model = model;
     this.#seed = (options.seed ?? 0) >>> 0;
+    this.#timed = options.timed ?? false;
     this.#owners = Array.from({ length: cpus }, () => NO_OUTSIDE);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     // The memory is not declared shared, so neither is its buffer.
@@ -138,10 +163,15 @@ export class Machine {
     this.exitInformation = new Uint32Array(buffer, S.exitInformation, ExitInformation.WORDS);
     this.#poolEnd = RAM + chunks * CHUNK;
     const table = new WebAssembly.Table({ initial: TABLE_SIZE, element: "anyfunc" });
-    this.handlers = new Handlers(this.memory, table, this.#imports());
+    const imports = this.#imports();
+    this.handlers = new Handlers(this.memory, table, this.#timed ? this.#timing(imports) : imports);
     this.exports = this.handlers.exports;
     this.blocks = new Blocks(buffer, this.handlers, cpus, model.isa);
-    this.regions = new Regions(buffer, this.handlers, this.blocks, options.tier ?? "auto");
+    this.regions = new Regions(buffer, this.handlers, this.blocks, {
+      tier: options.tier ?? "auto",
+      codeLimit: options.codeLimit ?? DEFAULT_CODE_LIMIT,
+      codeCache: options.codeCache,
+    });
     this.monitors = new Monitors(
       this.words,
       this.blocks,
@@ -183,6 +213,23 @@ export class Machine {
       acknowledge: () => outside().acknowledge(),
       setTaskPriority: (priority: number) => outside().setTaskPriority?.(priority),
     };
+  }
+
+  /** The same imports, with those that go to the program outside timed. */
+  #timing(imports: Record<string, WebAssembly.ImportValue>): typeof imports {
+    const timed = { ...imports };
+    for (const name of OUTSIDE_IMPORTS) {
+      const call = imports[name] as (...values: number[]) => number;
+      timed[name] = (...values: number[]) => {
+        const start = performance.now();
+        try {
+          return call(...values);
+        } finally {
+          this.times.outside += performance.now() - start;
+        }
+      };
+    }
+    return timed;
   }
 
   #unimplemented(uop: number): never {
@@ -404,14 +451,24 @@ export class Machine {
     this.exports.updateMode!();
   }
 
+  #begin(): number {
+    this.#running = true;
+    return this.#timed ? performance.now() : 0;
+  }
+
+  #end(start: number): void {
+    this.#running = false;
+    if (this.#timed) this.times.inside += performance.now() - start;
+  }
+
   /** As {@linkcode Machine.run}, through a hypervisor's entry stub. */
   enterGuest(low: number, high: number, registers: number, budget: number): void {
-    this.#running = true;
+    const start = this.#begin();
     try {
       this.exports.enterGuest!(low, high, registers, budget);
-      this.#running = false;
+      this.#end(start);
     } catch (error) {
-      this.#running = false;
+      this.#end(start);
       this.abandon();
       // The host is back all the same, and the guest's state is in the VMCB.
       this.exports.leaveGuestStub!(low, high, registers, Stop.REQUEST);
@@ -421,13 +478,13 @@ export class Machine {
 
   /** VMLAUNCH or VMRESUME through a hypervisor's entry stub. Negative: VMfail. */
   enterVmx(registers: number, launch: number, budget: number): number {
-    this.#running = true;
+    const start = this.#begin();
     try {
       const result = this.exports.vmxHostEnter!(registers, launch, budget) as number;
-      this.#running = false;
+      this.#end(start);
       return result;
     } catch (error) {
-      this.#running = false;
+      this.#end(start);
       this.abandon();
       // The host is back all the same, and the guest's state is in the VMCS.
       this.exports.vmxHostLeave!(registers);
@@ -481,11 +538,11 @@ export class Machine {
 
   /** Runs the loaded processor for at most `budget` instructions; why it stopped. */
   run(budget: number): number {
-    this.#running = true;
+    const start = this.#begin();
     try {
       return this.exports.run!(budget) as number;
     } finally {
-      this.#running = false;
+      this.#end(start);
     }
   }
 

@@ -7,15 +7,15 @@
  *
  * @module
  */
-import { Mode, S } from "../state/cpu_state.ts";
-import { ModuleBuilder } from "../wasm/mod.ts";
+import { S } from "../state/cpu_state.ts";
 import { BlockHeader, DEAD_MODE, MicroOp } from "./block_layout.ts";
 import { ALL_BLOCKS, type Blocks } from "./blocks.ts";
+import type { CodeCache } from "./code_cache.ts";
 import { FIRST_REGION, type Handlers, TABLE_SIZE } from "./handlers.ts";
 import { Records } from "./records.ts";
+import { type CodeStatistics, RegionCode } from "./region_code.ts";
 import { type BlockSource, edgesOf, type RegionBlock, RegionGraph } from "./region_graph.ts";
 import { RegionStructure } from "./region_structure.ts";
-import { buildRegion } from "./tier2.ts";
 
 /** Which tiers run: the interpreter alone, everything compiled at once, or what is worth it. */
 export type Tier = 1 | 2 | "auto";
@@ -43,6 +43,31 @@ export interface RegionStatistics {
   bytes: number;
   /** Regions dropped, because code in them was written or there was no more room. */
   dropped: number;
+  /** Of those, regions dropped because there was no more room. */
+  evicted: number;
+  /** Regions there are now. */
+  live: number;
+  /** Bytes of WebAssembly in them. */
+  liveBytes: number;
+  /** Looks at where the processor is, taken after equal numbers of instructions. */
+  samples: number;
+  /** Of those, looks that found it in a region. */
+  samplesCompiled: number;
+}
+
+/** Bytes of WebAssembly in regions at one time, unless told otherwise. */
+export const DEFAULT_CODE_LIMIT: number = 32 << 20;
+/** With no more room, this part of the regions is dropped. */
+const EVICTED_PART = 4;
+
+/** Options of {@linkcode Regions}. */
+export interface RegionOptions {
+  /** Which tiers run. */
+  readonly tier: Tier;
+  /** Most bytes of WebAssembly at one time. */
+  readonly codeLimit: number;
+  /** Where code is kept beyond that. */
+  readonly codeCache: CodeCache | undefined;
 }
 
 interface Region {
@@ -57,6 +82,10 @@ interface Region {
   loopHeads: ReadonlyMap<number, number> | undefined;
   /** Some of its ways had not been gone yet: it is worth compiling again. */
   open: boolean;
+  /** Bytes of its module. */
+  readonly bytes: number;
+  /** Number of the sample that last found the processor in one of its blocks. */
+  used: number;
 }
 
 /** Times that a head is compiled because there are more ways than before. */
@@ -65,11 +94,22 @@ const RENEWALS = 2;
 /** The compiled regions of one machine. */
 export class Regions {
   /** What has happened so far. */
-  readonly statistics: RegionStatistics = { compiled: 0, instructions: 0, bytes: 0, dropped: 0 };
+  readonly statistics: RegionStatistics = {
+    compiled: 0,
+    instructions: 0,
+    bytes: 0,
+    dropped: 0,
+    evicted: 0,
+    live: 0,
+    liveBytes: 0,
+    samples: 0,
+    samplesCompiled: 0,
+  };
+  readonly #code: RegionCode;
+  readonly #codeLimit: number;
   readonly #handlers: Handlers;
   readonly #halves: Uint16Array;
   readonly #words: Int32Array;
-  readonly #records: Records;
   readonly #source: BlockSource;
   readonly #policy: Policy;
   readonly #cool: () => void;
@@ -84,12 +124,13 @@ export class Regions {
   readonly #free: number[] = [];
   #next = FIRST_REGION;
 
-  constructor(memory: ArrayBuffer, handlers: Handlers, blocks: Blocks, tier: Tier) {
+  constructor(memory: ArrayBuffer, handlers: Handlers, blocks: Blocks, options: RegionOptions) {
     this.#handlers = handlers;
     this.#halves = new Uint16Array(memory);
     this.#words = new Int32Array(memory);
-    this.#records = new Records(memory);
-    this.#policy = POLICIES[tier];
+    this.#code = new RegionCode(handlers, new Records(memory), options.codeCache);
+    this.#codeLimit = options.codeLimit;
+    this.#policy = POLICIES[options.tier];
     this.#source = {
       words: this.#words,
       halves: this.#halves,
@@ -100,6 +141,11 @@ export class Regions {
     };
     this.#cool = () => blocks.cool();
     blocks.onDrop = (block) => block === ALL_BLOCKS ? this.clear() : this.#drop(block);
+  }
+
+  /** What making code has come to. */
+  get codeStatistics(): Readonly<CodeStatistics> {
+    return this.#code.statistics;
   }
 
   /** The handler that micro-op `record` has in the interpreter. */
@@ -113,6 +159,7 @@ export class Regions {
   sample(block: number): number {
     const { slice, seen } = this.#policy;
     const entry = seen === Infinity ? undefined : this.#entryFor(block);
+    this.#count(block);
     if (entry !== undefined) this.#note(entry);
     return slice;
   }
@@ -133,6 +180,16 @@ export class Regions {
     const head = region.loopHeads.get(block);
     if (before === block && (head === undefined || head === region.head)) return undefined;
     return head === undefined || this.#regions.has(head) ? block : head;
+  }
+
+  /** Counts the look at `block`, and whether it was a region that the slice ended in. */
+  #count(block: number): void {
+    const { statistics } = this;
+    const left = S.leftBefore.address >> 2;
+    if (this.#words[left]! >>> 0 === block) statistics.samplesCompiled++;
+    this.#words[left] = 0;
+    for (const region of this.#members.get(block) ?? []) region.used = statistics.samples;
+    statistics.samples++;
   }
 
   #note(block: number): void {
@@ -165,22 +222,11 @@ export class Regions {
     }
     const index = this.#free.pop() ?? this.#next++;
     if (index >= TABLE_SIZE) {
-      this.clear();
+      this.#next--;
+      this.#evict();
       return;
     }
-    const { memoryPages, microcode, environment } = this.#handlers;
-    const builder = new ModuleBuilder({ memoryPages, tableSize: TABLE_SIZE });
-    const mode = this.#words[(head + BlockHeader.MODE) >> 2]!;
-    const name = `region ${first.rip.toString(16)}`;
-    builder.element(
-      index,
-      buildRegion(builder, microcode, name, first, this.#records, {
-        long: (mode & Mode.LONG) !== 0,
-        apx: (mode & Mode.APX) !== 0,
-      }),
-    );
-    const code = builder.encode();
-    new WebAssembly.Instance(new WebAssembly.Module(code), { env: environment });
+    const bytes = this.#code.instantiate(blocks, index);
     const region: Region = {
       head,
       handler: this.#handlerOf(head + BlockHeader.BYTES),
@@ -189,6 +235,8 @@ export class Regions {
       edges,
       loopHeads: undefined,
       open: open && renewed < RENEWALS,
+      bytes,
+      used: this.statistics.samples,
     };
     this.#regions.set(head, region);
     for (const { address } of blocks) {
@@ -199,7 +247,21 @@ export class Regions {
     this.#halves[(head + BlockHeader.BYTES + MicroOp.HANDLER) >> 1] = index;
     this.statistics.compiled++;
     this.statistics.instructions += blocks.reduce((sum, { count }) => sum + count, 0);
-    this.statistics.bytes += code.length;
+    this.statistics.bytes += bytes;
+    this.statistics.live++;
+    this.statistics.liveBytes += bytes;
+    if (this.statistics.liveBytes > this.#codeLimit) this.#evict();
+  }
+
+  /** Drops the regions that were seen longest ago. */
+  #evict(): void {
+    const oldest = [...this.#regions.values()].sort((a, b) => a.used - b.used);
+    const count = Math.ceil(oldest.length / EVICTED_PART);
+    for (const region of oldest.slice(0, count)) {
+      this.#renewed.delete(region.head);
+      this.#remove(region);
+    }
+    this.statistics.evicted += count;
   }
 
   /** Drops all regions that `block`, which is about to go, is in. */
@@ -211,6 +273,8 @@ export class Regions {
 
   #remove(region: Region): void {
     this.statistics.dropped++;
+    this.statistics.live--;
+    this.statistics.liveBytes -= region.bytes;
     this.#regions.delete(region.head);
     for (const { address } of region.blocks) {
       const members = this.#members.get(address)!;

@@ -7,6 +7,7 @@ import { canonical } from "../memory/canonical.ts";
 import { type Microcode, Service, Unwind } from "../microcode/microcode.ts";
 import { Vector } from "../microcode/raise.ts";
 import { DebugCtl, Rflags } from "../microcode/registers.ts";
+import { Counter, tally } from "../state/counters.ts";
 import { DR6_BS, Event, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { BLOCK_BUCKETS, BUCKETS } from "../state/layout.ts";
 import { Pin } from "../vmx/controls.ts";
@@ -129,6 +130,7 @@ export function defineRun(mc: Microcode, tag: Tag): void {
       f.if(plain.and(Mode.FLAT_CS).eqz(), () => csLimit.set(limit));
       linear.set(rip.add(csBase.get().extendU()).and(0xffff_ffff));
     });
+    tally(f, Counter.SEARCHES);
     const code = f.call(mc.fetch, linear.get());
     const enter = (block: I32): void => {
       f.store64(entry, rip);
@@ -208,6 +210,7 @@ export function defineRun(mc: Microcode, tag: Tag): void {
       f.tryCatch(tag, () => {
         f.loop((next) => {
           S.uop.set(f, 0);
+          tally(f, Counter.DISPATCHES);
           endSlice(f);
           f.if(
             S.events.get(f).ne(0),

@@ -9,6 +9,7 @@
  * @module
  */
 import type { Microcode } from "../microcode/microcode.ts";
+import { Counter, tally } from "../state/counters.ts";
 import { S } from "../state/cpu_state.ts";
 import { CPU_AREA_BYTES, CPU_AREAS, WRITABLE_PAGES } from "../state/layout.ts";
 import {
@@ -173,6 +174,7 @@ export function defineTlb(mc: Microcode): void {
   });
 
   module.body(mc.flushTlb, (f) => {
+    tally(f, Counter.FLUSHES);
     const context = S.tlbContext.get(f);
     const count = f.load32(context, Context.FILLED);
     f.if(count.leU(LOG_ENTRIES), () => {
@@ -226,6 +228,7 @@ export function defineTlb(mc: Microcode): void {
       f.call(mc.flushTlb);
       f.return();
     });
+    tally(f, Counter.FLUSHES);
     // The jump cache goes by RIP, which is a linear address only where CS has no base.
     f.if(f.load32(context, Context.JUMP_BASE), () => f.call(mc.flushJumps), undefined, "unlikely");
     // A large page is cached in 4 KiB pieces, and INVLPG of any address in it drops all of it. How large

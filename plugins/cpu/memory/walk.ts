@@ -9,6 +9,7 @@
  */
 import { Cr0, Cr4, Efer } from "../microcode/registers.ts";
 import type { Microcode } from "../microcode/microcode.ts";
+import { Counter, tally } from "../state/counters.ts";
 import { S } from "../state/cpu_state.ts";
 import { MmuIndex } from "../state/tlb_layout.ts";
 import { EPT_IN_FORCE, EptPointer } from "../vmx/controls.ts";
@@ -306,6 +307,7 @@ export function defineWalk(mc: Microcode): void {
   const { module } = mc;
 
   module.body(mc.translate, (f, linear, access, mmu) => {
+    tally(f, Counter.WALKS);
     const isFetch = access.eq(Access.FETCH);
     const isWrite = access.eq(Access.WRITE);
     const isUser = mmu.eq(MmuIndex.USER);

@@ -40,6 +40,9 @@ export const VMX_TABLES = 0xc000;
 /** Windows of the loaded processor, see `memory/windows.ts`. */
 export const WINDOWS = 0xd000;
 
+/** What the interpreter counts for statistics: u64 each, by {@linkcode Counter}. */
+export const COUNTERS = 0xd400;
+
 /** Where indirect jumps have gone, see `engine/jump_edges.ts`. */
 export const JUMP_EDGES = 0x1_0000;
 /** Bytes of that table, a power of two. */
