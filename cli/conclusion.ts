@@ -11,6 +11,7 @@ import { fileError } from "./errors.ts";
 import type { OutputFile } from "./io.ts";
 import { RECORD_VERSION, recordEnd, recordText, type RunRecord } from "./record.ts";
 import type { Settings } from "./settings.ts";
+import { formatStatistics } from "./statistics.ts";
 import { Status, statusOf } from "./statuses.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -47,6 +48,7 @@ export async function conclude(
   if (!settings.quiet) {
     terminal.say(counted === undefined ? totals(result, wallMs) : `\n${table(settings, counted)}`);
   }
+  if (settings.stats) terminal.say(`\n${formatStatistics(vm, result, wallMs)}`);
   if (json !== undefined) {
     await writeRecord(settings, json, {
       schema: "trapline-run",

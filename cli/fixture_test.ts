@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { CliIo, OutputFile } from "./io.ts";
+import type { CliIo, OutputFile, SavedCodeCache } from "./io.ts";
 
 /** Options of {@linkcode FakeIo}. */
 export interface FakeOptions {
@@ -12,6 +12,8 @@ export interface FakeOptions {
   readonly files?: Readonly<Record<string, Uint8Array | Error>>;
   /** Modules that can be imported. */
   readonly modules?: Readonly<Record<string, { readonly default?: unknown }>>;
+  /** Caches of compiled code that may be used, by path. */
+  readonly caches?: Readonly<Record<string, SavedCodeCache>>;
   /** Standard input. */
   readonly stdin?: ReadableStream<Uint8Array>;
   /** Which of the three are terminals. */
@@ -32,6 +34,7 @@ export class FakeIo implements CliIo {
   readonly log: [where: "out" | "err", text: string][] = [];
   readonly #files: Readonly<Record<string, Uint8Array | Error>>;
   readonly #modules: Readonly<Record<string, { readonly default?: unknown }>>;
+  readonly #caches: Readonly<Record<string, SavedCodeCache>>;
   readonly #handlers: Set<(what: "Ctrl-C" | "SIGTERM") => void> = new Set();
   readonly #decoder: TextDecoder = new TextDecoder();
   #left: number;
@@ -39,6 +42,7 @@ export class FakeIo implements CliIo {
   constructor(options: FakeOptions = {}) {
     this.#files = options.files ?? {};
     this.#modules = options.modules ?? {};
+    this.#caches = options.caches ?? {};
     this.stdin = options.stdin;
     this.terminal = { stdin: false, stdout: false, stderr: false, ...options.terminal };
     this.#left = options.stdoutLimit ?? Infinity;
@@ -84,6 +88,10 @@ export class FakeIo implements CliIo {
       },
       close: () => void this.closed.push(path),
     });
+  }
+
+  openCodeCache(path: string): SavedCodeCache | undefined {
+    return this.#caches[path];
   }
 
   stdout(bytes: Uint8Array): void {

@@ -4,12 +4,20 @@
  * @module
  */
 
+import { type CodeCache, FileCodeCache } from "../plugins/cpu/mod.ts";
+
 /** A file that is written in one piece, when everything else is done. */
 export interface OutputFile {
   /** Writes the whole file. */
   write(text: string): Promise<void>;
   /** Lets go of it. */
   close(): void;
+}
+
+/** A cache of compiled code that can be saved. */
+export interface SavedCodeCache extends CodeCache {
+  /** Saves it. Throws what the file system does. */
+  save(): void;
 }
 
 /** The world outside. */
@@ -27,6 +35,8 @@ export interface CliIo {
   stdout(bytes: Uint8Array): void;
   /** Writes to standard error, all of it; what cannot be written is lost, for nobody can be told. */
   stderr(text: string): void;
+  /** The cache of compiled code in a file; `undefined` if the process may not read or not write it. */
+  openCodeCache(path: string): SavedCodeCache | undefined;
   /** Standard input, if there is one. */
   readonly stdin: ReadableStream<Uint8Array> | undefined;
   /** Whether each of the three is a terminal. */
@@ -70,6 +80,12 @@ export function denoIo(): CliIo {
       } catch {
         // There is no other place to say it.
       }
+    },
+    openCodeCache(path) {
+      // Nobody is to be asked for a permission in the middle of a run, for something that can be done without.
+      const may = (name: "read" | "write"): boolean =>
+        Deno.permissions.querySync({ name, path }).state === "granted";
+      return may("read") && may("write") ? new FileCodeCache(path) : undefined;
     },
     stdin: Deno.stdin.readable,
     terminal: {

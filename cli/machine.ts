@@ -15,7 +15,13 @@ import {
 } from "../core/mod.ts";
 import { acpi } from "../plugins/acpi/mod.ts";
 import { acpiPm } from "../plugins/acpipm/mod.ts";
-import { cpu, type CpuChoice, parseCpuChoice, type Tier } from "../plugins/cpu/mod.ts";
+import {
+  type CodeCache,
+  cpu,
+  type CpuChoice,
+  parseCpuChoice,
+  type Tier,
+} from "../plugins/cpu/mod.ts";
 import { debugExit } from "../plugins/debugexit/mod.ts";
 import { firmware } from "../plugins/firmware/mod.ts";
 import { flat, type FlatEntry } from "../plugins/flat/mod.ts";
@@ -155,6 +161,10 @@ export interface MachineOptions {
   readonly acceleration: Acceleration;
   /** How guest code is run; see the cpu plugin. */
   readonly tier?: Tier;
+  /** Where compiled code is kept. */
+  readonly codeCache?: CodeCache | undefined;
+  /** Whether runs and exits are timed. */
+  readonly timed?: boolean;
   /** How vCPUs take turns. */
   readonly scheduler: RoundRobinOptions;
   /** The console. */
@@ -185,7 +195,12 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
     ...(options.parts ?? []),
   ]);
   return [
-    cpu({ ...choice, ...(options.tier === undefined ? {} : { tier: options.tier }) }),
+    cpu({
+      ...choice,
+      ...(options.tier === undefined ? {} : { tier: options.tier }),
+      ...(options.codeCache === undefined ? {} : { codeCache: options.codeCache }),
+      timed: options.timed ?? false,
+    }),
     vendor.make(),
     roundRobin(options.scheduler),
     ...parts,

@@ -28,7 +28,7 @@ import { Status } from "./statuses.ts";
 import { VERSION } from "./version.ts";
 
 export { type Board, boardParts, BOARDS, type PartChoice } from "./boards.ts";
-export { type CliIo, denoIo, type OutputFile } from "./io.ts";
+export { type CliIo, denoIo, type OutputFile, type SavedCodeCache } from "./io.ts";
 export type { KutOutcome, KutRecord, KutResult } from "./kut_score.ts";
 export { RECORD_VERSION, type RunRecord } from "./record.ts";
 export { Status } from "./statuses.ts";

@@ -5,6 +5,7 @@
  */
 
 import { ArgumentError, createVm, type Plugin, type RunResult, type Vm } from "../core/mod.ts";
+import type { CodeCache } from "../plugins/cpu/mod.ts";
 import { SerialInput, type SerialOptions } from "../plugins/serial/mod.ts";
 import { firmware } from "../plugins/firmware/mod.ts";
 import { memoryDisk, virtioBlk } from "../plugins/virtio/mod.ts";
@@ -13,7 +14,7 @@ import type { PartChoice } from "./boards.ts";
 import { conclude } from "./conclusion.ts";
 import { CliError, fileError, toCliError } from "./errors.ts";
 import { type Input, readInput } from "./input.ts";
-import type { CliIo, OutputFile } from "./io.ts";
+import type { CliIo, OutputFile, SavedCodeCache } from "./io.ts";
 import { machinePlugins } from "./machine.ts";
 import { readSettings, RUN_OPTIONS, type Settings } from "./settings.ts";
 import { loadPlugin } from "./plugin_file.ts";
@@ -97,9 +98,10 @@ async function runImage(
     }
     stop(what);
   });
+  const cache = openCodeCache(settings, io, terminal);
   try {
     const typed = settings.stdin && io.stdin !== undefined ? new SerialInput(io.stdin) : undefined;
-    using vm = await makeVm(settings, input, added, settings.profile, {
+    using vm = await makeVm(settings, input, added, cache, settings.profile, {
       output: (bytes) => terminal.console(bytes),
       ...(typed === undefined ? {} : { input: typed }),
     }, (text) => terminal.say(`trapline: ${text}\n`));
@@ -120,10 +122,44 @@ async function runImage(
       if (raw) io.setRaw(false);
     }
     const wallMs = io.now() - start;
-    const again = typed?.received ? undefined : () => makeVm(settings, input, added, false, {});
-    return await conclude(settings, vm, result, wallMs, terminal, json, again);
+    const again = typed?.received
+      ? undefined
+      : () => makeVm(settings, input, added, cache, false, {});
+    const status = await conclude(settings, vm, result, wallMs, terminal, json, again);
+    if (cache !== undefined) saveCodeCache(settings, cache, terminal);
+    return status;
   } finally {
     release();
+  }
+}
+
+/** The cache that was asked for. A run does without one that it may not use, and says so. */
+function openCodeCache(
+  { codeCache, quiet }: Settings,
+  io: CliIo,
+  terminal: Terminal,
+): SavedCodeCache | undefined {
+  if (codeCache === undefined) return undefined;
+  const cache = io.openCodeCache(codeCache);
+  if (cache === undefined && !quiet) {
+    terminal.say(
+      `trapline: --code-cache ${codeCache}: no permission to read and write it; without\n`,
+    );
+  }
+  return cache;
+}
+
+function saveCodeCache(
+  { codeCache, quiet }: Settings,
+  cache: SavedCodeCache,
+  terminal: Terminal,
+): void {
+  try {
+    cache.save();
+  } catch (error) {
+    // The guest has run; what is lost is time, next time.
+    const message = error instanceof Error ? error.message : String(error);
+    if (!quiet) terminal.say(`trapline: --code-cache ${codeCache}: not saved: ${message}\n`);
   }
 }
 
@@ -131,6 +167,7 @@ async function makeVm(
   settings: Settings,
   { image, symbols, firmware: rom, disks }: Input,
   added: Added,
+  codeCache: CodeCache | undefined,
   profile: boolean,
   serial: SerialOptions,
   say: (text: string) => void = () => {},
@@ -152,6 +189,8 @@ async function makeVm(
     lastExits,
     scheduler,
     tier,
+    codeCache,
+    timed: settings.stats,
     profile,
     symbols,
     serial,

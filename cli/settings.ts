@@ -113,6 +113,13 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     value: "N",
     help: "1 interprets all code, 2 compiles all of it; auto (default) what is\nworth it",
   },
+  {
+    name: "code-cache",
+    value: "FILE",
+    help: "keep compiled code in FILE, so that the next run of the guest starts\nfaster",
+  },
+  { name: "no-code-cache", help: "do not, whatever was said before" },
+  { name: "stats", help: "print what ran how, and what was compiled; exits are timed" },
   { name: "ignore-msrs", help: "let MSRs that do not exist read as 0 and say so once, no #GP" },
   { name: "no-profile", help: "do not count exits" },
   { name: "no-stdin", help: "do not connect standard input to the guest's console" },
@@ -155,6 +162,10 @@ export interface Settings {
   readonly lastExits: number;
   readonly lastInstructions: number | undefined;
   readonly tier: Tier;
+  /** Path of the file that keeps compiled code. */
+  readonly codeCache: string | undefined;
+  /** Whether to print what the engine has counted. */
+  readonly stats: boolean;
   readonly profile: boolean;
   readonly stdin: boolean;
   readonly quiet: boolean;
@@ -213,6 +224,8 @@ export function readSettings(args: ParsedArguments): Settings {
     lastExits: number("last-exits", 1, 65536) ?? 16,
     lastInstructions: number("last-instructions", 0, 65536),
     tier: readTier(args.value("tier") ?? "auto"),
+    codeCache: args.has("no-code-cache") ? undefined : args.value("code-cache"),
+    stats: args.has("stats"),
     profile: !args.has("no-profile"),
     stdin: !args.has("no-stdin"),
     quiet: args.has("quiet"),

@@ -10,6 +10,9 @@
  * folder, and are made into an initial RAM disk, with the kernel's modules for virtio disks and consoles
  * and for ext4, and others that `--modules` names. Further words go to `trapline run`.
  *
+ * What is compiled of the kernel is kept beside it (`--no-code-cache`: it is not), so that the next boot
+ * starts with it.
+ *
  * Limits: what has been booted is Debian 12's kernel, with one and with four vCPUs. What is written to a
  * disk is not kept.
  *
@@ -132,5 +135,8 @@ if (import.meta.main) {
   const { modules, rest } = moduleWords(Deno.args);
   const { kernel, initrd } = await prepare(modules);
   const words = [kernel, ...MACHINE, "--initrd", initrd, "--append", COMMAND_LINE];
+  if (!rest.some((word) => word.startsWith("--code-cache"))) {
+    words.push("--code-cache", `${kernel}.code`);
+  }
   Deno.exit(await main(["run", ...words, ...rest], denoIo()));
 }

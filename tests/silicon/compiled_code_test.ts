@@ -79,9 +79,11 @@ Deno.test("code that is written over: its regions go, without any limit", () => 
   const bench = machine(maker(200, 40, 2048), { tier: 2 });
   toHalt(bench);
   const { regions } = bench.processors.statistics;
-  assert(regions.compiled > 150, `${regions.compiled} regions were compiled`);
+  assert(regions.dropped > 0);
+  assertEquals(regions.live, regions.compiled - regions.dropped);
   assertEquals(regions.evicted, 0);
-  assert(regions.live < 140, `${regions.live} regions live`);
+  // Those of the functions that are there, and of the loops that make and call them.
+  assert(regions.live < 80, `${regions.live} regions live`);
 });
 
 Deno.test("after code has been written the way to it is direct again", () => {
