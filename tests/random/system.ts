@@ -28,7 +28,8 @@ const SELECTORS: readonly number[] = [
 ];
 
 /** MSRs of segments and system calls, and one that there is not. */
-const MSRS = [0xc000_0100, 0xc000_0101, 0xc000_0102, 0xc000_0084, 0x174, 0x1234];
+const SYSENTER_CS = 0x174;
+const MSRS = [0xc000_0100, 0xc000_0101, 0xc000_0102, 0xc000_0084, SYSENTER_CS, 0x1234];
 const EFER = 0xc000_0080;
 
 /** Options of {@linkcode System}. */
@@ -323,14 +324,18 @@ export class System {
   #msrs(): void {
     const random = this.#random;
     const out = this.#out;
-    out.load(1, random.pick(MSRS));
+    const index = random.pick(MSRS);
+    out.load(1, index);
     switch (random.below(3)) {
       case 0:
         return out.put(0x0f, 0x32);
-      case 1:
+      case 1: {
         out.load(0, random.below(0x1_0000));
-        out.load(2, random.pick([0, 0, 0, 0x8000_0000]));
+        const high = random.pick([0, 0, 0, 0x8000_0000]);
+        // Intel's processors drop the upper half of SYSENTER_CS, AMD's keep it.
+        out.load(2, this.#choice.neutral && index === SYSENTER_CS ? 0 : high);
         return out.put(0x0f, 0x30);
+      }
       default: // EFER as it was
         out.load(1, EFER);
         return out.put(0x0f, 0x32, 0x0f, 0x30);

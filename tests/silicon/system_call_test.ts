@@ -150,3 +150,14 @@ Deno.test("a null SYSENTER_CS is #GP(0)", () => {
   AMD.state.set(S.sysenterCs, 3n);
   assertEquals(AMD.judge(SYSENTER), "#13(0)");
 });
+
+Deno.test("SYSENTER_CS keeps 32 bits on Intel's processors and 64 on AMD's", () => {
+  for (const [lab, kept] of [[INTEL, 0x9abc_def0n], [AMD, 0x1234_5678_9abc_def0n]] as const) {
+    lab.long(0);
+    lab.state.setRegister(0, 0x9abc_def0n);
+    lab.state.setRegister(1, 0x174n);
+    lab.state.setRegister(2, 0x1234_5678n);
+    assertEquals(lab.judge(hex("0f 30")), "ok");
+    assertEquals(lab.state.get(S.sysenterCs), kept);
+  }
+});

@@ -70,11 +70,14 @@ export const VmCr = {
 /** 256 MSRs from here on are the x2APIC's. */
 const X2APIC_MSRS = 0x800;
 
-/** What a write of an MSR has to satisfy. */
-type Check = "any" | "canonical" | "low32";
+/**
+ * What a write of an MSR has to satisfy. SYSENTER_CS takes any value; Intel's processors keep bits 31:0 of
+ * it, which is what a VMCS has room for (SDM vol. 3C, 24.4.1), and AMD's all 64, which a VMCB has.
+ */
+type Check = "any" | "canonical" | "low32" | "selector";
 
 const SIMPLE: readonly (readonly [number, Field64, Check])[] = [
-  [Msr.SYSENTER_CS, S.sysenterCs, "any"],
+  [Msr.SYSENTER_CS, S.sysenterCs, "selector"],
   [Msr.SYSENTER_ESP, S.sysenterEsp, "canonical"],
   [Msr.SYSENTER_EIP, S.sysenterEip, "canonical"],
   [Msr.STAR, S.star, "any"],
@@ -242,7 +245,10 @@ export function defineMsr(mc: Microcode): void {
       f.if(index.eq(number), () => {
         if (check === "canonical") f.if(canonicalForAny(f, value).eqz(), () => f.return(0));
         if (check === "low32") f.if(value.shrU(32).ne(0), () => f.return(0));
-        field.set(f, value);
+        const kept = check === "selector"
+          ? S.intel.get(f).select(value.and(0xffff_ffffn), value)
+          : value;
+        field.set(f, kept);
         f.return(1);
       });
     }
