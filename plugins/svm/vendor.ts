@@ -230,6 +230,8 @@ export class SvmVendor implements Vendor, Svm {
     const index = Math.max(0, vcpu.pcpu);
     const host = this.#host(index);
     const { processor } = host;
+    // What is left of it on the processor it ran on before has to come along.
+    if (host.owner !== guest) this.#released(vcpu);
     host.adopt(guest);
     if (guest.lastProcessor !== index || guest.flush) {
       vmcb.bytes[Control.TLB_CONTROL] = FLUSH_GUEST;
