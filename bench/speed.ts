@@ -2,7 +2,8 @@
  * How fast guests run and how long an exit takes: `deno task bench`.
  *
  * Each figure is the median of several runs in one process, after one that is not counted, with the
- * least and the most behind it; what is compared is run in turns. Exits are measured as the difference
+ * least and the most behind it; what is compared is run in turns. Time is that of the thread itself where
+ * the system tells it. Exits and interrupts are measured as the difference
  * between two runs that differ in nothing but their number, so that boot and console drop out; the
  * guest's loop around the exit, a few instructions, is in.
  *
@@ -20,6 +21,9 @@ import { profile } from "../plugins/profile/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
 import { vmx } from "../plugins/vmx/mod.ts";
+import { ownTime } from "./own_time.ts";
+import type { Workload } from "./peers/peer.ts";
+import { traplineOn } from "./peers/trapline.ts";
 
 const SAMPLES = 5;
 const VENDORS: readonly (() => Plugin)[] = [metal, svm, vmx];
@@ -67,9 +71,9 @@ async function time(
     plugins: [cpu({ model }), vendor(), pic(), debugExit(), serial(), postCode(), ...plugins],
     images: [loadImage(bytes, { name: `${guest}.elf`, commandLine })],
   });
-  const start = performance.now();
+  const start = ownTime();
   const result = await vm.run();
-  const ms = performance.now() - start;
+  const ms = ownTime() - start;
   if (result.reason !== "exit-code" || result.code !== 1) {
     throw new Error(`${guest} "${commandLine}" ended with ${JSON.stringify(result)}`);
   }
@@ -161,5 +165,35 @@ await table(
         },
       }))
     )
+  ),
+);
+
+/** Rounds of the interrupts' programs that are compared, and what they have of them in one. */
+const FEW_ROUNDS = 20;
+const MANY_ROUNDS = 420;
+const IN_ROUND = 100;
+
+/** Programs of the system guest that wait for interrupts, on a board with local APICs. */
+const INTERRUPTS: readonly (readonly [what: string, program: string])[] = [
+  ["the timer ends a HLT", "timer"],
+  ["an IPI to oneself", "ipi"],
+];
+
+console.log();
+await table(
+  "nanoseconds per interrupt, with all exits it takes",
+  INTERRUPTS.flatMap(([what, program]) =>
+    VENDORS.map(({ name }): Row => ({
+      what: `${what}, ${name}`,
+      async measure() {
+        const workload: Workload = {
+          ...{ group: "interrupts", guest: "system", program, bits: 64, userMode: false },
+        };
+        const peer = traplineOn(name, ownTime);
+        const few = await peer.run(workload, FEW_ROUNDS);
+        const many = await peer.run(workload, MANY_ROUNDS);
+        return (many.ms - few.ms) * 1e6 / ((MANY_ROUNDS - FEW_ROUNDS) * IN_ROUND);
+      },
+    }))
   ),
 );
