@@ -168,10 +168,10 @@ export class Processor {
    */
   enterGuest(vmcb: number, registers: ArrayBufferView, budget: number): void {
     this.load();
-    const low = vmcb % 0x1_0000_0000;
-    const high = Math.floor(vmcb / 0x1_0000_0000);
     const area = registers.byteOffset | 0;
-    this.#machine.enterGuest(low | 0, high | 0, area, Math.min(budget, MOST));
+    // Both are exact: bits 31:0 of a whole number, and those above of one below 2^63.
+    const high = (vmcb / 0x1_0000_0000) | 0;
+    this.#machine.enterGuest(vmcb | 0, high, area, Math.min(budget, MOST));
   }
 
   // VMX, by a host that is the program outside.

@@ -549,6 +549,13 @@ export class CpuState {
   readonly vmcsData: number = at.bytes(0x600, 8);
   /** VMX: what the entry stub of a host outside has read of it (`ExitInformation`). */
   readonly exitInformation: number = at.bytes(8 * 4, 8);
+  /**
+   * VMX: the guest's segments as the last VM exit found them on the processor, which are those of the current
+   * VMCS unless its guest-state area was written.
+   */
+  readonly savedSegments: number = at.bytes(8 * SEGMENT_BYTES, 16);
+  /** VMX: 1 and whether they were those of real or virtual-8086 mode (2); 0 if there are none. */
+  readonly savedMode: Field32 = at.i32();
   /** VMX: what of it was written since the last VM entry that found nothing wrong (`VmcsGroup`). */
   readonly vmcsWritten: Field32 = at.i32();
   /** VMX: physical address of the current VMCS; all ones for none. */

@@ -13,6 +13,7 @@ import { GATE_DPL_CHECKED } from "../microcode/interrupt.ts";
 import { type Microcode, Unwind } from "../microcode/microcode.ts";
 import { EventFormat, ripOf, Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Dr7, Efer, Rflags } from "../microcode/registers.ts";
+import { copyBlock } from "../state/copy.ts";
 import { pageHoldsCode } from "../memory/physical.ts";
 import { Access } from "../memory/walk.ts";
 import { FlagsKind } from "../semantics/flags.ts";
@@ -34,7 +35,7 @@ import { startBusLocks, stopBusLocks } from "../microcode/bus_lock.ts";
 import { startPauseFilter } from "./pause_filter.ts";
 import { hasVirtualNmi, hasVirtualVmload, offerVirtualNmi } from "./virtual.ts";
 import { Clean, Control, IntControl, Save, VMCB_BYTES } from "./vmcb.ts";
-import { copyBlock, Image, keepGuest, keepHost, loadGuest, restoreHost } from "./world_image.ts";
+import { Image, keepGuest, keepHost, loadGuest, restoreHost } from "./world_image.ts";
 import {
   hasVirtualLbr,
   loadExtra,

@@ -24,6 +24,7 @@ import {
 } from "../state/cpu_state.ts";
 import { IMAGE_BYTES } from "../state/layout.ts";
 import { Context, WINDOWS_BYTES } from "../state/tlb_layout.ts";
+import { copyBlock } from "../state/copy.ts";
 import type { Field32, Field64 } from "../state/field.ts";
 import type { FunctionBuilder, I32 } from "../wasm/mod.ts";
 
@@ -82,13 +83,6 @@ const XCR0: number = SHIFT + 8;
 /** 32 */
 const COUNTS: number = XCR0 + 8;
 if (COUNTS + 4 > IMAGE_BYTES) throw new Error("an image has outgrown its place");
-
-/** Copies between constant addresses. */
-export function copyBlock(f: FunctionBuilder, to: number, from: number, bytes: number): void {
-  let at = 0;
-  for (; at + 16 <= bytes; at += 16) f.store128(0, f.load128(0, from + at), to + at);
-  for (; at < bytes; at += 8) f.store64(0, f.load64(0, from + at), to + at);
-}
 
 const keep = (f: FunctionBuilder, image: number, [address, offset, bytes]: Block): void =>
   copyBlock(f, image + offset, address, bytes);

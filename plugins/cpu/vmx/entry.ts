@@ -173,7 +173,7 @@ export function defineEntry(mc: Microcode): void {
     });
     S.busLocks.set(f, secondary.and(Secondary.BUS_LOCK_DETECTION).ne(0));
     S.windowless.set(f, 0);
-    loadGuest(f);
+    loadGuest(f, written);
     S.physicalMap.set(f, S.guestMap.get(f));
     const ept = secondary.and(Secondary.EPT).ne(0);
     S.nestedPaging.set(f, ept.select(i32(EPT_IN_FORCE), i32(0)));

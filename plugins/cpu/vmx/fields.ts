@@ -227,10 +227,12 @@ export const VmcsGroup = {
   GUEST: 0x4,
   /** What is to be injected: the controls with VM-entry interruption information. */
   EVENT: 0x8,
-  /** Of the guest, what changes from instruction to instruction. */
+  /** Of the guest, RIP and RSP, which change from instruction to instruction. */
   FLOW: 0x10,
+  /** Of the guest, RFLAGS and what may hold events back. */
+  STATE: 0x20,
   /** All of them. */
-  ALL: 0x1f,
+  ALL: 0x3f,
 } as const;
 
 const EVENT_FIELDS: readonly number[] = [
@@ -238,9 +240,8 @@ const EVENT_FIELDS: readonly number[] = [
   Vmcs.ENTRY_EXCEPTION_ERROR,
   Vmcs.ENTRY_INSTRUCTION_LENGTH,
 ];
-const FLOW_FIELDS: readonly number[] = [
-  Vmcs.GUEST_RIP,
-  Vmcs.GUEST_RSP,
+const FLOW_FIELDS: readonly number[] = [Vmcs.GUEST_RIP, Vmcs.GUEST_RSP];
+const STATE_FIELDS: readonly number[] = [
   Vmcs.GUEST_RFLAGS,
   Vmcs.GUEST_INTERRUPTIBILITY,
   Vmcs.GUEST_ACTIVITY,
@@ -251,6 +252,7 @@ const FLOW_FIELDS: readonly number[] = [
 function groupOf(encoding: number): number {
   if (EVENT_FIELDS.includes(encoding)) return VmcsGroup.EVENT;
   if (FLOW_FIELDS.includes(encoding)) return VmcsGroup.FLOW;
+  if (STATE_FIELDS.includes(encoding)) return VmcsGroup.STATE;
   switch ((encoding >> 10) & 3) {
     case FieldType.CONTROL:
       return VmcsGroup.CONTROLS;
@@ -306,9 +308,11 @@ export function noteWrite(f: FunctionBuilder, encoding: I64): void {
   S.vmcsWritten.or(f, f.load8(lookUpIndex(encoding.wrap()), GROUPS));
 }
 
-/** The same of a field that is known. */
-export function noteWritten(f: FunctionBuilder, encoding: number): void {
-  S.vmcsWritten.or(f, groupOf(encoding));
+/** VMWRITE of a field that is known, of the current VMCS. */
+export function writeNoted(f: FunctionBuilder, encoding: number, value: I64): void {
+  const changed = readField(f, encoding).ne(value);
+  S.vmcsWritten.or(f, changed.select(i32(groupOf(encoding)), i32(0)));
+  writeField(f, encoding, value);
 }
 
 /** Where the VMCS whose region is at memory address `region` is: on the processor if it is current. */

@@ -95,9 +95,13 @@ export function illegalGuest(f: FunctionBuilder, mc: Microcode, written: I32): I
     undefined,
     "unlikely",
   );
-  f.if(written, () => {
-    wrong.set(wrong.get().or(illegalFlow(guest)).or(illegalState(guest, pin)));
-  });
+  f.if(written, () => wrong.set(wrong.get().or(illegalFlow(guest))));
+  f.if(
+    written.and(~VmcsGroup.FLOW),
+    () => wrong.set(wrong.get().or(illegalState(guest, pin))),
+    undefined,
+    "unlikely",
+  );
   f.if(wrong.get(), () => result.set(EntryFailure.DEFAULT), () => {
     f.if(illegalLink(f, mc, secondary), () => result.set(EntryFailure.LINK_POINTER), () => {
       f.if(illegalPdptes(guest, mc, secondary), () => result.set(EntryFailure.PDPTE));

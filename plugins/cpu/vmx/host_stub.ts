@@ -11,7 +11,7 @@ import { Rflags } from "../microcode/registers.ts";
 import { Event, registerAddress, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, type Tag } from "../wasm/mod.ts";
 import { ENTERED } from "./entry.ts";
-import { noteWritten, readField, readField32, Vmcs, writeField } from "./fields.ts";
+import { readField, readField32, Vmcs, writeNoted } from "./fields.ts";
 
 /** What a VMX instruction of the host came to, other than success and VMfailValid. */
 export const StubFailure = { INVALID: -1, FAULT: -2 } as const;
@@ -108,8 +108,7 @@ export function defineHostStub(mc: Microcode, tag: Tag): void {
   /** VMWRITE and VMREAD of the general registers that the VMCS has, from and to where software has them. */
   const writeRegisters = (f: FunctionBuilder, registers: I32): void => {
     for (const [slot, encoding] of IN_VMCS) {
-      writeField(f, encoding, f.load64(registers, 8 * slot));
-      noteWritten(f, encoding);
+      writeNoted(f, encoding, f.load64(registers, 8 * slot));
     }
   };
   const readRegisters = (f: FunctionBuilder, registers: I32): void => {

@@ -119,6 +119,7 @@ export function defineRegion(mc: Microcode): void {
       f.call(putBack);
       f.copy(i32(S.vmcsData), address, i32(VMCS_USED));
       S.vmcsWritten.set(f, VmcsGroup.ALL);
+      S.savedMode.set(f, 0);
       S.vmcs.set(f, address);
       S.vmcsPointer.set(f, pa);
     });

@@ -7,11 +7,20 @@
 import { useIn, useOf } from "../microcode/segments.ts";
 import { Cr0, Cr4, Dr7, Efer, Rflags } from "../microcode/registers.ts";
 import { FlagsKind } from "../semantics/flags.ts";
-import { Attr, registerAddress, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
+import {
+  Attr,
+  registerAddress,
+  S,
+  Seg,
+  SEGMENT_BYTES,
+  segmentAddress,
+  SegmentField,
+} from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
 import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
+import { copyBlock } from "../state/copy.ts";
 import { AccessRights, EntryControl, ExitControl } from "./controls.ts";
-import { readField, readField32, Vmcs, writeField, writeField32 } from "./fields.ts";
+import { readField, readField32, Vmcs, VmcsGroup, writeField, writeField32 } from "./fields.ts";
 import { type SegmentFields, SEGMENTS } from "./segments.ts";
 
 const RSP = registerAddress(4);
@@ -108,8 +117,15 @@ function saveSegment(f: FunctionBuilder, fields: SegmentFields): void {
   writeField(f, fields.base, f.load64(0, at + SegmentField.BASE));
 }
 
-/** Loads the registers of the guest-state area; the mode is the caller's to update. */
-export function loadGuest(f: FunctionBuilder): void {
+/** Bits of `S.savedMode`. */
+const SAVED = 1;
+const SAVED_REAL = 2;
+
+/**
+ * Loads the registers of the guest-state area, of which groups of fields have been `written` since the last
+ * VM exit; the mode is the caller's to update.
+ */
+export function loadGuest(f: FunctionBuilder, written: I32): void {
   const entry = readField32(f, Vmcs.ENTRY_CONTROLS);
   const wanted = (bit: number): I32 => entry.and(bit).ne(0);
   const cr0 = readField(f, Vmcs.GUEST_CR0);
@@ -131,7 +147,17 @@ export function loadGuest(f: FunctionBuilder): void {
     const paged = old.and(~Efer.LME).or(long.extendU().mul(Efer.LME));
     S.efer.set(f, cr0.has(Cr0.PG).select(paged, old).or(long.extendU().mul(Efer.LMA)));
   });
-  for (const fields of SEGMENTS) loadSegment(f, fields, real);
+  const saved = S.savedMode.get(f).eq(real.select(i32(SAVED | SAVED_REAL), i32(SAVED)));
+  f.if(
+    saved.and(written.and(VmcsGroup.GUEST).eqz()),
+    () => copyBlock(f, S.segments, S.savedSegments, 8 * SEGMENT_BYTES),
+    () => {
+      // An entry that fails from here on leaves nothing saved.
+      S.savedMode.set(f, 0);
+      for (const fields of SEGMENTS) loadSegment(f, fields, real);
+    },
+    "likely",
+  );
   f.store64(0, readField(f, Vmcs.GUEST_RSP), RSP);
   S.rip.set(f, readField(f, Vmcs.GUEST_RIP));
   setFlags(f, flags);
@@ -154,6 +180,9 @@ export function saveGuest(f: FunctionBuilder): void {
   f.if(wanted(ExitControl.SAVE_PAT), () => writeField(f, Vmcs.GUEST_PAT, S.pat.get(f)));
   f.if(wanted(ExitControl.SAVE_EFER), () => writeField(f, Vmcs.GUEST_EFER, S.efer.get(f)));
   for (const fields of SEGMENTS) saveSegment(f, fields);
+  copyBlock(f, S.savedSegments, S.segments, 8 * SEGMENT_BYTES);
+  const real = S.cr0.has(f, Cr0.PE).eqz().or(S.rflags.has(f, Rflags.VM));
+  S.savedMode.set(f, real.select(i32(SAVED | SAVED_REAL), i32(SAVED)));
   writeField(f, Vmcs.GUEST_RSP, f.load64(0, RSP));
   // IA32_VMX_MISC bit 5: the mode the guest is in is remembered for the next entry.
   const entry = readField32(f, Vmcs.ENTRY_CONTROLS).and(~EntryControl.IA32E_GUEST);
