@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { ownTime } from "./own_time.ts";
 import { calibrate, sample } from "./peers/measure.ts";
 import type { Workload } from "./peers/peer.ts";
 import { traplineOn } from "./peers/trapline.ts";

@@ -21,7 +21,7 @@ import { profile } from "../plugins/profile/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
 import { vmx } from "../plugins/vmx/mod.ts";
-import { ownTime } from "./own_time.ts";
+import { ownTime } from "./peers/clock.ts";
 import type { Workload } from "./peers/peer.ts";
 import { traplineOn } from "./peers/trapline.ts";
 
@@ -189,7 +189,7 @@ await table(
         const workload: Workload = {
           ...{ group: "interrupts", guest: "system", program, bits: 64, userMode: false },
         };
-        const peer = traplineOn(name, ownTime);
+        const peer = traplineOn(name);
         const few = await peer.run(workload, FEW_ROUNDS);
         const many = await peer.run(workload, MANY_ROUNDS);
         return (many.ms - few.ms) * 1e6 / ((MANY_ROUNDS - FEW_ROUNDS) * IN_ROUND);
