@@ -59,8 +59,8 @@ export function ratio(rows: readonly Row[], who: string, other: string): number 
 
 function time(ns: number | undefined): string {
   if (ns === undefined) return "–";
-  if (ns < 1e4) return `${ns.toPrecision(3)} ns`;
-  return ns < 1e7 ? `${(ns / 1e3).toPrecision(3)} µs` : `${(ns / 1e6).toPrecision(3)} ms`;
+  if (ns < 1e3) return `${ns.toPrecision(3)} ns`;
+  return ns < 1e6 ? `${(ns / 1e3).toPrecision(3)} µs` : `${(ns / 1e6).toPrecision(3)} ms`;
 }
 
 const times = (value: number | undefined): string =>
