@@ -39,16 +39,52 @@ async function commit(): Promise<string> {
   return changed ? `${hash}+` : hash;
 }
 
-function option(name: string): string | undefined {
-  const at = Deno.args.indexOf(`--${name}`);
-  return at < 0 ? undefined : Deno.args[at + 1];
+const USAGE =
+  `deno task bench:peers: measures Trapline beside its peers, and writes docs/benchmarks/
+
+  --only NAME,…    groups or programs; all without it
+  --bits 32|64     guests of one width
+  --peers NAME,…   parts of peers' names
+  --samples N      runs of each, of which the median counts (3)
+  --target MS      how long a run is to take (300)
+  --print          write nothing`;
+const VALUED = ["only", "bits", "peers", "samples", "target"];
+
+/** The options given. Ends the program with one line where there is one it does not know. */
+function options(words: readonly string[]): ReadonlyMap<string, string> {
+  const given = new Map<string, string>();
+  const refuse = (why: string): never => {
+    console.error(`${why}; deno task bench:peers --help lists the options`);
+    Deno.exit(2);
+  };
+  for (let k = 0; k < words.length; k++) {
+    const word = words[k]!;
+    const name = word.replace(/^--/, "");
+    if (word === "--help") {
+      console.log(USAGE);
+      Deno.exit(0);
+    } else if (word === "--print") given.set(name, "");
+    else if (word === name || !VALUED.includes(name)) refuse(`no such option: ${word}`);
+    else given.set(name, words[++k] ?? refuse(`${word} needs a value`));
+  }
+  for (const name of ["samples", "target"]) {
+    const value = given.get(name);
+    if (value !== undefined && !(Number(value) >= 1)) {
+      refuse(`--${name} ${value}: not a number from 1 on`);
+    }
+  }
+  return given;
 }
 
-const chosen = option("only")?.split(",");
-const wanted = option("peers")?.split(",").map((name) => name.toLowerCase());
-const bitsWanted = option("bits");
-const effort = { samples: Number(option("samples") ?? 3), target: Number(option("target") ?? 300) };
-const writing = !Deno.args.includes("--print");
+const given = options(Deno.args);
+const chosen = given.get("only")?.split(",");
+const wanted = given.get("peers")?.split(",").map((name) => name.toLowerCase());
+const bitsWanted = given.get("bits");
+const effort = {
+  samples: Number(given.get("samples") ?? 3),
+  target: Number(given.get("target") ?? 300),
+};
+const writing = !given.has("print");
 
 let results: Results = { machine: await machine(), peers: {}, rows: [] };
 try {
