@@ -112,11 +112,13 @@ const heading = peers.slice(1).map(({ name }) => name.padStart(10)).join("");
 console.log(`${"Trapline : peer".padEnd(24)}${"ns a round".padStart(14)}${heading}`);
 const now = { date: new Date().toISOString().slice(0, 10), commit: await commit() };
 
+let measured = 0;
 for (const group of GROUPS) {
   for (const workload of workloadsOf(group)) {
     const { program, bits } = workload;
     if (chosen !== undefined && !chosen.includes(program) && !chosen.includes(group.name)) continue;
     if ((bitsWanted ?? String(bits)) !== String(bits)) continue;
+    measured++;
     const outcomes = [...await measure(peers, workload, effort)];
     const row: Row = {
       ...{ group: group.name, program, bits, ...now },
@@ -147,4 +149,10 @@ for (const group of GROUPS) {
     await Deno.writeTextFile(new URL("peers.md", FOLDER), page(results));
     await Deno.writeTextFile(new URL("peers.svg", FOLDER), chart(results));
   }
+}
+if (measured === 0) {
+  console.error(
+    "there is no such group or program of that width; bench/peers/workloads.ts has them",
+  );
+  Deno.exit(2);
 }

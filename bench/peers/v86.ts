@@ -8,11 +8,18 @@ import { V86_PACKAGE } from "./v86_package.ts";
 
 const LIMIT_MS = 120_000;
 
-/** Where Deno put the package's WebAssembly, which v86 looks for in the current directory. */
-async function wasmPath(): Promise<string> {
+/**
+ * Where Deno put the package's WebAssembly, which v86 looks for in the current directory. Deno keeps a
+ * folder for each registry that packages came from.
+ */
+async function wasmPath(): Promise<string | undefined> {
   const info = JSON.parse(await outputOf(Deno.execPath(), "info", "--json") ?? "{}");
   const [name, version] = V86_PACKAGE.replace("npm:", "").split("@");
-  return `${info.npmCache}/registry.npmjs.org/${name}/${version}/build/v86.wasm`;
+  for (const registry of Deno.readDirSync(info.npmCache)) {
+    const path = `${info.npmCache}/${registry.name}/${name}/${version}/build/v86.wasm`;
+    if (await Deno.stat(path).then(({ isFile }) => isFile, () => false)) return path;
+  }
+  return undefined;
 }
 
 /** v86, if it can be imported. */
@@ -24,6 +31,7 @@ export const findV86: FindPeer = async () => {
     return { name, missing: `${V86_PACKAGE}: ${(error as Error).message}` };
   }
   const wasm = await wasmPath();
+  if (wasm === undefined) return { name, missing: `no v86.wasm in the cache of ${V86_PACKAGE}` };
   const machine = new URL("v86_machine.ts", import.meta.url).pathname;
   return {
     name,
