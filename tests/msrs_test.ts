@@ -5,6 +5,7 @@
 import { assertEquals } from "@std/assert";
 import {
   createVm,
+  createVmSync,
   ExitAction,
   exitHook,
   ExitReason,
@@ -12,7 +13,7 @@ import {
   type Plugin,
   type Vm,
 } from "../core/mod.ts";
-import { cpu, type CpuModel, type FeatureChoice } from "../plugins/cpu/mod.ts";
+import { cpu, type CpuModel, type FeatureChoice, processorsSlot } from "../plugins/cpu/mod.ts";
 import { flat } from "../plugins/flat/mod.ts";
 import { metal } from "../plugins/metal/mod.ts";
 import { svm } from "../plugins/svm/mod.ts";
@@ -278,3 +279,17 @@ for (
     }
   });
 }
+
+Deno.test("SVM's MSRs are AMD's: Intel's processors answer them with #GP", () => {
+  const SVM_MSRS = [0xc001_0114, 0xc001_0117];
+  for (const [model, exists] of [["zen4", true], ["sapphire-rapids", false]] as const) {
+    using vm = createVmSync({ memory: 2 ** 20, plugins: [cpu({ model }), metal()] });
+    const processor = vm.slots.ref(processorsSlot).current.get(0);
+    for (const index of SVM_MSRS) {
+      assertEquals(processor.readMsr(index) !== undefined, exists, index.toString(16));
+      assertEquals(processor.writeMsr(index, 0n), exists, index.toString(16));
+    }
+    assertEquals(processor.readMsr(0xc001_011b), undefined);
+    assertEquals(processor.writeMsr(0xc001_011b, 0n), exists);
+  }
+});

@@ -29,6 +29,13 @@ const NOBODY = {
   acknowledge: (): number => -1,
 };
 
+/** Throws an `Error` if a processor has no SVM: it has no VM_CR then (APM vol. 2, 15.4). */
+export function requireSvm(processor: Processor): void {
+  if (processor.readMsr(Msr.VM_CR) === undefined) {
+    throw new Error("the processor has no SVM: choose a model of cpu() that has");
+  }
+}
+
 /** Brings a processor to where a 64-bit kernel has it before it enables SVM, and enables SVM. */
 function startHost(processor: Processor, memory: HostMemory): number {
   processor.attach(NOBODY, 0);

@@ -94,7 +94,7 @@ export interface SvmOptions {
   readonly nested?: boolean;
 }
 
-/** Runs the guest under SVM. */
+/** Runs the guest under SVM. Throws when the first vCPU is made if the processors have no SVM. */
 export function svm(options: SvmOptions = {}): Plugin {
   const { nested = false } = options;
   return {

@@ -41,7 +41,7 @@ import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "
 import { MSR_IMMEDIATE, translateExit } from "./exits.ts";
 import { GuestCpu } from "./guest_cpu.ts";
 import type { SvmSettings } from "./virtual_svm.ts";
-import { HostCpu } from "./host.ts";
+import { HostCpu, requireSvm } from "./host.ts";
 import { accessMsr } from "./msrs.ts";
 import { NestedPageTables } from "./nested_paging.ts";
 import { IoPermissionMap } from "./permission_maps.ts";
@@ -116,6 +116,7 @@ export class SvmVendor implements Vendor, Svm {
 
   /** See `Vendor.createVcpu`. */
   createVcpu(vcpu: Vcpu): Uint32Array {
+    if (this.#shared === undefined) requireSvm(this.#processors.get(0));
     this.#shared ??= {
       iopm: new IoPermissionMap(this.#memory),
       tables: new NestedPageTables(this.#memory),

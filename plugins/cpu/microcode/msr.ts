@@ -207,9 +207,9 @@ export function defineMsr(mc: Microcode): void {
     f.if(isXss(f, index), () => give(i64(0)));
     f.if(isAmds(f, index, Msr.SMM_BASE), () => give(S.smbase.get(f).extendU()));
     f.if(isAmds(f, index, Msr.SMM_CTL), () => f.return(0));
-    f.if(index.eq(Msr.VM_CR), () => give(S.vmCr.get(f)));
-    f.if(index.eq(Msr.VM_HSAVE_PA), () => give(S.hsavePa.get(f)));
-    f.if(index.eq(Msr.AVIC_DOORBELL), () => f.return(0));
+    f.if(isAmds(f, index, Msr.VM_CR), () => give(S.vmCr.get(f)));
+    f.if(isAmds(f, index, Msr.VM_HSAVE_PA), () => give(S.hsavePa.get(f)));
+    f.if(isAmds(f, index, Msr.AVIC_DOORBELL), () => f.return(0));
     f.call(mc.beforeOutside);
     const exists = f.call(mc.msrRead, index);
     f.return(exists.and(answered(mc, f)));
@@ -304,7 +304,7 @@ export function defineMsr(mc: Microcode): void {
       f.return(1);
     });
     f.if(isXss(f, index), () => f.return(value.eqz()));
-    f.if(index.eq(Msr.VM_CR), () => {
+    f.if(isAmds(f, index, Msr.VM_CR), () => {
       const old = S.vmCr.get(f);
       f.if(value.has(~0x1f), () => f.return(0));
       const disables = value.has(VmCr.SVMDIS);
@@ -324,12 +324,12 @@ export function defineMsr(mc: Microcode): void {
       f.return(f.call(mc.controlSmm, value.wrap()));
     });
     // The APM has an ID of 8 bits here, Linux writes 12, the PPR of family 1Ah has 32: 63:32 must be 0.
-    f.if(index.eq(Msr.AVIC_DOORBELL), () => {
+    f.if(isAmds(f, index, Msr.AVIC_DOORBELL), () => {
       f.if(value.shrU(32).ne(0).or(S.svmFeatures.has(f, SvmFeature.AVIC).eqz()), () => f.return(0));
       f.call(mc.ringDoorbell, value.wrap());
       f.return(1);
     });
-    f.if(index.eq(Msr.VM_HSAVE_PA), () => {
+    f.if(isAmds(f, index, Msr.VM_HSAVE_PA), () => {
       const beyond = value.shrU(S.physicalBits.get(f).extendU()).ne(0);
       f.if(beyond.or(value.has(0xfff)), () => f.return(0));
       S.hsavePa.set(f, value);
