@@ -3,59 +3,14 @@
  * without the one or both, and with APICv switched by inhibits, each IPI is received exactly once.
  */
 import { assert, assertEquals } from "@std/assert";
-import { type Plugin, type PluginContext, type Registration, roundRobin } from "../../core/mod.ts";
+import type { Plugin } from "../../core/mod.ts";
 import { LapicInhibit } from "../../plugins/lapic/mod.ts";
 import { apicv } from "../../plugins/vmx/apicv/mod.ts";
 import { ipiv } from "../../plugins/vmx/ipiv/mod.ts";
-import { Machine, type MachineOptions } from "../avic/machine.ts";
-import { programStorm, stormPlan, stormReceived } from "../avic/storm.ts";
+import type { Machine } from "../avic/machine.ts";
+import { every, runStorm, type StormCase, toggler, VCPUS, vcpuToggler } from "../avic/storm_run.ts";
 
 const SEED = 0x5eed_49c1n;
-const VCPUS = 8;
-/** Ticks between two inhibits. */
-const PERIOD = 2900;
-
-/** Calls `action` again and again, with how often it was called before. */
-function every(
-  name: string,
-  period: number,
-  action: (count: number, ctx: PluginContext) => void,
-): Plugin {
-  return {
-    name,
-    version: "1.0.0",
-    setup(ctx) {
-      let count = 0;
-      const timer = ctx.createTimer(name, ({ deadline }) => {
-        action(count++, ctx);
-        timer.arm(Math.max(deadline + period, ctx.vm.clock.current.now() + 1));
-      });
-      timer.arm(period);
-    },
-  };
-}
-
-/** Sets an inhibit for the whole VM, takes it away, and so on. */
-function toggler(): Plugin {
-  let held: Registration | undefined;
-  return every("toggler", PERIOD, (_count, ctx) => {
-    held?.remove();
-    held = held === undefined ? ctx.inhibit(LapicInhibit.BLOCKIRQ) : undefined;
-  });
-}
-
-/** The same for one vCPU after the other. */
-function vcpuToggler(): Plugin {
-  const held: (Registration | undefined)[] = [];
-  return every("vcpu-toggler", PERIOD, (count, ctx) => {
-    const index = (count * 5) % VCPUS;
-    const registration = held[index];
-    registration?.remove();
-    held[index] = registration === undefined
-      ? ctx.inhibit(LapicInhibit.BLOCKIRQ, ctx.vm.vcpus[index]!)
-      : undefined;
-  });
-}
 
 /** Loads and unloads IPI virtualization. */
 function reloader(): Plugin {
@@ -70,31 +25,8 @@ function swapper(): Plugin {
   return every("swapper", 30_000, (_count, { vm }) => vm.swap("apicv", apicv()));
 }
 
-interface StormCase extends MachineOptions {
-  /** How many IPIs each vCPU sends. */
-  readonly each: number;
-}
-
-function run({ each, ...options }: StormCase): Machine {
-  const storm = { each, seed: SEED };
-  using stack = new DisposableStack();
-  const machine = stack.use(
-    new Machine({
-      ids: Array.from({ length: VCPUS }, (_, id) => id),
-      processors: 3,
-      vmx: {},
-      ...options,
-      plugins: [roundRobin({ quantum: 400, timeslice: 6000 }), ...(options.plugins ?? [])],
-    }),
-  );
-  machine.recording = false;
-  programStorm(machine, storm);
-  const end = machine.run(2_000_000_000);
-  assertEquals(end.reason, "exit-code", `seed ${SEED}`);
-  assertEquals(stormReceived(machine), stormPlan(VCPUS, storm), `seed ${SEED}`);
-  stack.move();
-  return machine;
-}
+const run = (options: Omit<StormCase, "seed">): Machine =>
+  runStorm({ vmx: {}, ...options, seed: SEED });
 
 for (const x2apic of [false, true]) {
   const mode = x2apic ? "x2APIC" : "xAPIC";
@@ -122,13 +54,13 @@ for (const x2apic of [false, true]) {
   });
 
   Deno.test(`${mode}: while an inhibit switches APICv for all`, () => {
-    using machine = run({ x2apic, each: 2500, plugins: [toggler()] });
+    using machine = run({ x2apic, each: 2500, plugins: [toggler(LapicInhibit.BLOCKIRQ)] });
     assert(machine.counts.get("EXTERNAL_INTERRUPT")! > 20);
     assert(machine.counts.get(x2apic ? "WRMSR 830" : "NESTED_PAGE_FAULT")! > 100);
   });
 
   Deno.test(`${mode}: while inhibits switch APICv for one vCPU after the other`, () => {
-    using machine = run({ x2apic, each: 2500, plugins: [vcpuToggler()] });
+    using machine = run({ x2apic, each: 2500, plugins: [vcpuToggler(LapicInhibit.BLOCKIRQ)] });
     assert(machine.counts.get("EXTERNAL_INTERRUPT")! > 20);
   });
 
@@ -139,7 +71,11 @@ for (const x2apic of [false, true]) {
   });
 
   Deno.test(`${mode}: while APICv is swapped and switched`, () => {
-    using machine = run({ x2apic, each: 1250, plugins: [swapper(), vcpuToggler()] });
+    using machine = run({
+      x2apic,
+      each: 1250,
+      plugins: [swapper(), vcpuToggler(LapicInhibit.BLOCKIRQ)],
+    });
     assert(machine.counts.get("EXTERNAL_INTERRUPT")! > 10);
   });
 }

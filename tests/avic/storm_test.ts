@@ -3,7 +3,7 @@
  * by an inhibit, and with policies swapped in between, each IPI is received exactly once.
  */
 import { assert, assertEquals } from "@std/assert";
-import { type Plugin, type PluginContext, type Registration, roundRobin } from "../../core/mod.ts";
+import type { Plugin } from "../../core/mod.ts";
 import {
   acceleratedMsrs,
   activationFlushSlot,
@@ -17,57 +17,12 @@ import {
   x2apicReadSlot,
   x2apicWriteSlot,
 } from "../../plugins/svm/avic/mod.ts";
-import { Machine, type MachineOptions } from "./machine.ts";
-import { programStorm, stormPlan, stormReceived } from "./storm.ts";
+import type { Machine } from "./machine.ts";
+import { every, runStorm, type StormCase, toggler, VCPUS, vcpuToggler } from "./storm_run.ts";
 
 const SEED = 0x7a9e_11c3n;
-const VCPUS = 8;
-/** Ticks between two inhibits: a few hundred instructions and some exits, which are charged 1000 each. */
-const INHIBIT_PERIOD = 2900;
 /** Ticks between two swaps of policies. */
 const SWAP_PERIOD = 40_000;
-
-/** Calls `action` again and again, with how often it was called before. */
-function every(
-  name: string,
-  period: number,
-  action: (count: number, ctx: PluginContext) => void,
-): Plugin {
-  return {
-    name,
-    version: "1.0.0",
-    setup(ctx) {
-      let count = 0;
-      const timer = ctx.createTimer(name, ({ deadline }) => {
-        action(count++, ctx);
-        timer.arm(Math.max(deadline + period, ctx.vm.clock.current.now() + 1));
-      });
-      timer.arm(period);
-    },
-  };
-}
-
-/** Sets an inhibit for the whole VM, takes it away, and so on. */
-function toggler(): Plugin {
-  let held: Registration | undefined;
-  return every("toggler", INHIBIT_PERIOD, (_count, ctx) => {
-    held?.remove();
-    held = held === undefined ? ctx.inhibit(AvicInhibit.BLOCKIRQ) : undefined;
-  });
-}
-
-/** The same for one vCPU after the other. */
-function vcpuToggler(): Plugin {
-  const held: (Registration | undefined)[] = [];
-  return every("vcpu-toggler", INHIBIT_PERIOD, (count, ctx) => {
-    const index = (count * 5) % VCPUS;
-    const registration = held[index];
-    registration?.remove();
-    held[index] = registration === undefined
-      ? ctx.inhibit(AvicInhibit.NESTED, ctx.vm.vcpus[index]!)
-      : undefined;
-  });
-}
 
 const policy = (name: string, former: boolean): Plugin => ({
   name,
@@ -97,30 +52,7 @@ function swapper(): Plugin {
   });
 }
 
-interface StormCase extends MachineOptions {
-  /** How many IPIs each vCPU sends. */
-  readonly each: number;
-}
-
-function run({ each, ...options }: StormCase): Machine {
-  const storm = { each, seed: SEED };
-  using stack = new DisposableStack();
-  const machine = stack.use(
-    new Machine({
-      ids: Array.from({ length: VCPUS }, (_, id) => id),
-      processors: 3,
-      ...options,
-      plugins: [roundRobin({ quantum: 400, timeslice: 6000 }), ...(options.plugins ?? [])],
-    }),
-  );
-  machine.recording = false;
-  programStorm(machine, storm);
-  const end = machine.run(2_000_000_000);
-  assertEquals(end.reason, "exit-code", `seed ${SEED}`);
-  assertEquals(stormReceived(machine), stormPlan(VCPUS, storm), `seed ${SEED}`);
-  stack.move();
-  return machine;
-}
+const run = (options: Omit<StormCase, "seed">): Machine => runStorm({ ...options, seed: SEED });
 
 for (const x2apic of [false, true]) {
   const mode = x2apic ? "x2APIC" : "xAPIC";
@@ -138,13 +70,13 @@ for (const x2apic of [false, true]) {
   });
 
   Deno.test(`${mode}: the same while an inhibit switches AVIC for all`, () => {
-    using machine = run({ x2apic, each: 5000, plugins: [toggler()] });
+    using machine = run({ x2apic, each: 5000, plugins: [toggler(AvicInhibit.BLOCKIRQ)] });
     assert(machine.counts.get("AVIC_INCOMPLETE_IPI")! > 100);
     assert(machine.counts.get(x2apic ? "WRMSR 830" : "NESTED_PAGE_FAULT")! > 100);
   });
 
   Deno.test(`${mode}: the same while inhibits switch AVIC for one vCPU after the other`, () => {
-    using machine = run({ x2apic, each: 2500, plugins: [vcpuToggler()] });
+    using machine = run({ x2apic, each: 2500, plugins: [vcpuToggler(AvicInhibit.NESTED)] });
     assert(machine.counts.get("AVIC_INCOMPLETE_IPI")! > 100);
   });
 
@@ -152,7 +84,7 @@ for (const x2apic of [false, true]) {
     using machine = run({
       x2apic,
       each: 2500,
-      plugins: [policy("policy", false), toggler(), swapper()],
+      plugins: [policy("policy", false), toggler(AvicInhibit.BLOCKIRQ), swapper()],
     });
     assert(machine.counts.get("AVIC_INCOMPLETE_IPI")! > 100);
   });

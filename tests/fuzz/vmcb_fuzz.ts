@@ -18,21 +18,12 @@ import {
   Stop,
 } from "../../plugins/cpu/mod.ts";
 import { Place } from "../silicon/bench.ts";
-import { refuseOutside } from "../silicon/lab.ts";
+import { silentOutside } from "../silicon/lab.ts";
 import { type GuestMode, SvmBench, SvmPlace } from "../silicon/svm_bench.ts";
 import { Prng } from "../vectors/prng.ts";
 import { Finding, type Tally } from "./campaign.ts";
 import { VMCB_CHECKS, VmcbView } from "./vmcb_checks.ts";
-
-/** Nothing outside answers, and nothing minds. */
-const SILENT = {
-  ...refuseOutside(),
-  deviceRead: () => {},
-  deviceWrite: () => {},
-  portRead: () => 0,
-  portWrite: () => {},
-  cpuid: () => {},
-};
+import { VMCB_FIELDS } from "./vmcb_fields.ts";
 
 /** Pages of AVIC, and PAE entries. */
 const BACKING = 0x16_0000;
@@ -99,58 +90,6 @@ function confined(block: DataView, cr3: bigint): boolean {
 
 const MODES: readonly (GuestMode | "pae")[] = ["long", "compat", "protected", "pae", "real", "v86"];
 
-/** Fields to change, and how many bytes they have. */
-const FIELDS: readonly (readonly [offset: number, bytes: number])[] = [
-  [InterceptWord.CR, 4],
-  [InterceptWord.DR, 4],
-  [InterceptWord.EXCEPTIONS, 4],
-  [InterceptWord.MISC1, 4],
-  [InterceptWord.MISC2, 4],
-  [InterceptWord.MISC3, 4],
-  [Control.PAUSE_COUNT, 2],
-  [Control.PAUSE_THRESHOLD, 2],
-  [Control.IOPM_BASE_PA, 8],
-  [Control.MSRPM_BASE_PA, 8],
-  [Control.TSC_OFFSET, 8],
-  [Control.ASID, 4],
-  [Control.TLB_CONTROL, 1],
-  [Control.INT_CONTROL, 5],
-  [Control.INT_STATE, 1],
-  [Control.EVENTINJ, 8],
-  [Control.NESTED_CONTROL, 1],
-  [Control.N_CR3, 8],
-  [Control.AVIC_APIC_BAR, 8],
-  [Control.AVIC_BACKING_PAGE, 8],
-  [Control.AVIC_LOGICAL_TABLE, 8],
-  [Control.AVIC_PHYSICAL_TABLE, 8],
-  [Control.VIRT_EXT, 1],
-  [Control.BUS_LOCK_COUNT, 2],
-  [Control.NRIP, 8],
-  ...[Save.ES, Save.CS, Save.SS, Save.DS].flatMap((offset) => [
-    [offset, 2] as const,
-    [offset + 2, 2] as const,
-    [offset + 4, 4] as const,
-    [offset + 8, 8] as const,
-  ]),
-  [Save.GDTR + 4, 4],
-  [Save.IDTR + 4, 4],
-  [Save.CPL, 1],
-  ...[
-    Save.EFER,
-    Save.CR4,
-    Save.CR3,
-    Save.CR0,
-    Save.DR7,
-    Save.DR6,
-    Save.RFLAGS,
-    Save.RIP,
-    Save.RSP,
-    Save.RAX,
-    Save.CR2,
-    Save.G_PAT,
-    Save.DBGCTL,
-  ].map((offset) => [offset, 8] as const),
-];
 /** Those that checks are about, drawn more often. */
 const CHECKED: ReadonlySet<number> = new Set([
   InterceptWord.MISC1,
@@ -174,11 +113,11 @@ const CHECKED: ReadonlySet<number> = new Set([
   Save.DR6,
   Save.G_PAT,
 ]);
-const CHECKED_FIELDS = FIELDS.filter(([offset]) => CHECKED.has(offset));
+const CHECKED_FIELDS = VMCB_FIELDS.filter(([offset]) => CHECKED.has(offset));
 
 /** Flips one to three bits of a field, or puts a small number there. */
 function mutate(random: Prng, bench: SvmBench): string {
-  const [offset, bytes] = random.pick(random.chance(1, 2) ? CHECKED_FIELDS : FIELDS);
+  const [offset, bytes] = random.pick(random.chance(1, 2) ? CHECKED_FIELDS : VMCB_FIELDS);
   const at = bench.vmcb + offset;
   const field = bench.read(at, bytes);
   if (offset === Control.NESTED_CONTROL) {
@@ -254,7 +193,7 @@ const WRITTEN_BY_EXITS: ReadonlySet<number> = new Set([5, 6, 7, 8, 9]);
 
 /** Runs control blocks on one processor, and says what is wrong with what comes of it. */
 class Runner {
-  readonly bench: SvmBench = new SvmBench({ model: "zen5", outside: SILENT });
+  readonly bench: SvmBench = new SvmBench({ model: "zen5", outside: silentOutside() });
   /** What the processor has cached; nothing at first. */
   #cached: Uint8Array | undefined;
   readonly #tally: Tally;

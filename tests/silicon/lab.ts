@@ -66,6 +66,16 @@ export function refuseOutside(): Outside {
   };
 }
 
+/** Nothing outside answers, and nothing minds. */
+export const silentOutside = (): Outside => ({
+  ...refuseOutside(),
+  deviceRead: () => {},
+  deviceWrite: () => {},
+  portRead: () => 0,
+  portWrite: () => {},
+  cpuid: () => {},
+});
+
 /** How the lab's first 2 MiB of linear addresses are mapped. */
 export type Mapping = "user" | "supervisor";
 

@@ -7,73 +7,20 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { UnimplementedError } from "../../core/mod.ts";
-import { Control, InterceptWord, Misc2, S, Save, Seg, Stop } from "../../plugins/cpu/mod.ts";
+import { Control, InterceptWord, Misc2, S, Seg, Stop } from "../../plugins/cpu/mod.ts";
 import { Tally } from "../fuzz/campaign.ts";
 import { VMCB_CHECKS } from "../fuzz/vmcb_checks.ts";
+import { CONFINED_FIELDS } from "../fuzz/vmcb_fields.ts";
 import { fuzzVmcbs } from "../fuzz/vmcb_fuzz.ts";
 import { Prng } from "../vectors/prng.ts";
 import { Place } from "./bench.ts";
-import { refuseOutside } from "./lab.ts";
+import { silentOutside } from "./lab.ts";
 import { type GuestMode, SvmBench, SvmPlace } from "./svm_bench.ts";
 
 const MODES: readonly GuestMode[] = ["long", "compat", "protected", "real", "v86"];
 const SEEDS = 3000;
 const CASES = Number(Deno.env.get("SVM_FUZZ_CASES") ?? 1500);
 const SEED = Number(Deno.env.get("SVM_FUZZ_SEED") ?? Math.floor(Math.random() * 0x7fff_ffff));
-
-/** Fields that are changed, and how many bytes they have. */
-const FIELDS: readonly (readonly [number, number])[] = [
-  ...[InterceptWord.CR, InterceptWord.DR, InterceptWord.EXCEPTIONS, InterceptWord.MISC1]
-    .map((offset) => [offset, 4] as const),
-  [InterceptWord.MISC2, 4],
-  [InterceptWord.MISC3, 4],
-  [Control.PAUSE_COUNT, 2],
-  [Control.PAUSE_THRESHOLD, 2],
-  [Control.TSC_OFFSET, 8],
-  [Control.ASID, 4],
-  [Control.TLB_CONTROL, 1],
-  [Control.INT_CONTROL, 4],
-  [Control.INT_CONTROL + 4, 1],
-  [Control.INT_STATE, 1],
-  [Control.EVENTINJ, 8],
-  [Control.VIRT_EXT, 1],
-  [Control.BUS_LOCK_COUNT, 2],
-  [Control.NRIP, 8],
-  ...[Save.ES, Save.CS, Save.SS, Save.DS].flatMap((offset) => [
-    [offset, 2] as const,
-    [offset + 2, 2] as const,
-    [offset + 4, 4] as const,
-    [offset + 8, 8] as const,
-  ]),
-  [Save.GDTR + 4, 4],
-  [Save.IDTR + 4, 4],
-  [Save.CPL, 1],
-  ...[
-    Save.EFER,
-    Save.CR4,
-    Save.CR3,
-    Save.CR0,
-    Save.DR7,
-    Save.DR6,
-    Save.RFLAGS,
-    Save.RIP,
-    Save.RSP,
-    Save.RAX,
-    Save.CR2,
-    Save.G_PAT,
-    Save.DBGCTL,
-  ].map((offset) => [offset, 8] as const),
-];
-
-/** Nothing outside answers, and nothing minds. */
-const SILENT = {
-  ...refuseOutside(),
-  deviceRead: () => {},
-  deviceWrite: () => {},
-  portRead: () => 0,
-  portWrite: () => {},
-  cpuid: () => {},
-};
 
 /** First and last byte of what the host needs: its code and tables, save area, control blocks, maps. */
 const HOST = [0x1_0000, 0x6_ffff] as const;
@@ -89,7 +36,7 @@ function confine(bench: SvmBench): void {
 
 /** Changes a field: some of its bits, or all. */
 function disturb(bench: SvmBench, random: Prng): void {
-  const [offset, bytes] = FIELDS[random.below(FIELDS.length)]!;
+  const [offset, bytes] = random.pick(CONFINED_FIELDS);
   for (let k = 0; k < bytes; k++) {
     const at = bench.vmcb + offset + k;
     if (random.below(4) !== 0) continue;
@@ -112,7 +59,7 @@ function hostState(bench: SvmBench): unknown[] {
 }
 
 Deno.test("whatever stands in a control block, the host comes back as it was", () => {
-  const bench = new SvmBench({ model: "zen5", outside: SILENT });
+  const bench = new SvmBench({ model: "zen5", outside: silentOutside() });
   let ran = 0;
   let refused = 0;
   for (let seed = 1; seed <= SEEDS; seed++) {
