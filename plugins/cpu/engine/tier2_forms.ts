@@ -30,6 +30,7 @@ const NAMES: ReadonlySet<string> = new Set([
   ...["MOV", "MOVZX", "MOVNTI", "MOVSX", "MOVSXD", "LEA", "XCHG", "CBW", "CWD"],
   ...["PUSH", "POP", "PUSHSEG", "MOVFROMSEG", "PUSHA", "POPA", "SAHF", "LAHF", "ENTER", "LEAVE"],
   ...["RDTSC", "RDTSCP", "RDPID", "PAUSE", "SERIALIZE", "STI", "SWAPGS"],
+  ...["MOVS", "STOS", "LODS", "CMPS", "SCAS"],
   ...["XLAT", "SALC", "NOP", "FENCE", "CMC", "CLC", "STC", "CLD", "STD"],
   ...conditional("CMOV"),
   ...conditional("SET"),

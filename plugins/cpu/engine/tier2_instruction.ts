@@ -25,8 +25,11 @@ import { type Records, REGISTER_FIELDS } from "./records.ts";
 import type { RegionBlock, RegionEdge, RegionOp } from "./region_graph.ts";
 import { MemoryInstruction } from "./tier2_memory.ts";
 
-/** Transfers of control that access memory and may stay in the region behind it. */
-const TRANSFERS: ReadonlySet<string> = new Set(["CALL", "CALLIND", "RET", "JMPIND"]);
+/** What ends a block, accesses memory and may stay in the region behind it. */
+const LAST_ACCESSES: ReadonlySet<string> = new Set([
+  ...["CALL", "CALLIND", "RET", "JMPIND"],
+  ...["MOVS", "STOS", "LODS", "CMPS", "SCAS"],
+]);
 
 /** Most targets of an indirect jump that are compared one after the other. */
 const MOST_COMPARED = 3;
@@ -85,7 +88,7 @@ export class CompiledInstruction extends MemoryInstruction {
     this.#block = block;
     this.#op = op;
     this.#records = records;
-    if (TRANSFERS.has(op.form.name)) {
+    if (LAST_ACCESSES.has(op.form.name)) {
       this.#called = region.f.variable(I32T, 0);
     }
   }
@@ -134,6 +137,10 @@ export class CompiledInstruction extends MemoryInstruction {
 
   protected smallConstant(k: number): I32 {
     return i32(this.#registerWord(k));
+  }
+
+  override loopChanges(n: number): void {
+    this.#region.setRegister(n, this.#region.registers[n]!.get());
   }
 
   protected readFixed(n: number, bits: number, signed: boolean): I64 {
@@ -225,7 +232,8 @@ export class CompiledInstruction extends MemoryInstruction {
 
   /**
    * What a call pushes may be written to a device or over code, of this very region even, and what a return
-   * pops may be read from a device, which may do anything: the dispatcher goes on then.
+   * pops may be read from a device, which may do anything: the dispatcher goes on then. So it is with what
+   * a string instruction moves.
    */
   #leaveIfCalled(target: I64): void {
     const called = this.#called;
@@ -251,6 +259,7 @@ export class CompiledInstruction extends MemoryInstruction {
 
   branchNotTaken(): void {
     const { record } = this.#op;
+    this.#leaveIfCalled(this.nextRip());
     this.#region.follow(this.#block, this.#block.next, this.flags, () => {
       followLink(this.#flow(), i32(record), MicroOp.NEXT_LINK, () => this.nextRip());
       this.#region.leaveAt(this.nextRip(), this.flags);

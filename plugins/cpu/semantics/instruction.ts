@@ -269,6 +269,9 @@ export abstract class Instruction extends Emission {
     this.writeFixed(n, bits, i64(value));
   }
 
+  /** Says that a loop built next changes register `n`: its rounds may find it changed from the first on. */
+  loopChanges(_n: number): void {}
+
   // Memory.
 
   /** Zero-extended load of `bits` at a linear address; `stack` if the stack is accessed implicitly. */

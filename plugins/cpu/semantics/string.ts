@@ -9,26 +9,43 @@
  */
 import { Rflags } from "../microcode/registers.ts";
 import { Event, Mode, S, Seg } from "../state/cpu_state.ts";
-import { type I32, i32, I32T, type I64, i64, I64T, type Label } from "../wasm/mod.ts";
+import {
+  type I32,
+  i32,
+  I32T,
+  type I64,
+  i64,
+  I64T,
+  type Label,
+  splat,
+  splat64,
+  type V128,
+  type VectorBinary,
+  type VectorTest,
+} from "../wasm/mod.ts";
 import { checkAccess, emitPortRead, emitPortWrite } from "./io.ts";
-import { probe } from "../memory/access.ts";
+import { probe, type TlbProbe } from "../memory/access.ts";
 import { settleFlags, sizeLog } from "./flags.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 
 /** Rounds after which the dispatcher gets to look at events. */
 export const ROUNDS = 4096;
 
+/**
+ * 1 if offsets in `segment` are linear addresses. A 32-bit access that wraps at 4 GiB may or may not fault
+ * where the limit is FFFF_FFFFh (SDM vol. 3, 6.3.1); here it does not.
+ */
+function isFlat(i: Instruction, segment: I32): I32 {
+  if (i.code === 64) return segment.ltU(Seg.FS);
+  return S.mode.has(i.f, Mode.FLAT_DATA).and(segment.eq(Seg.DS).or(segment.eq(Seg.ES)));
+}
+
 /** Linear address of `offset` (already cut to the address size) in `segment`. */
-function linear(
-  i: Instruction,
-  segment: I32 | number,
-  offset: I64,
-  bytes: number,
-  access: 0 | 1,
-): I64 {
-  if (i.code === 64 && typeof segment === "number") return offset;
-  i.spill();
-  return i.f.call(i.mc.segmentAddress, segment, offset, bytes, access);
+function linear(i: Instruction, segment: I32, offset: I64, bytes: number, access: 0 | 1): I64 {
+  return i.f.choose(I64T, isFlat(i, segment), () => offset, () => {
+    i.spill();
+    return i.f.call(i.mc.segmentAddress, segment, offset, bytes, access);
+  }, "likely");
 }
 
 /** Step of the pointers: the operand's bytes, negative if DF is set. */
@@ -44,7 +61,9 @@ function advance(i: Instruction, register: number, by: I64): void {
 }
 
 /**
- * Does as many rounds as can be done at once, at most `most`; yields how many, 0 if it has to be one by one.
+ * Does as many rounds as can be done at once, at most `most`, and moves the pointers; yields how many. For
+ * an instruction that compares there is always one left, which sets the flags and cannot fault if there
+ * were any before it. For others 0 means that the next round has to be done by itself.
  */
 type Bulk = (i: Instruction, most: I64) => I64;
 
@@ -59,11 +78,13 @@ interface StringOptions {
   readonly ends?: boolean;
   /** How several rounds are done at once. */
   readonly bulk?: Bulk;
+  /** Registers that a round changes. */
+  readonly changes?: readonly number[];
 }
 
 const string = (
   round: Round,
-  { compares = false, ends = false, bulk }: StringOptions = {},
+  { compares = false, ends = false, bulk, changes = [] }: StringOptions = {},
 ): Semantics => ({
   addressSize: true,
   code: true,
@@ -86,6 +107,7 @@ const string = (
     // A trap comes behind each round.
     const traps = S.events.has(f, Event.SINGLE_STEP | Event.BREAKPOINTS | Event.MTF);
     const left = f.variable(I32T, traps.select(i32(1), i32(ROUNDS)));
+    for (const register of [Reg.RCX, ...changes]) i.loopChanges(register);
     f.block((done: Label) => {
       f.branchIf(i.reg(Reg.RCX, bits).eqz(), done);
       f.loop((again) => {
@@ -98,10 +120,15 @@ const string = (
         else {
           const most = left.get().extendU();
           rounds.set(bulk(i, whole.ltU(most).select(whole, most)));
-          f.if(rounds.get().eqz(), () => {
+          if (compares) {
             round(i, by);
-            rounds.set(1);
-          });
+            rounds.set(rounds.get().add(1));
+          } else {
+            f.if(rounds.get().eqz(), () => {
+              round(i, by);
+              rounds.set(1);
+            });
+          }
         }
         const count = whole.sub(rounds.get()).zeroExtend(bits);
         i.setReg(Reg.RCX, bits, count);
@@ -145,7 +172,7 @@ const source = (i: Instruction): I64 => {
 };
 
 const destination = (i: Instruction, access: 0 | 1): I64 =>
-  linear(i, Seg.ES, i.reg(Reg.RDI, i.addressBits), i.bits / 8, access);
+  linear(i, i32(Seg.ES), i.reg(Reg.RDI, i.addressBits), i.bits / 8, access);
 
 /** Elements between `linear` and the end of its page. */
 const inPage = (i: Instruction, linear: I64): I64 =>
@@ -153,21 +180,17 @@ const inPage = (i: Instruction, linear: I64): I64 =>
 
 const least = (a: I64, b: I64): I64 => a.ltU(b).select(a, b);
 
-/** 1 if offsets in the segments of a string instruction are linear addresses, and the direction is up. */
-function isPlain(i: Instruction): I32 {
-  const up = S.rflags.get(i.f).has(Rflags.DF).eqz();
+/** 1 if the direction is up and offsets are linear addresses, in the source's segment (or ES) as well. */
+function isPlain(i: Instruction, segment: I32): I32 {
   if (i.addressBits === 16) return i32(0);
-  const segment = i.segment();
-  if (i.code === 64) return up.and(segment.ltU(Seg.FS));
-  const known = segment.eq(Seg.DS).or(segment.eq(Seg.ES));
-  return up.and(S.mode.has(i.f, Mode.FLAT_DATA)).and(known);
+  return S.rflags.get(i.f).has(Rflags.DF).eqz().and(isFlat(i, segment));
 }
 
 /** Up to the end of a page; where source and destination are pages that the TLB has, and do not overlap. */
 const movsBulk: Bulk = (i, most) => {
   const { f, bits } = i;
   const rounds = f.variable(I64T, 0);
-  f.if(isPlain(i), () => {
+  f.if(isPlain(i, i.segment()), () => {
     const from = i.reg(Reg.RSI, i.addressBits);
     const to = i.reg(Reg.RDI, i.addressBits);
     const read = probe(f, from, bits / 8, false);
@@ -192,7 +215,7 @@ const movs = string((i, by) => {
   i.store(i.bits, destination(i, 1), source(i));
   advance(i, Reg.RSI, by);
   advance(i, Reg.RDI, by);
-}, { bulk: movsBulk });
+}, { bulk: movsBulk, changes: [Reg.RSI, Reg.RDI] });
 
 /** Up to the end of a page that the TLB has, where all bytes of the value are the same. */
 const stosBulk: Bulk = (i, most) => {
@@ -201,7 +224,7 @@ const stosBulk: Bulk = (i, most) => {
   const value = i.reg(Reg.RAX, bits);
   const byte = value.and(0xff);
   const same = value.eq(byte.mul(0x0101_0101_0101_0101n).zeroExtend(bits));
-  f.if(isPlain(i).and(same), () => {
+  f.if(isPlain(i, i32(Seg.ES)).and(same), () => {
     const to = i.reg(Reg.RDI, i.addressBits);
     const { hit, address } = probe(f, to, bits / 8, true);
     f.if(hit, () => {
@@ -218,12 +241,90 @@ const stosBulk: Bulk = (i, most) => {
 const stos = string((i, by) => {
   i.store(i.bits, destination(i, 1), i.reg(Reg.RAX, i.bits));
   advance(i, Reg.RDI, by);
-}, { bulk: stosBulk });
+}, { bulk: stosBulk, changes: [Reg.RDI] });
 
 const lods = string((i, by) => {
   i.setReg(Reg.RAX, i.bits, source(i));
   advance(i, Reg.RSI, by);
-});
+}, { changes: [Reg.RAX, Reg.RSI] });
+
+/** Bytes of a vector. */
+const VECTOR = 16;
+
+/** How elements of a width are compared all at once. */
+const COMPARISONS: Readonly<Record<number, readonly [VectorBinary, VectorTest]>> = {
+  8: ["i8x16.eq", "i8x16.bitmask"],
+  16: ["i16x8.eq", "i16x8.bitmask"],
+  32: ["i32x4.eq", "i32x4.bitmask"],
+  64: ["i64x2.eq", "i64x2.bitmask"],
+};
+
+/**
+ * How many of the first elements let the repetition go on, at most `most`: all before the first that
+ * differs with REPE, before the first that is equal with REPNE. They are compared a vector at a time as far
+ * as vectors end before the page does, in which `addresses` of one or two operands stand; `load` reads the
+ * vectors at an offset.
+ */
+function countGoingOn(
+  i: Instruction,
+  most: I64,
+  addresses: readonly I32[],
+  load: (offset: I32) => readonly [V128, V128],
+): I64 {
+  const { f, bits } = i;
+  const [equals, mask] = COMPARISONS[bits]!;
+  const lanes = 8 * VECTOR / bits;
+  const bytes = f.variable(I32T, 0);
+  const end = most.wrap().shl(sizeLog(bits));
+  f.block((done) => {
+    f.loop((again) => {
+      const at = bytes.get();
+      f.branchIf(at.geU(end), done);
+      for (const address of addresses) {
+        f.branchIf(address.add(at).and(0xfff).gtU(0x1000 - VECTOR), done);
+      }
+      const [a, b] = load(at);
+      const equal = a.binary(equals, b).test(mask);
+      const stops = i.form.rep === 1 ? equal.xor(2 ** lanes - 1) : equal;
+      const going = stops.or(2 ** lanes).ctz();
+      bytes.set(at.add(going.shl(sizeLog(bits))));
+      f.branchIf(going.eq(lanes), again, "likely");
+    });
+  });
+  const count = bytes.get().shrU(sizeLog(bits)).extendU();
+  return least(count, most);
+}
+
+/** Rounds of a comparison that may be done at once: one less than fit in a page, and than there are. */
+const beforeLast = (i: Instruction, most: I64, ...pointers: readonly I64[]): I64 =>
+  pointers.reduce((all, pointer) => least(all, inPage(i, pointer)), most).sub(1);
+
+/** The address that a probe has found, evaluated once. */
+const settled = (i: Instruction, { address }: TlbProbe): I32 => i.f.variable(I32T, address()).get();
+
+/** Up to the element that ends it, or the last one of a page that the TLB has. */
+const cmpsBulk: Bulk = (i, most) => {
+  const { f, bits } = i;
+  const rounds = f.variable(I64T, 0);
+  f.if(isPlain(i, i.segment()), () => {
+    const from = i.reg(Reg.RSI, i.addressBits);
+    const to = i.reg(Reg.RDI, i.addressBits);
+    const [first, second] = [probe(f, from, bits / 8, false), probe(f, to, bits / 8, false)];
+    f.if(first.hit.and(second.hit), () => {
+      const [a, b] = [settled(i, first), settled(i, second)];
+      const count = countGoingOn(
+        i,
+        beforeLast(i, most, from, to),
+        [a, b],
+        (offset) => [f.load128(a.add(offset)), f.load128(b.add(offset))],
+      );
+      rounds.set(count);
+      advance(i, Reg.RSI, count.shl(sizeLog(bits)));
+      advance(i, Reg.RDI, count.shl(sizeLog(bits)));
+    });
+  });
+  return rounds.get();
+};
 
 const cmps = string((i, by) => {
   const first = source(i).signExtend(i.bits);
@@ -231,13 +332,42 @@ const cmps = string((i, by) => {
   advance(i, Reg.RSI, by);
   advance(i, Reg.RDI, by);
   i.flagsSub(i.bits, first, second);
-}, { compares: true });
+}, { compares: true, bulk: cmpsBulk, changes: [Reg.RSI, Reg.RDI] });
+
+/** The low `bits` of `value` in all lanes of a vector. */
+function inAllLanes(value: I64, bits: number): V128 {
+  if (bits === 64) return splat64(value);
+  return splat(bits === 8 ? "i8x16" : bits === 16 ? "i16x8" : "i32x4", value.wrap());
+}
+
+/** Up to the element that ends it, or the last one of a page that the TLB has. */
+const scasBulk: Bulk = (i, most) => {
+  const { f, bits } = i;
+  const rounds = f.variable(I64T, 0);
+  f.if(isPlain(i, i32(Seg.ES)), () => {
+    const to = i.reg(Reg.RDI, i.addressBits);
+    const found = probe(f, to, bits / 8, false);
+    f.if(found.hit, () => {
+      const at = settled(i, found);
+      const wanted = inAllLanes(i.reg(Reg.RAX), bits);
+      const count = countGoingOn(
+        i,
+        beforeLast(i, most, to),
+        [at],
+        (offset) => [f.load128(at.add(offset)), wanted],
+      );
+      rounds.set(count);
+      advance(i, Reg.RDI, count.shl(sizeLog(bits)));
+    });
+  });
+  return rounds.get();
+};
 
 const scas = string((i, by) => {
   const value = i.load(i.bits, destination(i, 0)).signExtend(i.bits);
   advance(i, Reg.RDI, by);
   i.flagsSub(i.bits, i.regSigned(Reg.RAX, i.bits), value);
-}, { compares: true });
+}, { compares: true, bulk: scasBulk, changes: [Reg.RDI] });
 
 const portNumber = (i: Instruction): I32 => i.reg(Reg.RDX, 16).wrap();
 
@@ -252,7 +382,7 @@ const ins = string(
     i.store(i.bits, at, value);
     advance(i, Reg.RDI, by);
   },
-  { ends: true },
+  { ends: true, changes: [Reg.RDI] },
 );
 
 const outs = string(
@@ -262,7 +392,7 @@ const outs = string(
     emitPortWrite(i, portNumber(i), i.bits, value);
     advance(i, Reg.RSI, by);
   },
-  { ends: true },
+  { ends: true, changes: [Reg.RSI] },
 );
 
 /** String instructions by mnemonic. */

@@ -15,5 +15,11 @@ export * from "./function.ts";
 export * from "./module.ts";
 export { I32, i32, I64, i64, Value } from "./value.ts";
 export * from "./vector.ts";
-export type { NarrowShape, VectorBinary, VectorShift, VectorUnary } from "./simd_opcodes.ts";
+export type {
+  NarrowShape,
+  VectorBinary,
+  VectorShift,
+  VectorTest,
+  VectorUnary,
+} from "./simd_opcodes.ts";
 export { Op } from "./opcodes.ts";
