@@ -26,6 +26,10 @@ const MSR_TSC = 0x10;
 /** MSR C000_0103h, what RDTSCP returns in ECX. */
 const MSR_TSC_AUX = 0xc000_0103;
 
+/** Page-fault bits: a write, a fetch of code. */
+const FAULT_WRITE = 2;
+const FAULT_FETCH = 0x10;
+
 /** Answers to hypercalls, as KVM's `KVM_ENOSYS` and `KVM_EPERM`. */
 const HYPERCALL_UNKNOWN = -1000;
 const HYPERCALL_FORBIDDEN = -1;
@@ -157,9 +161,13 @@ function shutdown(vcpu: Vcpu): ExitAction {
 
 /** A translation the vendor does not have is the vendor's to make; the rest is device memory. */
 function nestedPageFault(vcpu: Vcpu, exit: VmExit): ExitAction {
-  const slot = vcpu.vm.memory.lookup(exit.gpa);
-  if (slot === undefined || (slot.readonly && (exit.errorCode & 2) !== 0)) return emulate(vcpu);
-  return unhandled(vcpu, exit);
+  const { memory, vendor } = vcpu.vm;
+  const slot = memory.lookup(exit.gpa);
+  if (slot !== undefined && !(slot.readonly && (exit.errorCode & FAULT_WRITE) !== 0)) {
+    return unhandled(vcpu, exit);
+  }
+  const data = !exit.walk && (exit.errorCode & FAULT_FETCH) === 0;
+  return vendor.current.emulate(vcpu, data ? exit.gpa : undefined);
 }
 
 function failEntry(vcpu: Vcpu, exit: VmExit): never {

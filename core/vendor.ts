@@ -86,8 +86,11 @@ export interface Vendor {
    * `vm.memory`, `vm.mmio` and `vm.pio`. Answers what the exit's handler is to answer.
    *
    * Throws `UnimplementedError` with the bytes for what it cannot do.
+   *
+   * @param gpa Guest physical address of the access to memory that made the instruction exit, where the exit
+   *   tells it: neither a fetch of code nor one of a page table.
    */
-  emulate(vcpu: Vcpu): ExitAction;
+  emulate(vcpu: Vcpu, gpa?: number): ExitAction;
 
   /** Whether the guest could take a maskable interrupt at its next entry. */
   interruptAllowed(vcpu: Vcpu): boolean;

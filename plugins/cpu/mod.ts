@@ -108,6 +108,8 @@ export {
   walkPages,
 } from "./page_walk.ts";
 export { disassemble, type Disassembled } from "./decode/disassemble.ts";
+export { DeviceMoves, type MovingGuest } from "./emulation/device_moves.ts";
+export type { CodePlace } from "./emulation/code_bytes.ts";
 
 export { SVM_EXIT_INVALID, SvmExit } from "./svm/exit_codes.ts";
 export { InterceptWord, Misc1, Misc2, Misc3 } from "./svm/intercepts.ts";

@@ -17,6 +17,7 @@ import {
 import { type InterceptState, recalculateIntercepts } from "./controls.ts";
 import { type SvmSettings, VirtualSvm } from "./virtual_svm.ts";
 import type { NestedPageTables } from "./nested_paging.ts";
+import { SvmMovingGuest } from "./moving_guest.ts";
 import { type IoPermissionMap, MsrPermissionMap } from "./permission_maps.ts";
 import type { AcceleratedTaskPriority, SvmGuest } from "./svm_guest.ts";
 import { Vmcb } from "./vmcb.ts";
@@ -47,6 +48,8 @@ export class GuestCpu implements InterceptState, SvmGuest {
   xsave: Uint8Array = resetXsave();
   /** Counts its branches. */
   readonly branches: ProcessorBranchCounts = new ProcessorBranchCounts();
+  /** For accesses to device memory. */
+  readonly moving: SvmMovingGuest;
   /** APIC base as the guest sees it. */
   apicBase = 0xfee0_0800n;
   /** Waiting until the guest can take an interrupt. */
@@ -87,6 +90,7 @@ export class GuestCpu implements InterceptState, SvmGuest {
     const storage = memory.view(this.registersHpa, REGISTER_SLOTS * 8);
     this.registers = new Uint32Array(storage.buffer, storage.byteOffset, REGISTER_WORDS);
     this.svm = new VirtualSvm(vcpu, this.vmcb, settings);
+    this.moving = new SvmMovingGuest(this);
     this.#initialise(iopm, tables);
   }
 

@@ -7,6 +7,7 @@ import {
   type BranchCounts,
   eventRequest,
   type ExitAction,
+  ExitAction as Action,
   ExitReason,
   Gpr,
   type HostMemory,
@@ -25,6 +26,7 @@ import {
   Attr,
   Control,
   Cr0,
+  DeviceMoves,
   Efer,
   linearAddressBits,
   Misc2,
@@ -83,6 +85,7 @@ export class SvmVendor implements Vendor, Svm {
   readonly #hosts: (HostCpu | undefined)[] = [];
   #shared: Shared | undefined;
   #emulator: Emulator | undefined;
+  #moves: DeviceMoves | undefined;
 
   constructor(vm: Vm, processors: Processors, memory: HostMemory, settings: SvmSettings) {
     this.#settings = settings;
@@ -376,7 +379,8 @@ export class SvmVendor implements Vendor, Svm {
   }
 
   /** See `Vendor.emulate`. */
-  emulate(vcpu: Vcpu): ExitAction {
+  emulate(vcpu: Vcpu, gpa?: number): ExitAction {
+    if (gpa !== undefined && this.#move(this.of(vcpu), gpa)) return Action.RESUME;
     this.#emulator ??= new Emulator(this.#vm, this.#processors, this.#memory);
     const guest = this.#released(vcpu);
     const { cr8 } = guest;
@@ -385,6 +389,14 @@ export class SvmVendor implements Vendor, Svm {
     } finally {
       this.#storeTaskPriority(guest, cr8);
     }
+  }
+
+  /** Carries out a plain move to or from the device register at `gpa`; false if it is none. */
+  #move(guest: GuestCpu, gpa: number): boolean {
+    this.#moves ??= new DeviceMoves(this.#vm, this.#memory, this.#processors.isa);
+    if (!this.#moves.carryOut(guest.moving, gpa)) return false;
+    guest.interruptShadow = false;
+    return true;
   }
 
   /** See `Vendor.interruptAllowed`. */

@@ -28,6 +28,7 @@ import {
 import type { ExtendedPageTables } from "./ept.ts";
 import { type HostCpu, UNSWITCHED } from "./host.ts";
 import { LoadedVmcs } from "./loaded_vmcs.ts";
+import { VmxMovingGuest } from "./moving_guest.ts";
 import { MsrBitmap } from "./msr_bitmap.ts";
 import type { PolicyRefs } from "./policy/refs.ts";
 import { TaskPriority } from "./task_priority.ts";
@@ -68,6 +69,8 @@ export class GuestCpu implements ControlState, VmxGuest {
   xsave: Uint8Array = resetXsave();
   /** Counts its branches. */
   readonly branches: ProcessorBranchCounts = new ProcessorBranchCounts();
+  /** For accesses to device memory. */
+  readonly moving: VmxMovingGuest;
   /** The processor that holds those three. */
   adopter: HostCpu | undefined = undefined;
   /** XCR0, bits 31:0; the guest cannot change it without an exit. */
@@ -131,6 +134,7 @@ export class GuestCpu implements ControlState, VmxGuest {
     this.policies = policies;
     this.vpid = vcpu.index + 1;
     this.vmcs = new LoadedVmcs(memory, home);
+    this.moving = new VmxMovingGuest(this);
     this.msrBitmap = new MsrBitmap(memory);
     this.taskPriority = new TaskPriority(this.vmcs, this.apic, controls.capabilities);
     this.registersHpa = memory.alloc(0x1000);

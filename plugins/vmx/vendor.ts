@@ -23,6 +23,7 @@ import {
   type Vm,
 } from "../../core/mod.ts";
 import {
+  DeviceMoves,
   ExitInformation,
   type ExtendedStateSwitch,
   linearAddressBits,
@@ -104,6 +105,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   readonly #hosts: (HostCpu | undefined)[] = [];
   #shared: Shared | undefined;
   #emulator: Emulator | undefined;
+  #moves: DeviceMoves | undefined;
   #bus: ApicBus | undefined;
 
   /** `exceptions` exit, a bit each. */
@@ -455,7 +457,8 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   }
 
   /** See `Vendor.emulate`. Accesses to CR8 are among what it carries out. */
-  emulate(vcpu: Vcpu): ExitAction {
+  emulate(vcpu: Vcpu, gpa?: number): ExitAction {
+    if (gpa !== undefined && this.#move(this.of(vcpu), gpa)) return Action.RESUME;
     this.#emulator ??= new Emulator(this.#vm, this.#processors);
     const guest = this.#released(vcpu);
     const controller = this.#vm.interruptController.current;
@@ -466,6 +469,14 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     } finally {
       if (guest.cr8 !== priority) controller.setTaskPriority?.(vcpu, guest.cr8);
     }
+  }
+
+  /** Carries out a plain move to or from the device register at `gpa`; false if it is none. */
+  #move(guest: GuestCpu, gpa: number): boolean {
+    this.#moves ??= new DeviceMoves(this.#vm, this.#memory, this.#processors.isa);
+    if (!this.#moves.carryOut(guest.moving, gpa)) return false;
+    guest.interruptShadow = false;
+    return true;
   }
 
   /** See `Vendor.interruptAllowed`. */

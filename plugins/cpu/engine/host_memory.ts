@@ -172,6 +172,11 @@ export class MachineMemory implements HostMemory {
   #get(hpa: number, bytes: number): number {
     const memory = this.#machine().bytes;
     let value = 0;
+    if (hpa % CHUNK + bytes <= CHUNK) {
+      const at = this.#at(hpa, bytes);
+      for (let k = 0; k < bytes; k++) value |= memory[at + k]! << (8 * k);
+      return value >>> 0;
+    }
     this.#pieces(hpa, bytes, (address, count, offset) => {
       for (let k = 0; k < count; k++) value |= memory[address + k]! << (8 * (offset + k));
     });

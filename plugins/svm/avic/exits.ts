@@ -130,8 +130,11 @@ export class AvicExits {
   unaccelerated(vcpu: Vcpu, exit: VmExit): ExitAction {
     const offset = exit.info1Lo & OFFSET;
     const write = (exit.info1Hi & WRITE_HIGH) !== 0;
-    if (!write || !this.#trapped(offset)) return vcpu.vm.vendor.current.emulate(vcpu);
     const lapic = this.#bus.of(vcpu);
+    if (!write || !this.#trapped(offset)) {
+      const gpa = lapic.mode === LapicMode.X2APIC ? undefined : lapic.base + offset;
+      return vcpu.vm.vendor.current.emulate(vcpu, gpa);
+    }
     switch (offset) {
       case R.EOI:
         this.#endLevel(lapic, exit.info2Lo & 0xff);

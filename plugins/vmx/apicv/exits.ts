@@ -10,6 +10,11 @@ import type { ApicBus } from "../../lapic/mod.ts";
 /** The register's offset in the qualification of exit 56. */
 const OFFSET = 0xff0;
 
+/** The same of exit 44, and what kind of access it was: reads are 0 (SDM vol. 3, table 28-6). */
+const ACCESS_OFFSET = 0xfff;
+const ACCESS_TYPE = 0xf000;
+const DATA_WRITE = 0x1000;
+
 /** Handles the exits of all vCPUs of a VM. */
 export class ApicvExits {
   readonly #bus: ApicBus;
@@ -25,8 +30,11 @@ export class ApicvExits {
   }
 
   /** Exit 44, a fault: a register that hardware does not virtualize, or an access that it does not. */
-  access(vcpu: Vcpu): ExitAction {
-    return vcpu.vm.vendor.current.emulate(vcpu);
+  access(vcpu: Vcpu, exit: VmExit): ExitAction {
+    const { info1Lo: qualification } = exit;
+    const data = (qualification & ACCESS_TYPE) <= DATA_WRITE;
+    const gpa = this.#bus.of(vcpu).base + (qualification & ACCESS_OFFSET);
+    return vcpu.vm.vendor.current.emulate(vcpu, data ? gpa : undefined);
   }
 
   /** Exit 45, a trap: ISR and SVI are hardware's work already. */

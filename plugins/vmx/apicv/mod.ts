@@ -215,7 +215,7 @@ function setup(ctx: PluginContext): void {
   ctx.on(hostInterruptHook, NOTIFICATION_VECTOR, (pcpu) => unit?.notified(pcpu));
   ctx.on(hostInterruptHook, WAKEUP_VECTOR, (pcpu) => unit?.wake(pcpu));
   ctx.on(privatePageHook, (_vcpu, gpa) => unit?.privatePage(gpa));
-  ctx.on(exitHook, ApicvReason.APIC_ACCESS, (vcpu) => exits.access(vcpu));
+  ctx.on(exitHook, ApicvReason.APIC_ACCESS, (vcpu, exit) => exits.access(vcpu, exit));
   ctx.on(exitHook, ApicvReason.EOI_INDUCED, (vcpu, exit) => exits.ended(vcpu, exit));
   ctx.on(exitHook, ApicvReason.APIC_WRITE, (vcpu, exit) => exits.written(vcpu, exit));
 }
