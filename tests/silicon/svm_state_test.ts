@@ -4,12 +4,14 @@
 import { assertEquals } from "@std/assert";
 import {
   Control,
+  Cr0,
   Cr4,
   InterceptWord,
   S,
   Save,
   SaveSegment,
   Seg,
+  Vector,
   VMCB_BYTES,
 } from "../../plugins/cpu/mod.ts";
 import { Place } from "./bench.ts";
@@ -164,6 +166,23 @@ function look(asid: number, tlbControl = 0): number {
 function remap(): void {
   bench.set64(bench.pageEntry(SvmPlace.GUEST_TABLES, PAGE), BigInt(OTHER) | 0x67n);
 }
+
+Deno.test("the CR0.WP that VMRUN loads counts at once, whatever the guest has written before", () => {
+  reader();
+  bench.set64(bench.pageEntry(SvmPlace.GUEST_TABLES, PAGE), BigInt(PAGE) | 0x65n);
+  bench.setControl32(InterceptWord.EXCEPTIONS, 1 << Vector.PF);
+  const write = (tlbControl = 0): string => {
+    bench.write(bench.vmcb + Control.TLB_CONTROL, [tlbControl]);
+    bench.setControl64(Save.RIP, SvmPlace.GUEST_CODE);
+    bench.state.setRegister(3, BigInt(PAGE));
+    return bench.enter("88 03 f4");
+  };
+  assertEquals(write(3), "4e");
+  bench.clearControl64(Save.CR0, Cr0.WP);
+  assertEquals(write(), "78");
+  bench.orControl64(Save.CR0, Cr0.WP);
+  assertEquals(write(), "4e");
+});
 
 Deno.test("translations outlive VMRUN and #VMEXIT until they are flushed", () => {
   for (const command of [1, 3, 7]) {

@@ -9,6 +9,7 @@
  * @module
  */
 import type { Microcode } from "../microcode/microcode.ts";
+import { Cr0 } from "../microcode/registers.ts";
 import { Counter, tally } from "../state/counters.ts";
 import { S } from "../state/cpu_state.ts";
 import { CPU_AREA_BYTES, CPU_AREAS, WRITABLE_PAGES } from "../state/layout.ts";
@@ -66,6 +67,20 @@ export function notePageSize(f: FunctionBuilder, linear: I64, shift: I32): void 
       f.store32(context, shift, Context.LARGE);
     });
   });
+}
+
+/** Notes that an entry is only there because CR0.WP is clear, so that setting it drops the entry. */
+export function noteLoose(f: FunctionBuilder): void {
+  f.store32(S.tlbContext.get(f), 1, Context.LOOSE);
+}
+
+/**
+ * Drops them if CR0.WP is set now. Clearing WP drops nothing: it forbids no access, and is none of the changes
+ * that have to flush (APM vol. 2, 5.5.3; SDM vol. 3, 4.10.4.1).
+ */
+export function dropLoose(f: FunctionBuilder, mc: Microcode): void {
+  const loose = f.load32(S.tlbContext.get(f), Context.LOOSE);
+  f.if(S.cr0.has(f, Cr0.WP).and(loose), () => f.call(mc.flushTlb), undefined, "unlikely");
 }
 
 /** Notes that the entry at `address` has been filled, so that a flush finds it. */
@@ -188,6 +203,7 @@ export function defineTlb(mc: Microcode): void {
     }, () => f.fill(context.add(Context.DATA), 0xff, Context.LOG - Context.DATA));
     f.store32(context, 0, Context.FILLED);
     f.store32(context, PAGE_SHIFT, Context.LARGE);
+    f.store32(context, 0, Context.LOOSE);
     for (const set of [Context.LARGE_REGIONS, Context.FETCHED]) {
       for (let byte = 0; byte < SET_BITS / 8; byte += 8) f.store64(context, 0, set + byte);
     }
@@ -268,6 +284,7 @@ export function defineTlb(mc: Microcode): void {
       () => {
         S.tlbContext.set(f, likely);
         f.store32(likely, clock, Context.USED);
+        dropLoose(f, mc);
         f.return();
       },
       undefined,
@@ -299,6 +316,7 @@ export function defineTlb(mc: Microcode): void {
       f.store32(context, tag, Context.TAG);
     });
     f.store32(context, clock, Context.USED);
+    dropLoose(f, mc);
   });
 
   module.body(mc.flushContexts, (f, tag, linear, how) => {

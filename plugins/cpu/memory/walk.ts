@@ -24,7 +24,29 @@ import {
   type Label,
   type Variable,
 } from "../wasm/mod.ts";
-import { fillApic, fillData, fillFetch, findApic, notePageSize, VAPIC_MARK } from "./tlb.ts";
+import {
+  ACCESSED,
+  ADDRESS,
+  DIRTY,
+  GLOBAL,
+  keyForbids,
+  LARGE,
+  NO_EXECUTE,
+  PAE_HIGH,
+  PRESENT,
+  USER,
+  WRITABLE,
+} from "./page_tables.ts";
+import { defineQuickWalk } from "./quick_walk.ts";
+import {
+  fillApic,
+  fillData,
+  fillFetch,
+  findApic,
+  noteLoose,
+  notePageSize,
+  VAPIC_MARK,
+} from "./tlb.ts";
 
 /** What an access is, as `translate` takes it. */
 export const Access = { READ: 0, WRITE: 1, FETCH: 2 } as const;
@@ -54,18 +76,6 @@ interface Entry {
   /** The entry; all ones where there is no memory. */
   readonly value: I64;
 }
-
-const PRESENT = 1;
-const WRITABLE = 2;
-const USER = 4;
-const ACCESSED = 0x20;
-const DIRTY = 0x40;
-const LARGE = 0x80;
-const GLOBAL = 0x100;
-const ADDRESS = 0x000f_ffff_ffff_f000n;
-const NO_EXECUTE = 1n << 63n;
-/** Bits 62:52, reserved in PAE paging, ignored or software's in long mode. */
-const PAE_HIGH = 0x7ff0_0000_0000_0000n;
 
 /** How one kind of walk differs from the other. */
 interface WalkRules {
@@ -276,41 +286,18 @@ function entryAt(mc: Microcode, f: FunctionBuilder, pa: I64, bytes: 4 | 8): Entr
   return { address, value };
 }
 
-/** Place of the protection key in the last entry: 62:59. */
-const KEY_SHIFT = 59;
-
-/**
- * 1 if the protection key of a page forbids a data access: PKRU those of user pages where CR4.PKE is set,
- * PKRS those of supervisor pages where CR4.PKS is (SDM vol. 3A, 4.6.2). Keys are of long mode. Of the two
- * bits of a key the lower one forbids all accesses, the upper one writes, of CPL 0–2 only with CR0.WP.
- */
-function keyForbids(f: FunctionBuilder, entry: I64, access: DataAccess): I32 {
-  const { userPage, isFetch, isWrite, isUser } = access;
-  const cr4 = S.cr4.get(f);
-  const inForce = userPage.select(cr4.has(Cr4.PKE), cr4.has(Cr4.PKS));
-  const rights = userPage.select(S.pkru.get(f), S.pkrs.get(f)).wrap();
-  const two = rights.shrU(entry.shrU(KEY_SHIFT).wrap().and(15).shl(1));
-  const writes = isWrite.and(isUser.or(S.cr0.has(f, Cr0.WP))).and(two.shrU(1));
-  return inForce.and(S.efer.has(f, Efer.LMA)).and(isFetch.eqz()).and(two.or(writes).and(1));
-}
-
-/** What decides on an access besides the entries. */
-interface DataAccess {
-  readonly userPage: I32;
-  readonly isFetch: I32;
-  readonly isWrite: I32;
-  readonly isUser: I32;
-}
-
 /** Gives the walks their bodies. */
 export function defineWalk(mc: Microcode): void {
   const { module } = mc;
+  const quickWalk = defineQuickWalk(mc);
 
   module.body(mc.translate, (f, linear, access, mmu) => {
     tally(f, Counter.WALKS);
     const isFetch = access.eq(Access.FETCH);
     const isWrite = access.eq(Access.WRITE);
     const isUser = mmu.eq(MmuIndex.USER);
+    const quick = f.call(quickWalk, linear, isWrite, isFetch, mmu);
+    f.if(quick.geS(0), () => f.return(quick), undefined, "likely");
     S.fetching.set(f, isFetch);
     const nested = S.nestedPaging.get(f);
     findApic(f, linear, access, isUser);
@@ -392,6 +379,9 @@ export function defineWalk(mc: Microcode): void {
         const bit = key.get().select(i32(PageError.KEY), i32(0));
         f.call(mc.pageFault, linear, errorOf(true, false).or(bit));
       });
+      const protectedPage = result.writable.get().eqz().or(cr4.has(Cr4.PKE | Cr4.PKS));
+      const unprotected = isWrite.and(isUser.eqz()).and(S.cr0.has(f, Cr0.WP).eqz());
+      f.if(protectedPage.and(unprotected), () => noteLoose(f), undefined, "unlikely");
       emitMark(f, rules, result, isWrite);
       pa.set(result.pa.get());
       pageShift.set(result.shift.get());

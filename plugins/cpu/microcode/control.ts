@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { dropLoose } from "../memory/tlb.ts";
 import { TABLE_ACCESS } from "../memory/walk.ts";
 import { Attr, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import { fixedBitsHold, VmxMsr } from "../vmx/capabilities.ts";
@@ -105,7 +106,8 @@ export function defineControl(mc: Microcode): void {
     const changed = old.xor(value);
     f.if(changed.has(Cr0.PG), () => loadPdptesIfUsed(f, value, S.cr4.get(f), S.cr3.get(f)));
     S.cr0.set(f, value.and(CR0_WRITABLE).or(Cr0.ET));
-    f.if(changed.has(Cr0.PG | Cr0.WP | Cr0.PE), () => f.call(mc.flushTlb));
+    f.if(changed.has(Cr0.PG | Cr0.PE), () => f.call(mc.flushTlb));
+    dropLoose(f, mc);
     f.call(mc.updateMode);
   });
 

@@ -51,6 +51,8 @@ export const Context = {
   JUMP_BASE: 20,
   /** u32: CS.limit of those blocks. */
   JUMP_LIMIT: 24,
+  /** u32: 1 if there may be an entry for writing that is only there because CR0.WP was clear. */
+  LOOSE: 28,
   /** u64: EPT pointer under which the context was filled; 0 for none. */
   EPT: 32,
   /** Windows of each index while they are not in force ({@linkcode WINDOWS_BYTES} each). */
