@@ -154,7 +154,7 @@ export function defineQuickWalk(mc: Microcode): Fn<readonly [L, I, I, I], L> {
           const noExecute = efer.has(Efer.NXE).select(i64(0), i64(NO_EXECUTE));
           odd.set(S.reservedPte.get(f).or(BEYOND_MEMORY).or(noExecute));
           f.if(efer.has(Efer.LMA), () => {
-            giveUpIf(f, cr4.has(Cr4.LA57));
+            giveUpIf(f, cr4.has(Cr4.LA57).or(entry.get().has(BEYOND_MEMORY)));
             walk64(walk, 4);
           }, () => {
             odd.set(odd.get().or(PAE_HIGH));
