@@ -8,8 +8,8 @@ import type { Fn, I, L } from "../microcode/header/signature.ts";
 import { i32, I32T, i64, I64T, type ModuleBuilder } from "../wasm/mod.ts";
 import { denormalFlag, unpack } from "./arithmetic.ts";
 import { arctangents, arctangentSeries, FRACTION, QUARTER_PI } from "./constants.ts";
-import { BIAS, isInfinity, isZero, type Real, returnReal, SIGN, signOf } from "./format.ts";
-import { isOdd, type Nan } from "./nan.ts";
+import { BIAS, isInfinity, isZero, returnReal, SIGN, signOf } from "./format.ts";
+import { defineBinary, type Nan } from "./nan.ts";
 import {
   addPair,
   below,
@@ -91,79 +91,69 @@ export function defineArctangent(
     returnPair(f, result.high, result.low);
   });
 
-  return module.define(
-    "x87.arctangent",
-    [I64T, I32T, I64T, I32T],
-    I64T,
-    (f, significandY, wordY, significandX, wordX) => {
-      const y: Real = { significand: significandY, word: wordY };
-      const x: Real = { significand: significandX, word: wordX };
-      f.if(isOdd(y).or(isOdd(x)), () => {
-        f.return(f.call(nan.propagate, significandY, wordY, significandX, wordX));
-      });
-      const sign = signOf(y);
-      const left = signOf(x);
-      const flags = denormalFlag(y, x);
-      const result = ({ high, low, exponent }: Long): void =>
-        f.return(f.call(give, sign, exponent, high, low, flags));
-      /** Returns a multiple of π / 4, by the sign of x. */
-      const multiple = (right: number, other: number): void => {
-        f.if(left, () => result(quarters(other)));
-        if (right === 0) returnReal(f, i64(0), wordY.and(SIGN), flags);
-        else result(quarters(right));
-      };
-      f.if(isInfinity(y), () => {
-        f.if(isInfinity(x), () => multiple(1, 3));
-        result(quarters(2));
-      });
-      f.if(isInfinity(x).or(isZero(y)), () => multiple(0, 4));
-      f.if(isZero(x), () => result(quarters(2)));
+  return defineBinary(module, "x87.arctangent", nan, (f, y, x) => {
+    const sign = signOf(y);
+    const left = signOf(x);
+    const flags = denormalFlag(y, x);
+    const result = ({ high, low, exponent }: Long): void =>
+      f.return(f.call(give, sign, exponent, high, low, flags));
+    /** Returns a multiple of π / 4, by the sign of x. */
+    const multiple = (right: number, other: number): void => {
+      f.if(left, () => result(quarters(other)));
+      if (right === 0) returnReal(f, i64(0), y.word.and(SIGN), flags);
+      else result(quarters(right));
+    };
+    f.if(isInfinity(y), () => {
+      f.if(isInfinity(x), () => multiple(1, 3));
+      result(quarters(2));
+    });
+    f.if(isInfinity(x).or(isZero(y)), () => multiple(0, 4));
+    f.if(isZero(x), () => result(quarters(2)));
 
-      const a = unpack(f, y);
-      const b = unpack(f, x);
-      const sameExponent = a.exponent.get().eq(b.exponent.get());
-      const equal = sameExponent.and(a.significand.get().eq(b.significand.get()));
-      f.if(equal, () => multiple(1, 3));
-      const steep = a.exponent.get().gtS(b.exponent.get()).or(
-        sameExponent.and(a.significand.get().gtU(b.significand.get())),
-      );
-      const small = steep.select(b.significand.get(), a.significand.get());
-      const great = steep.select(a.significand.get(), b.significand.get());
-      const distance = a.exponent.get().sub(b.exponent.get());
-      const exponent = steep.select(i32(0).sub(distance), distance).add(BIAS);
-      // The dividend is halved, so that it is smaller than the divisor.
-      const ratio = pairOf(
-        f,
-        f.call(series.quotient, small.shrU(1), small.shl(63), great, 0),
-      );
-      const z = normalize(f, wide, ratio, exponent);
-      const fraction = fractionOf(f, wide, z);
-      const high = f.variable(I64T, 0);
-      const low = f.variable(I64T, 0);
-      const size = f.variable(I32T, 0);
-      const keep = (found: Long): void => {
-        high.set(found.high);
-        low.set(found.low);
-        size.set(found.exponent);
-      };
-      f.if(z.exponent.geS(TABLE_FROM), () => {
-        const angle = pairOf(f, f.call(byTable, fraction.high, fraction.low));
-        keep(normalize(f, wide, angle, i32(BIAS)));
-      }, () => {
-        const square = product(f, series, fraction, fraction);
-        const sum = belowOne(polynomial(f, series, square, coefficients, 1));
-        keep(multiplyLong(f, wide, series, z, normalize(f, wide, sum, i32(BIAS))));
-      });
-      const angle: Long = { high: high.get(), low: low.get(), exponent: size.get() };
-      f.if(steep.or(left).eqz(), () => result(angle));
-      // Otherwise it is taken from π, or from or to π / 2; all of it halved once more.
-      const whole = fractionOf(f, wide, angle);
-      const half = pairOf(f, f.call(wide.shiftRight, whole.high, whole.low, 2));
-      const quarter = constantPair(QUARTER_PI);
-      const from = selectPair(steep, quarter, constantPair(2n * QUARTER_PI));
-      const added = steep.and(left);
-      const total = selectPair(added, addPair(from, half), subtractPair(from, half));
-      result(normalize(f, wide, total, i32(BIAS + 1)));
-    },
-  );
+    const a = unpack(f, y);
+    const b = unpack(f, x);
+    const sameExponent = a.exponent.get().eq(b.exponent.get());
+    const equal = sameExponent.and(a.significand.get().eq(b.significand.get()));
+    f.if(equal, () => multiple(1, 3));
+    const steep = a.exponent.get().gtS(b.exponent.get()).or(
+      sameExponent.and(a.significand.get().gtU(b.significand.get())),
+    );
+    const small = steep.select(b.significand.get(), a.significand.get());
+    const great = steep.select(a.significand.get(), b.significand.get());
+    const distance = a.exponent.get().sub(b.exponent.get());
+    const exponent = steep.select(i32(0).sub(distance), distance).add(BIAS);
+    // The dividend is halved, so that it is smaller than the divisor.
+    const ratio = pairOf(
+      f,
+      f.call(series.quotient, small.shrU(1), small.shl(63), great, 0),
+    );
+    const z = normalize(f, wide, ratio, exponent);
+    const fraction = fractionOf(f, wide, z);
+    const high = f.variable(I64T, 0);
+    const low = f.variable(I64T, 0);
+    const size = f.variable(I32T, 0);
+    const keep = (found: Long): void => {
+      high.set(found.high);
+      low.set(found.low);
+      size.set(found.exponent);
+    };
+    f.if(z.exponent.geS(TABLE_FROM), () => {
+      const angle = pairOf(f, f.call(byTable, fraction.high, fraction.low));
+      keep(normalize(f, wide, angle, i32(BIAS)));
+    }, () => {
+      const square = product(f, series, fraction, fraction);
+      const sum = belowOne(polynomial(f, series, square, coefficients, 1));
+      keep(multiplyLong(f, wide, series, z, normalize(f, wide, sum, i32(BIAS))));
+    });
+    const angle: Long = { high: high.get(), low: low.get(), exponent: size.get() };
+    f.if(steep.or(left).eqz(), () => result(angle));
+    // Otherwise it is taken from π, or from or to π / 2; all of it halved once more.
+    const whole = fractionOf(f, wide, angle);
+    const half = pairOf(f, f.call(wide.shiftRight, whole.high, whole.low, 2));
+    const quarter = constantPair(QUARTER_PI);
+    const from = selectPair(steep, quarter, constantPair(2n * QUARTER_PI));
+    const added = steep.and(left);
+    const total = selectPair(added, addPair(from, half), subtractPair(from, half));
+    result(normalize(f, wide, total, i32(BIAS + 1)));
+  });
 }

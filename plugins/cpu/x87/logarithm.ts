@@ -29,7 +29,7 @@ import {
   SIGN,
   signOf,
 } from "./format.ts";
-import { isOdd, type Nan } from "./nan.ts";
+import { defineBinary, defineUnary, type Nan } from "./nan.ts";
 import type { Round } from "./round.ts";
 import {
   addPair,
@@ -163,128 +163,101 @@ export function defineLogarithm(
   const infinity = (f: FunctionBuilder, sign: I32, flags: I32 | number): void =>
     returnReal(f, i64(INTEGER_BIT), sign.shl(15).or(EXPONENT), flags);
 
-  const logarithm = module.define(
-    "x87.logarithm",
-    [I64T, I32T, I64T, I32T],
-    I64T,
-    (f, significandY, wordY, significandX, wordX) => {
-      const y: Real = { significand: significandY, word: wordY };
-      const x: Real = { significand: significandX, word: wordX };
-      f.if(isOdd(y).or(isOdd(x)), () => {
-        f.return(f.call(nan.propagate, significandY, wordY, significandX, wordX));
+  const logarithm = defineBinary(module, "x87.logarithm", nan, (f, y, x) => {
+    const sign = signOf(y);
+    const flags = denormalFlag(y, x);
+    f.if(isZero(x), () => {
+      f.if(isZero(y), () => returnInvalid(f));
+      f.if(isInfinity(y), () => infinity(f, sign.xor(1), 0));
+      infinity(f, sign.xor(1), Flag.ZE);
+    });
+    f.if(signOf(x), () => returnInvalid(f));
+    const one = exponentOf(x).eq(BIAS).and(x.significand.eq(INTEGER_BIT));
+    const less = exponentOf(x).ltU(BIAS);
+    f.if(isInfinity(x), () => {
+      f.if(isZero(y), () => returnInvalid(f));
+      infinity(f, sign, flags);
+    });
+    f.if(isInfinity(y), () => {
+      f.if(one, () => returnInvalid(f));
+      infinity(f, sign.xor(less), flags);
+    });
+    f.if(isZero(y), () => returnReal(f, i64(0), sign.xor(less).shl(15), flags));
+    const { significand, exponent } = unpack(f, x);
+    f.return(
+      f.call(ofLong, y.significand, y.word, significand.get(), 0, exponent.get(), flags),
+    );
+  });
+
+  const logarithmOfOneMore = defineBinary(module, "x87.logarithmOfOneMore", nan, (f, y, x) => {
+    const minus = signOf(x);
+    const sign = signOf(y).xor(minus);
+    const flags = denormalFlag(y, x);
+    f.if(isInfinity(x), () => {
+      f.if(minus.or(isZero(y)), () => returnInvalid(f));
+      infinity(f, sign, flags);
+    });
+    f.if(isInfinity(y), () => {
+      f.if(isZero(x), () => returnInvalid(f));
+      infinity(f, sign, flags);
+    });
+    f.if(isZero(x).or(isZero(y)), () => returnReal(f, i64(0), sign.shl(15), flags));
+    const { significand, exponent } = unpack(f, x);
+    const long: Long = { high: significand.get(), low: i64(0), exponent: exponent.get() };
+    f.if(exponentOf(x).geU(BIAS - 2), () => {
+      // What has no logarithm is returned, as AMD's processors do; the manuals leave it open.
+      f.if(minus.and(exponentOf(x).geU(BIAS)), () => {
+        returnReal(f, x.significand, x.word, flags.or(Flag.PE));
       });
-      const sign = signOf(y);
-      const flags = denormalFlag(y, x);
-      f.if(isZero(x), () => {
-        f.if(isZero(y), () => returnInvalid(f));
-        f.if(isInfinity(y), () => infinity(f, sign.xor(1), 0));
-        infinity(f, sign.xor(1), Flag.ZE);
+      const size = exponentOf(x).gtU(BIAS).select(exponentOf(x), i32(BIAS));
+      f.if(size.geU(BIAS + 63), () => {
+        f.return(f.call(ofLong, y.significand, y.word, x.significand, 0, size, flags));
       });
-      f.if(signOf(x), () => returnInvalid(f));
-      const one = exponentOf(x).eq(BIAS).and(significandX.eq(INTEGER_BIT));
-      const less = exponentOf(x).ltU(BIAS);
-      f.if(isInfinity(x), () => {
-        f.if(isZero(y), () => returnInvalid(f));
-        infinity(f, sign, flags);
-      });
-      f.if(isInfinity(y), () => {
-        f.if(one, () => returnInvalid(f));
-        infinity(f, sign.xor(less), flags);
-      });
-      f.if(isZero(y), () => returnReal(f, i64(0), sign.xor(less).shl(15), flags));
-      const { significand, exponent } = unpack(f, x);
-      f.return(
-        f.call(ofLong, significandY, wordY, significand.get(), 0, exponent.get(), flags),
+      // Both at the exponent of the greater one, and halved, so that the sum has room.
+      const one: Pair = {
+        high: i64(1n << 62n).shrU(size.sub(BIAS).extendU()),
+        low: i64(0),
+      };
+      const distance = size.add(1).sub(exponentOf(x)).extendU();
+      const own = pairOf(f, f.call(wide.shiftRight, x.significand, 0, distance));
+      const sum = selectPair(minus, subtractPair(one, own), addPair(one, own));
+      const m = normalize(f, wide, sum, size.add(1));
+      f.return(f.call(ofLong, y.significand, y.word, m.high, m.low, m.exponent, flags));
+    });
+    const fraction = fractionOf(f, wide, long);
+    // (2 + x) / 4, or (2 + x) / 2 where that is less than a half.
+    const quarter = pairOf(f, f.call(wide.shiftRight, fraction.high, fraction.low, 2));
+    const half = pairOf(f, f.call(wide.shiftRight, fraction.high, fraction.low, 1));
+    const zero: Pair = { high: i64(0), low: i64(0) };
+    const one: Pair = { high: i64(INTEGER_BIT), low: i64(0) };
+    const d = selectPair(minus, subtractPair(zero, half), addPair(one, quarter));
+    const s = quarterOver(f, long, d, exponent.get().sub(minus.eqz()));
+    times(f, y, seriesOf(f, s), minus, flags);
+  });
+
+  const powerLessOne = defineUnary(module, "x87.powerLessOne", nan, (f, x) => {
+    const minus = signOf(x);
+    f.if(isZero(x), () => returnReal(f, x.significand, x.word));
+    f.if(isInfinity(x), () => {
+      f.if(minus, () => returnReal(f, i64(INTEGER_BIT), SIGN | BIAS));
+      returnReal(f, x.significand, x.word);
+    });
+    // Beyond 1 the manuals leave the result open; AMD's processors return the operand.
+    f.if(exponentOf(x).geU(BIAS), () => {
+      const one = exponentOf(x).eq(BIAS).and(x.significand.eq(INTEGER_BIT));
+      f.if(
+        one,
+        () => returnReal(f, x.significand, minus.select(i32(SIGN | (BIAS - 1)), x.word), Flag.PE),
       );
-    },
-  );
-
-  const logarithmOfOneMore = module.define(
-    "x87.logarithmOfOneMore",
-    [I64T, I32T, I64T, I32T],
-    I64T,
-    (f, significandY, wordY, significandX, wordX) => {
-      const y: Real = { significand: significandY, word: wordY };
-      const x: Real = { significand: significandX, word: wordX };
-      f.if(isOdd(y).or(isOdd(x)), () => {
-        f.return(f.call(nan.propagate, significandY, wordY, significandX, wordX));
-      });
-      const minus = signOf(x);
-      const sign = signOf(y).xor(minus);
-      const flags = denormalFlag(y, x);
-      f.if(isInfinity(x), () => {
-        f.if(minus.or(isZero(y)), () => returnInvalid(f));
-        infinity(f, sign, flags);
-      });
-      f.if(isInfinity(y), () => {
-        f.if(isZero(x), () => returnInvalid(f));
-        infinity(f, sign, flags);
-      });
-      f.if(isZero(x).or(isZero(y)), () => returnReal(f, i64(0), sign.shl(15), flags));
-      const { significand, exponent } = unpack(f, x);
-      const long: Long = { high: significand.get(), low: i64(0), exponent: exponent.get() };
-      f.if(exponentOf(x).geU(BIAS - 2), () => {
-        // What has no logarithm is returned, as AMD's processors do; the manuals leave it open.
-        f.if(minus.and(exponentOf(x).geU(BIAS)), () => {
-          returnReal(f, significandX, wordX, flags.or(Flag.PE));
-        });
-        const size = exponentOf(x).gtU(BIAS).select(exponentOf(x), i32(BIAS));
-        f.if(size.geU(BIAS + 63), () => {
-          f.return(f.call(ofLong, significandY, wordY, significandX, 0, size, flags));
-        });
-        // Both at the exponent of the greater one, and halved, so that the sum has room.
-        const one: Pair = {
-          high: i64(1n << 62n).shrU(size.sub(BIAS).extendU()),
-          low: i64(0),
-        };
-        const distance = size.add(1).sub(exponentOf(x)).extendU();
-        const own = pairOf(f, f.call(wide.shiftRight, significandX, 0, distance));
-        const sum = selectPair(minus, subtractPair(one, own), addPair(one, own));
-        const m = normalize(f, wide, sum, size.add(1));
-        f.return(f.call(ofLong, significandY, wordY, m.high, m.low, m.exponent, flags));
-      });
-      const fraction = fractionOf(f, wide, long);
-      // (2 + x) / 4, or (2 + x) / 2 where that is less than a half.
-      const quarter = pairOf(f, f.call(wide.shiftRight, fraction.high, fraction.low, 2));
-      const half = pairOf(f, f.call(wide.shiftRight, fraction.high, fraction.low, 1));
-      const zero: Pair = { high: i64(0), low: i64(0) };
-      const one: Pair = { high: i64(INTEGER_BIT), low: i64(0) };
-      const d = selectPair(minus, subtractPair(zero, half), addPair(one, quarter));
-      const s = quarterOver(f, long, d, exponent.get().sub(minus.eqz()));
-      times(f, y, seriesOf(f, s), minus, flags);
-    },
-  );
-
-  const powerLessOne = module.define(
-    "x87.powerLessOne",
-    [I64T, I32T],
-    I64T,
-    (f, significand, word) => {
-      const x: Real = { significand, word };
-      f.if(isOdd(x), () => f.return(f.call(nan.quiet, significand, word)));
-      const minus = signOf(x);
-      f.if(isZero(x), () => returnReal(f, significand, word));
-      f.if(isInfinity(x), () => {
-        f.if(minus, () => returnReal(f, i64(INTEGER_BIT), SIGN | BIAS));
-        returnReal(f, significand, word);
-      });
-      // Beyond 1 the manuals leave the result open; AMD's processors return the operand.
-      f.if(exponentOf(x).geU(BIAS), () => {
-        const one = exponentOf(x).eq(BIAS).and(significand.eq(INTEGER_BIT));
-        f.if(
-          one,
-          () => returnReal(f, significand, minus.select(i32(SIGN | (BIAS - 1)), word), Flag.PE),
-        );
-        returnReal(f, significand, word, Flag.PE);
-      });
-      const { significand: normal, exponent } = unpack(f, x);
-      const long: Long = { high: normal.get(), low: i64(0), exponent: exponent.get() };
-      const fraction = fractionOf(f, wide, long);
-      const sum = polynomial(f, series, fraction, powers, minus);
-      const found = multiplyLong(f, wide, series, long, normalize(f, wide, sum, i32(BIAS)));
-      f.return(f.call(give, minus, found.exponent, found.high, found.low, denormalFlag(x)));
-    },
-  );
+      returnReal(f, x.significand, x.word, Flag.PE);
+    });
+    const { significand: normal, exponent } = unpack(f, x);
+    const long: Long = { high: normal.get(), low: i64(0), exponent: exponent.get() };
+    const fraction = fractionOf(f, wide, long);
+    const sum = polynomial(f, series, fraction, powers, minus);
+    const found = multiplyLong(f, wide, series, long, normalize(f, wide, sum, i32(BIAS)));
+    f.return(f.call(give, minus, found.exponent, found.high, found.low, denormalFlag(x)));
+  });
 
   return { logarithm, logarithmOfOneMore, powerLessOne };
 }

@@ -5,7 +5,15 @@
  * @module
  */
 import type { Fn, I, L } from "../microcode/header/signature.ts";
-import { type I32, I32T, type I64, i64, I64T, type ModuleBuilder } from "../wasm/mod.ts";
+import {
+  type FunctionBuilder,
+  type I32,
+  I32T,
+  type I64,
+  i64,
+  I64T,
+  type ModuleBuilder,
+} from "../wasm/mod.ts";
 import {
   Flag,
   INDEFINITE,
@@ -33,6 +41,42 @@ export function isOdd(real: Real): I32 {
 /** The real indefinite as the significand of a result. */
 export function indefinite(): I64 {
   return i64(INDEFINITE.significand);
+}
+
+/** Defines a function of a real that is a number or an infinity; it answers others itself. */
+export function defineUnary(
+  module: ModuleBuilder,
+  name: string,
+  nan: Nan,
+  body: (f: FunctionBuilder, a: Real) => void,
+): Fn<readonly [L, I], L> {
+  return module.define(name, [I64T, I32T], I64T, (f, significand, word) => {
+    const a: Real = { significand, word };
+    f.if(isOdd(a), () => f.return(f.call(nan.quiet, significand, word)));
+    body(f, a);
+  });
+}
+
+/** The same of two. */
+export function defineBinary(
+  module: ModuleBuilder,
+  name: string,
+  nan: Nan,
+  body: (f: FunctionBuilder, a: Real, b: Real) => void,
+): Fn<readonly [L, I, L, I], L> {
+  return module.define(
+    name,
+    [I64T, I32T, I64T, I32T],
+    I64T,
+    (f, significandA, wordA, significandB, wordB) => {
+      const a: Real = { significand: significandA, word: wordA };
+      const b: Real = { significand: significandB, word: wordB };
+      f.if(isOdd(a).or(isOdd(b)), () => {
+        f.return(f.call(nan.propagate, significandA, wordA, significandB, wordB));
+      });
+      body(f, a, b);
+    },
+  );
 }
 
 /** Defines them. */

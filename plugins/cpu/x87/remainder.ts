@@ -31,7 +31,7 @@ import {
   signOf,
   Status,
 } from "./format.ts";
-import { indefinite, isOdd, type Nan } from "./nan.ts";
+import { defineBinary, defineUnary, indefinite, isOdd, type Nan } from "./nan.ts";
 import { type Round, Step } from "./round.ts";
 
 /** Those operations, on reals. */
@@ -157,85 +157,59 @@ export function defineRemainder(
     },
   );
 
-  const roundToInteger = module.define(
-    "x87.roundToInteger",
-    [I64T, I32T],
-    I64T,
-    (f, significand, word) => {
-      const a: Real = { significand, word };
-      f.if(isOdd(a), () => f.return(f.call(nan.quiet, significand, word)));
-      f.if(exponentOf(a).geU(BIAS + 63).or(isZero(a)), () => returnReal(f, significand, word));
-      const value = f.call(magnitude, significand, word, S.fpuControl.get(f));
-      const told = S.fpuSecond.get(f).wrap();
-      const inexact = told.and(Step.INEXACT).mul(Flag.PE).or(
-        told.and(Step.UP).mul(Flag.C1 / Step.UP),
-      );
-      const flags = inexact.or(denormalFlag(a));
-      const result = f.call(fromInteger, value);
-      const exponent = S.fpuSecond.get(f).wrap();
-      returnReal(f, result, exponent.or(signOf(a).shl(15)), flags);
-    },
-  );
+  const roundToInteger = defineUnary(module, "x87.roundToInteger", nan, (f, a) => {
+    f.if(exponentOf(a).geU(BIAS + 63).or(isZero(a)), () => returnReal(f, a.significand, a.word));
+    const value = f.call(magnitude, a.significand, a.word, S.fpuControl.get(f));
+    const told = S.fpuSecond.get(f).wrap();
+    const inexact = told.and(Step.INEXACT).mul(Flag.PE).or(
+      told.and(Step.UP).mul(Flag.C1 / Step.UP),
+    );
+    const flags = inexact.or(denormalFlag(a));
+    const result = f.call(fromInteger, value);
+    const exponent = S.fpuSecond.get(f).wrap();
+    returnReal(f, result, exponent.or(signOf(a).shl(15)), flags);
+  });
 
-  const scale = module.define(
-    "x87.scale",
-    [I64T, I32T, I64T, I32T],
-    I64T,
-    (f, significandA, wordA, significandB, wordB) => {
-      const a: Real = { significand: significandA, word: wordA };
-      const b: Real = { significand: significandB, word: wordB };
-      f.if(isOdd(a).or(isOdd(b)), () => {
-        f.return(f.call(nan.propagate, significandA, wordA, significandB, wordB));
+  const scale = defineBinary(module, "x87.scale", nan, (f, a, b) => {
+    const flags = denormalFlag(a, b);
+    f.if(isInfinity(b), () => {
+      f.if(signOf(b), () => {
+        f.if(isInfinity(a), () => invalid(f));
+        returnReal(f, i64(0), signOf(a).shl(15), flags);
       });
-      const flags = denormalFlag(a, b);
-      f.if(isInfinity(b), () => {
-        f.if(signOf(b), () => {
-          f.if(isInfinity(a), () => invalid(f));
-          returnReal(f, i64(0), signOf(a).shl(15), flags);
-        });
-        f.if(isZero(a), () => invalid(f));
-        returnReal(f, i64(INTEGER_BIT), signOf(a).shl(15).or(EXPONENT), flags);
-      });
-      f.if(isInfinity(a).or(isZero(a)), () => returnReal(f, significandA, wordA, flags));
-      const { significand, exponent } = unpack(f, a);
-      const beyond = i32(BIAS + 63).sub(exponentOf(b));
-      const by = f.choose(
-        I32T,
-        exponentOf(b).geU(BIAS + 16),
-        () => GREATEST_SCALE,
-        () => beyond.geS(64).select(i64(0), significandB.shrU(beyond.extendU())).wrap(),
-      );
-      const signed = signOf(b).select(i32(0).sub(by), by);
-      finish(f, flags, signOf(a), exponent.get().add(signed), significand.get());
-    },
-  );
+      f.if(isZero(a), () => invalid(f));
+      returnReal(f, i64(INTEGER_BIT), signOf(a).shl(15).or(EXPONENT), flags);
+    });
+    f.if(isInfinity(a).or(isZero(a)), () => returnReal(f, a.significand, a.word, flags));
+    const { significand, exponent } = unpack(f, a);
+    const beyond = i32(BIAS + 63).sub(exponentOf(b));
+    const by = f.choose(
+      I32T,
+      exponentOf(b).geU(BIAS + 16),
+      () => GREATEST_SCALE,
+      () => beyond.geS(64).select(i64(0), b.significand.shrU(beyond.extendU())).wrap(),
+    );
+    const signed = signOf(b).select(i32(0).sub(by), by);
+    finish(f, flags, signOf(a), exponent.get().add(signed), significand.get());
+  });
 
-  const fractionOf = module.define("x87.fractionOf", [I64T, I32T], I64T, (f, significand, word) => {
-    const a: Real = { significand, word };
-    f.if(isOdd(a), () => f.return(f.call(nan.quiet, significand, word)));
-    f.if(isInfinity(a).or(isZero(a)), () => returnReal(f, significand, word));
+  const fractionOf = defineUnary(module, "x87.fractionOf", nan, (f, a) => {
+    f.if(isInfinity(a).or(isZero(a)), () => returnReal(f, a.significand, a.word));
     const { significand: normal } = unpack(f, a);
     returnReal(f, normal.get(), signOf(a).shl(15).or(BIAS), denormalFlag(a));
   });
 
-  const exponentPart = module.define(
-    "x87.exponentPart",
-    [I64T, I32T],
-    I64T,
-    (f, significand, word) => {
-      const a: Real = { significand, word };
-      f.if(isOdd(a), () => f.return(f.call(nan.quiet, significand, word)));
-      f.if(isInfinity(a), () => returnReal(f, significand, EXPONENT));
-      f.if(isZero(a), () => {
-        returnReal(f, i64(INTEGER_BIT), 0x8000 | EXPONENT, Flag.ZE);
-      });
-      const { exponent } = unpack(f, a);
-      const result = f.call(fromInteger, exponent.get().sub(BIAS).extendS());
-      const flags = denormalFlag(a).extendU().shl(32);
-      S.fpuSecond.set(f, S.fpuSecond.get(f).or(flags));
-      f.return(result);
-    },
-  );
+  const exponentPart = defineUnary(module, "x87.exponentPart", nan, (f, a) => {
+    f.if(isInfinity(a), () => returnReal(f, a.significand, EXPONENT));
+    f.if(isZero(a), () => {
+      returnReal(f, i64(INTEGER_BIT), 0x8000 | EXPONENT, Flag.ZE);
+    });
+    const { exponent } = unpack(f, a);
+    const result = f.call(fromInteger, exponent.get().sub(BIAS).extendS());
+    const flags = denormalFlag(a).extendU().shl(32);
+    S.fpuSecond.set(f, S.fpuSecond.get(f).or(flags));
+    f.return(result);
+  });
 
   return { remainder, roundToInteger, scale, fractionOf, exponentPart };
 }
