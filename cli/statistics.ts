@@ -51,8 +51,9 @@ export function formatStatistics(vm: Vm, result: RunResult, wallMs: number): str
     ...counts.map(([name, n]) =>
       `  ${name.padEnd(28)}${count(n).padStart(12)}${perMillion(n).padStart(12)}`
     ),
-    `blocks         ${count(blocks.built)} decoded, ${count(blocks.invalidated)} written over, ` +
-    `${count(blocks.resets)} times all dropped`,
+    `blocks         ${count(blocks.built)} decoded, ${count(blocks.invalidated)} dropped, ` +
+    `${count(blocks.isolated)} because an instruction has to be the last, ` +
+    `${count(blocks.resets)} times all`,
     `regions        ${count(regions.compiled)} compiled (${
       count(regions.instructions)
     } instructions, ` +

@@ -28,8 +28,6 @@ const META_PACKAGE = "linux-image-amd64";
 const BUSYBOX = "busybox-static";
 const COMMAND_LINE = "console=ttyS0";
 const MACHINE: readonly string[] = ["--machine", "pc"];
-/** With 128 MiB, where the kernel unpacks itself elsewhere, the boot took 17 seconds instead of 11. */
-const MEMORY: readonly string[] = ["--memory", "256M"];
 /** The option that is not for `trapline run`. */
 const MODULES = "--modules";
 /** Modules that are always loaded; ext4 asks for CRC-32C by name when it mounts. */
@@ -140,6 +138,5 @@ if (import.meta.main) {
   if (!rest.some((word) => word.startsWith("--code-cache"))) {
     words.push("--code-cache", `${kernel}.code`);
   }
-  if (!rest.some((word) => word.startsWith("--memory"))) words.push(...MEMORY);
   Deno.exit(await main(["run", ...words, ...rest], denoIo()));
 }

@@ -5,97 +5,46 @@
  */
 import { mmxAddress, registerAddress, S, Seg, vectorAddress } from "../state/cpu_state.ts";
 import type { IsaFeatureName } from "../isa_features.ts";
-import { Cursor } from "./cursor.ts";
+import { AddressDecoder, START_MODE } from "./addressing.ts";
 import { type Entry, OPCODES, type OperandSpec } from "./entries.ts";
-import {
-  type AddressForm,
-  type Form,
-  type FormNeeds,
-  type FormOperand,
-  registerPlace,
-} from "./form.ts";
+import { type Form, type FormNeeds, type FormOperand, registerPlace } from "./form.ts";
 import { Prefixes } from "./prefixes.ts";
 import { type DecodeMode, DecodeStatus } from "./status.ts";
 
 /** Longest instruction (APM vol. 3, 1.1). */
 export const MAX_INSTRUCTION_BYTES = 15;
 
-/** Base and index of 16-bit addressing by ModRM.rm; -1 for none. */
-const ADDRESSING_16: readonly (readonly [number, number])[] = [
-  [3, 6],
-  [3, 7],
-  [5, 6],
-  [5, 7],
-  [6, -1],
-  [7, -1],
-  [5, -1],
-  [3, -1],
-];
-
-/** log2-style code of an address size in a record. */
-const ADDRESS_SIZE = { 16: 0, 32: 1, 64: 2 } as const;
-
-/** The mode before the first instruction; any will do. */
-const START_MODE: DecodeMode = {
-  code: 32,
-  stack: 32,
-  flatStack: true,
-  flatData: true,
-  vex: false,
-  apx: false,
-};
-
 /** Decodes one instruction at a time into its own fields. */
-export class Decoder {
+export class Decoder extends AddressDecoder {
   /** The opcode's entry. */
   entry: Entry = OPCODES[0]![0]![0]!;
   /** Length in bytes. */
   length = 0;
   /** Effective operand size. */
   bits: 16 | 32 | 64 = 32;
-  /** Effective address size. */
-  addressBits: 16 | 32 | 64 = 32;
   /** 0 none, 1 F3, 2 F2. */
   rep: 0 | 1 | 2 = 0;
-  /** How the memory operand is addressed. */
-  addressForm: AddressForm | undefined;
   /** Operands of the form. */
   readonly operands: FormOperand[] = [];
   /** Addresses of register operands 0 and 1. */
   reg0 = 0;
   /** Address of register operand 1. */
   reg1 = 0;
-  /** Address of the base register, or of register operand 2. */
-  base = 0;
-  /** Address of the index register. */
-  index = 0;
-  /** The ADDRESSING byte of the record. */
-  addressing = 0;
-  /** Displacement, branch target or second immediate: low half. */
-  displacementLow = 0;
-  /** High half. */
-  displacementHigh = 0;
   /** Immediate: low half. */
   immediateLow = 0;
   /** High half. */
   immediateHigh = 0;
 
-  readonly #cursor = new Cursor();
-  readonly #prefixes: Prefixes;
-  #mode: DecodeMode = START_MODE;
-  #modrm = 0;
-  #sib = 0;
   #vectorIndex = 0;
-  #ripRelative = false;
 
   /** Whether a LOCK prefix stands in front. */
   get lock(): boolean {
-    return this.#prefixes.lock;
+    return this.prefixes.lock;
   }
 
   /** Decodes for a processor with these features. */
   constructor(isa: ReadonlySet<IsaFeatureName>) {
-    this.#prefixes = new Prefixes(isa, START_MODE);
+    super(new Prefixes(isa, START_MODE));
   }
 
   /**
@@ -110,11 +59,11 @@ export class Decoder {
     ripLow: number,
     ripHigh: number,
   ): DecodeStatus {
-    const cursor = this.#cursor;
+    const cursor = this.cursor;
     cursor.bytes = bytes;
     cursor.at = start;
     cursor.end = Math.min(end, start + MAX_INSTRUCTION_BYTES);
-    this.#mode = mode;
+    this.mode = mode;
     const status = this.#run();
     this.length = cursor.at - start;
     if (status === DecodeStatus.TRUNCATED && end - start >= MAX_INSTRUCTION_BYTES) {
@@ -125,8 +74,8 @@ export class Decoder {
   }
 
   #run(): DecodeStatus {
-    const prefixes = this.#prefixes;
-    const alternatives = prefixes.read(this.#cursor, this.#mode);
+    const prefixes = this.prefixes;
+    const alternatives = prefixes.read(this.cursor, this.mode);
     if (typeof alternatives === "number") return alternatives;
     const status = this.#select(alternatives);
     if (status !== DecodeStatus.OK) return status;
@@ -143,13 +92,13 @@ export class Decoder {
     this.displacementLow = this.displacementHigh = 0;
     this.immediateLow = this.immediateHigh = 0;
     this.addressForm = undefined;
-    this.#ripRelative = false;
+    this.ripRelative = false;
     if (entry.hasModrm && this.#hasMemoryOperand(entry)) {
-      const complete = this.#memory();
+      const complete = this.memory();
       if (!complete) return DecodeStatus.TRUNCATED;
       if (entry.vectorIndex && !this.#takeVectorIndex()) return DecodeStatus.UNDEFINED;
     } else {
-      this.#implicitAddressing();
+      this.implicitAddressing();
     }
     for (let i = 0; i < entry.operands.length; i++) {
       const done = this.#operand(i, entry.operands[i]!);
@@ -171,11 +120,11 @@ export class Decoder {
 
   /** Takes the index for that of a vector register, number 4 included; there has to be a SIB byte. */
   #takeVectorIndex(): boolean {
-    if (this.addressBits === 16 || (this.#modrm & 7) !== 4) return false;
-    this.#vectorIndex = vectorAddress((this.#sib >> 3 & 7) | this.#prefixes.extension.index & 8);
+    if (this.addressBits === 16 || (this.modrm & 7) !== 4) return false;
+    this.#vectorIndex = vectorAddress((this.sib >> 3 & 7) | this.prefixes.extension.index & 8);
     this.index = S.zero;
-    this.addressing = this.addressing & ~3 | this.#sib >> 6;
-    if (this.addressForm !== "gen") this.addressForm = this.#mode.code === 64 ? "b64" : "b32";
+    this.addressing = this.addressing & ~3 | this.sib >> 6;
+    if (this.addressForm !== "gen") this.addressForm = this.mode.code === 64 ? "b64" : "b32";
     return true;
   }
 
@@ -190,27 +139,27 @@ export class Decoder {
     let haveModrm = false;
     for (;;) {
       if (!haveModrm && candidates.some(({ hasModrm }) => hasModrm)) {
-        this.#modrm = this.#cursor.byte();
-        if (this.#modrm < 0) return DecodeStatus.TRUNCATED;
+        this.modrm = this.cursor.byte();
+        if (this.modrm < 0) return DecodeStatus.TRUNCATED;
         haveModrm = true;
       }
-      const entry = candidates.find((candidate) => this.#prefixes.allow(candidate, this.#modrm));
+      const entry = candidates.find((candidate) => this.prefixes.allow(candidate, this.modrm));
       if (entry === undefined || entry.undefined) return DecodeStatus.UNDEFINED;
       this.entry = entry;
       if (entry.unimplemented) return DecodeStatus.UNIMPLEMENTED;
-      if (entry.group !== undefined) candidates = entry.group[(this.#modrm >> 3) & 7]!;
-      else if (entry.subgroup !== undefined) candidates = entry.subgroup[this.#modrm & 7]!;
+      if (entry.group !== undefined) candidates = entry.group[(this.modrm >> 3) & 7]!;
+      else if (entry.subgroup !== undefined) candidates = entry.subgroup[this.modrm & 7]!;
       else break;
     }
     // A prefix that selects the instruction does not repeat it.
     const { prefix } = this.entry;
-    this.rep = prefix === "F3" || prefix === "F2" ? 0 : this.#prefixes.rep;
+    this.rep = prefix === "F3" || prefix === "F2" ? 0 : this.prefixes.rep;
     return DecodeStatus.OK;
   }
 
   /** Width of vectors: 256 where VEX.L is set. */
   get vectorBits(): 128 | 256 {
-    return this.#prefixes.extension.long ? 256 : 128;
+    return this.prefixes.extension.long ? 256 : 128;
   }
 
   /** Width in bits that a size letter stands for. */
@@ -248,14 +197,14 @@ export class Decoder {
         return this.bits === 64 ? 64 : 32;
       case "r":
       case "s":
-        return this.#mode.code === 64 ? 64 : 32;
+        return this.mode.code === 64 ? 64 : 32;
       default:
         return this.bits;
     }
   }
 
   #hasMemoryOperand(entry: Entry): boolean {
-    return this.#modrm < 0xc0 &&
+    return this.modrm < 0xc0 &&
       entry.operands.some(({ place }) =>
         place === "E" || place === "M" || place === "Q" || place === "W"
       );
@@ -263,94 +212,10 @@ export class Decoder {
 
   /** Address of register `n` as an operand of `bits`: bytes 4–7 without REX are AH, CH, DH, BH. */
   #register(n: number, bits: number): number {
-    if (bits === 8 && !this.#prefixes.extension.byteRegisters && n >= 4 && n < 8) {
+    if (bits === 8 && !this.prefixes.extension.byteRegisters && n >= 4 && n < 8) {
       return registerAddress(n - 4) + 1;
     }
     return registerAddress(n);
-  }
-
-  #finishAddressing(defaultSegment: number, scale: number): void {
-    const segment = this.#prefixes.segment >= 0 ? this.#prefixes.segment : defaultSegment;
-    this.addressing = scale | (ADDRESS_SIZE[this.addressBits] << 2) | (segment << 4);
-    const { code, flatStack, flatData } = this.#mode;
-    const indexed = this.index !== S.zero;
-    const based64 = code === 64 && this.addressBits === 64 && segment < Seg.FS;
-    const flat = segment === Seg.SS
-      ? flatStack
-      : segment === Seg.DS || segment === Seg.ES
-      ? flatData
-      : false;
-    if (based64) this.addressForm = indexed ? "x64" : "b64";
-    else if (code !== 64 && this.addressBits === 32 && flat) {
-      this.addressForm = indexed ? "x32" : "b32";
-    } else this.addressForm = "gen";
-  }
-
-  /** Segment and address size for string instructions, XLAT and absolute offsets. */
-  #implicitAddressing(): void {
-    const segment = this.#prefixes.segment >= 0 ? this.#prefixes.segment : Seg.DS;
-    this.addressing = (ADDRESS_SIZE[this.addressBits] << 2) | (segment << 4);
-  }
-
-  #memory(): boolean {
-    return this.addressBits === 16 ? this.#memory16() : this.#memory32();
-  }
-
-  #memory16(): boolean {
-    const mod = this.#modrm >> 6;
-    const rm = this.#modrm & 7;
-    const [base, index] = ADDRESSING_16[rm]!;
-    this.base = registerAddress(base);
-    this.index = index < 0 ? S.zero : registerAddress(index);
-    let segment: number = base === 5 ? Seg.SS : Seg.DS;
-    let complete = true;
-    if (mod === 0 && rm === 6) {
-      this.base = S.zero;
-      segment = Seg.DS;
-      complete = this.#displacement(16);
-    } else if (mod === 1) complete = this.#displacement(8);
-    else if (mod === 2) complete = this.#displacement(16);
-    this.#finishAddressing(segment, 0);
-    return complete;
-  }
-
-  #memory32(): boolean {
-    const mod = this.#modrm >> 6;
-    let rm = this.#modrm & 7;
-    let scale = 0;
-    this.index = S.zero;
-    let noBase = false;
-    if (rm === 4) {
-      const sib = this.#cursor.byte();
-      if (sib < 0) return false;
-      this.#sib = sib;
-      scale = sib >> 6;
-      const index = ((sib >> 3) & 7) | this.#prefixes.extension.index;
-      if (index !== 4) this.index = registerAddress(index);
-      else scale = 0;
-      rm = sib & 7;
-      noBase = rm === 5 && mod === 0;
-    } else if (rm === 5 && mod === 0) {
-      noBase = true;
-      this.#ripRelative = this.#mode.code === 64;
-    }
-    const base = rm | this.#prefixes.extension.base;
-    this.base = noBase ? S.zero : registerAddress(base);
-    let complete = true;
-    if (mod === 1) complete = this.#displacement(8);
-    else if (mod === 2 || noBase) complete = this.#displacement(32);
-    const stack = !noBase && (base === 4 || base === 5);
-    this.#finishAddressing(stack ? Seg.SS : Seg.DS, scale);
-    return complete;
-  }
-
-  /** Reads a sign-extended displacement. */
-  #displacement(bits: 8 | 16 | 32): boolean {
-    const value = this.#cursor.signed(bits);
-    if (value === undefined) return false;
-    this.displacementLow = value;
-    this.displacementHigh = value >> 31;
-    return true;
   }
 
   #setRegister(operand: number, address: number): void {
@@ -368,11 +233,11 @@ export class Decoder {
 
   #operand(i: number, spec: OperandSpec): DecodeStatus {
     const bits = this.#width(spec.size);
-    const modReg = ((this.#modrm >> 3) & 7) | this.#prefixes.extension.reg;
-    const modRm = (this.#modrm & 7) | this.#prefixes.extension.base;
+    const modReg = ((this.modrm >> 3) & 7) | this.prefixes.extension.reg;
+    const modRm = (this.modrm & 7) | this.prefixes.extension.base;
     switch (spec.place) {
       case "E":
-        if (this.#modrm < 0xc0) {
+        if (this.modrm < 0xc0) {
           this.operands.push({ kind: "M", bits });
           return DecodeStatus.OK;
         }
@@ -380,7 +245,7 @@ export class Decoder {
         this.operands.push({ kind: "R", bits });
         return DecodeStatus.OK;
       case "M":
-        if (this.#modrm >= 0xc0) return DecodeStatus.UNDEFINED;
+        if (this.modrm >= 0xc0) return DecodeStatus.UNDEFINED;
         this.operands.push({ kind: "M", bits });
         return DecodeStatus.OK;
       case "R":
@@ -392,8 +257,8 @@ export class Decoder {
         this.operands.push({ kind: "R", bits });
         return DecodeStatus.OK;
       case "Z": {
-        const opcode = this.#cursor.last;
-        const n = (opcode & 7) | this.#prefixes.extension.base;
+        const opcode = this.cursor.last;
+        const n = (opcode & 7) | this.prefixes.extension.base;
         this.#setRegister(i, this.#register(n, bits));
         this.operands.push({ kind: "R", bits });
         return DecodeStatus.OK;
@@ -413,7 +278,7 @@ export class Decoder {
         // There are sixteen of them: R4 does not count.
         return this.#constant(i, bits, modReg & 15, 0);
       case "B":
-        this.#setRegister(i, this.#register(this.#prefixes.extension.v, bits));
+        this.#setRegister(i, this.#register(this.prefixes.extension.v, bits));
         this.operands.push({ kind: "R", bits });
         return DecodeStatus.OK;
       // There are sixteen vector registers: the fourth bit that APX adds does not count.
@@ -422,45 +287,45 @@ export class Decoder {
       case "U":
         return this.#vector(i, bits, modRm);
       case "W":
-        if (this.#modrm >= 0xc0) return this.#vector(i, bits, modRm);
+        if (this.modrm >= 0xc0) return this.#vector(i, bits, modRm);
         this.operands.push({ kind: "M", bits });
         return DecodeStatus.OK;
       // There are eight MMX registers: no prefix counts.
       case "P":
-        return this.#mmx(i, (this.#modrm >> 3) & 7);
+        return this.#mmx(i, (this.modrm >> 3) & 7);
       case "N":
-        return this.#mmx(i, this.#modrm & 7);
+        return this.#mmx(i, this.modrm & 7);
       case "Q":
-        if (this.#modrm >= 0xc0) return this.#mmx(i, this.#modrm & 7);
+        if (this.modrm >= 0xc0) return this.#mmx(i, this.modrm & 7);
         this.operands.push({ kind: "M", bits });
         return DecodeStatus.OK;
       case "H":
-        return this.#vector(i, bits, this.#prefixes.extension.v);
+        return this.#vector(i, bits, this.prefixes.extension.v);
       case "X":
         return this.#constant(i, bits, this.#vectorIndex, 0);
       case "L": {
-        const byte = this.#cursor.byte();
+        const byte = this.cursor.byte();
         if (byte < 0) return DecodeStatus.TRUNCATED;
-        const n = (byte >> 4) & (this.#mode.code === 64 ? 15 : 7);
+        const n = (byte >> 4) & (this.mode.code === 64 ? 15 : 7);
         return this.#constant(i, 16, vectorAddress(n), 0);
       }
       case "dfv":
-        this.#setRegister(i, this.#prefixes.extension.defaultFlags);
+        this.#setRegister(i, this.prefixes.extension.defaultFlags);
         this.operands.push({ kind: "K", bits });
         return DecodeStatus.OK;
       case "T":
         // There are eight: REX.B does not count.
-        return this.#constant(i, bits, this.#modrm & 7, 0);
+        return this.#constant(i, bits, this.modrm & 7, 0);
       case "top":
         return this.#constant(i, bits, 0, 0);
       case "fop":
-        this.#setRegister(i, ((this.#prefixes.opcode & 7) << 8) | this.#modrm);
+        this.#setRegister(i, ((this.prefixes.opcode & 7) << 8) | this.modrm);
         this.operands.push({ kind: "K", bits });
         return DecodeStatus.OK;
       case "I":
         return this.#immediate(i, spec.size, bits);
       case "J": {
-        const value = this.#cursor.signed(spec.size === "b" ? 8 : this.bits === 16 ? 16 : 32);
+        const value = this.cursor.signed(spec.size === "b" ? 8 : this.bits === 16 ? 16 : 32);
         if (value === undefined) return DecodeStatus.TRUNCATED;
         this.displacementLow = value;
         this.displacementHigh = value >> 31;
@@ -470,8 +335,8 @@ export class Decoder {
       case "O":
         return this.#absolute(bits);
       case "A": {
-        const offset = this.#cursor.signed(this.bits === 16 ? 16 : 32);
-        const selector = this.#cursor.signed(16);
+        const offset = this.cursor.signed(this.bits === 16 ? 16 : 32);
+        const selector = this.cursor.signed(16);
         if (offset === undefined || selector === undefined) return DecodeStatus.TRUNCATED;
         this.immediateLow = this.bits === 16 ? offset & 0xffff : offset;
         this.displacementLow = selector & 0xffff;
@@ -510,12 +375,12 @@ export class Decoder {
 
   #immediate(i: number, size: string, bits: number): DecodeStatus {
     if ((size === "v" || size === "q") && bits === 64) {
-      if (!this.#cursor.has(8)) return DecodeStatus.TRUNCATED;
-      const low = this.#cursor.signed(32)!;
-      return this.#constant(i, 64, low, this.#cursor.signed(32)!);
+      if (!this.cursor.has(8)) return DecodeStatus.TRUNCATED;
+      const low = this.cursor.signed(32)!;
+      return this.#constant(i, 64, low, this.cursor.signed(32)!);
     }
     const stored = size === "b" || size === "bs" ? 8 : size === "w" || this.bits === 16 ? 16 : 32;
-    const value = this.#cursor.signed(stored);
+    const value = this.cursor.signed(stored);
     if (value === undefined) return DecodeStatus.TRUNCATED;
     // Bytes and words that are counts, ports and frame sizes are unsigned; the rest sign-extends.
     const unsigned = (size === "b" && this.operands[0]?.bits !== 8) || size === "w" ||
@@ -526,15 +391,15 @@ export class Decoder {
 
   #absolute(bits: number): DecodeStatus {
     const width = this.addressBits;
-    if (!this.#cursor.has(width / 8)) return DecodeStatus.TRUNCATED;
-    if (width === 16) this.displacementLow = this.#cursor.signed(16)! & 0xffff;
+    if (!this.cursor.has(width / 8)) return DecodeStatus.TRUNCATED;
+    if (width === 16) this.displacementLow = this.cursor.signed(16)! & 0xffff;
     else {
-      this.displacementLow = this.#cursor.signed(32)!;
-      this.displacementHigh = width === 64 ? this.#cursor.signed(32)! : 0;
+      this.displacementLow = this.cursor.signed(32)!;
+      this.displacementHigh = width === 64 ? this.cursor.signed(32)! : 0;
     }
     this.base = S.zero;
     this.index = S.zero;
-    this.#finishAddressing(Seg.DS, 0);
+    this.finishAddressing(Seg.DS, 0);
     this.operands.push({ kind: "M", bits });
     return DecodeStatus.OK;
   }
@@ -542,13 +407,13 @@ export class Decoder {
   /** Turns relative targets and RIP-relative displacements into absolute addresses. */
   #relocate(ripLow: number, ripHigh: number): void {
     const branch = this.operands.length > 0 && this.operands[0]!.kind === "J";
-    if (!branch && !this.#ripRelative) return;
+    if (!branch && !this.ripRelative) return;
     const next = (ripLow >>> 0) + this.length;
     const sum = next + (this.displacementLow >>> 0);
     const carry = Math.floor(sum / 0x1_0000_0000);
     this.displacementLow = sum | 0;
     this.displacementHigh = (ripHigh + this.displacementHigh + carry) | 0;
-    if (branch && this.#mode.code !== 64) {
+    if (branch && this.mode.code !== 64) {
       this.displacementHigh = 0;
       if (this.bits === 16) this.displacementLow &= 0xffff;
     }
@@ -566,8 +431,8 @@ export class Decoder {
       operands: [...this.operands],
       address: this.addressForm,
       addressBits: needs.addressSize ? this.addressBits : 0,
-      code: needs.code ? this.#mode.code : 0,
-      stack: needs.stack ? this.#mode.stack : 0,
+      code: needs.code ? this.mode.code : 0,
+      stack: needs.stack ? this.mode.stack : 0,
       rep: needs.rep ? this.rep : 0,
     };
   }
@@ -583,8 +448,8 @@ export class Decoder {
     let number = kinds * 6 + address;
     number = number * 3 + SIZE_CODE[this.bits];
     number = number * 3 + (needs.addressSize ? SIZE_CODE[this.addressBits] : 0);
-    number = number * 3 + (needs.code ? SIZE_CODE[this.#mode.code] : 0);
-    number = number * 3 + (needs.stack ? SIZE_CODE[this.#mode.stack] : 0);
+    number = number * 3 + (needs.code ? SIZE_CODE[this.mode.code] : 0);
+    number = number * 3 + (needs.stack ? SIZE_CODE[this.mode.stack] : 0);
     return number * 3 + (needs.rep ? this.rep : 0);
   }
 }

@@ -24,7 +24,7 @@ export const BlockHeader = {
   CODE2: 28,
   /** u32: limit of CS; 0 where none is checked (64-bit mode and flat code). */
   CS_LIMIT: 32,
-  /** u32: 1 if the dispatcher looks at events behind the last instruction, whatever that did. */
+  /** u32: one of {@linkcode Serviced}. */
   SERVICED: 36,
   /** u32: one of {@linkcode Transfer}, for a block of one instruction alone. */
   TRANSFER: 40,
@@ -32,6 +32,16 @@ export const BlockHeader = {
   LINKS: 44,
   /** Bytes of the header. */
   BYTES: 48,
+} as const;
+
+/** Whether the dispatcher looks at events behind the last instruction of a block, whatever that did. */
+export const Serviced = {
+  /** It may not. */
+  NO: 0,
+  /** It does. */
+  YES: 1,
+  /** It does, and the instruction has needed it. */
+  USED: 2,
 } as const;
 
 /** Whether an instruction transfers control, as last-branch records see it. */

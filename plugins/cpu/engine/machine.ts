@@ -205,6 +205,8 @@ export class Machine {
       counterRead: (index: number) => Number(outside().counterRead?.(index >>> 0) ?? false),
       decode: (code: number, alone: number) => this.blocks.build(code >>> 0, alone !== 0),
       codeWritten: (address: number, bytes: number) => this.blocks.written(address >>> 0, bytes),
+      codeStored: (address: number, bytes: number, uop: number) =>
+        Number(this.blocks.stored(address >>> 0, bytes, uop >>> 0)),
       monitor: (address: number) => this.monitors.arm(address >>> 0),
       sample: (block: number) => this.regions.sample(block >>> 0),
       isolate: (uop: number) => this.blocks.isolate(uop >>> 0),

@@ -113,6 +113,7 @@ export class Regions {
   readonly #source: BlockSource;
   readonly #policy: Policy;
   readonly #cool: () => void;
+  readonly #look: (block: number) => void;
   /** How often each block was seen. */
   readonly #seen = new Map<number, number>();
   /** How often each head was compiled. */
@@ -140,6 +141,8 @@ export class Regions {
       isHot: (block) => blocks.isHot(block),
     };
     this.#cool = () => blocks.cool();
+    this.#look = (block) => blocks.sample(block);
+    blocks.isJoined = (block, other) => this.#isJoined(block, other);
     blocks.onDrop = (block) => block === ALL_BLOCKS ? this.clear() : this.#drop(block);
   }
 
@@ -158,6 +161,7 @@ export class Regions {
   /** Notes that the processor has come to `block`; yields the instructions until the next look. */
   sample(block: number): number {
     const { slice, seen } = this.#policy;
+    this.#look(block);
     const entry = seen === Infinity ? undefined : this.#entryFor(block);
     this.#count(block);
     if (entry !== undefined) this.#note(entry);
@@ -262,6 +266,13 @@ export class Regions {
       this.#remove(region);
     }
     this.statistics.evicted += count;
+  }
+
+  /** Whether a region has both blocks. */
+  #isJoined(block: number, other: number): boolean {
+    const regions = this.#members.get(other);
+    if (regions === undefined) return false;
+    return this.#members.get(block)?.isDisjointFrom(regions) === false;
   }
 
   /** Drops all regions that `block`, which is about to go, is in. */

@@ -186,6 +186,24 @@ export function defineAccess(mc: Microcode): void {
     );
   };
 
+  /** Drops what is decoded of the `bytes` at memory address `address`, within a page, before a store there. */
+  const dropCode = (f: FunctionBuilder, address: I32, bytes: I32): void => {
+    f.if(
+      pageHoldsCode(f, address),
+      () => {
+        const end = address.add(bytes).sub(1);
+        f.if(holdsCode(f, address).or(holdsCode(f, end)), () => {
+          f.if(f.call(mc.codeStored, address, bytes, S.uop.get(f)), () => {
+            f.call(mc.needAlone);
+            f.call(mc.codeWritten, address, bytes);
+          });
+        });
+      },
+      undefined,
+      "unlikely",
+    );
+  };
+
   const storeBytes = (f: FunctionBuilder, pa: I64, bytes: I32, value: I64): void => {
     const address = f.call(mc.physicalForWrite, pa);
     f.if(
@@ -209,21 +227,18 @@ export function defineAccess(mc: Microcode): void {
       undefined,
       "unlikely",
     );
-    const end = address.add(bytes).sub(1);
-    f.if(
-      pageHoldsCode(f, address),
-      () => {
-        f.if(holdsCode(f, address).or(holdsCode(f, end)), () => {
-          f.call(mc.needAlone);
-          f.call(mc.codeWritten, address, bytes);
-        });
-      },
-      undefined,
-      "unlikely",
-    );
+    dropCode(f, address, bytes);
     storeAt(f, address, bytes, value);
   };
   const storePhysical = module.define("storePhysical", [I64T, I32T, I64T], undefined, storeBytes);
+  /** Does what a store to memory or to a device needs done first. */
+  const prepareStore = module.define("prepareStore", [I64T, I32T], undefined, (f, pa, bytes) => {
+    const address = f.call(mc.physicalForWrite, pa);
+    const apic = pa.has(APIC_MARK).or(pa.has(VAPIC_MARK));
+    f.if(address.ne(0), () => dropCode(f, address, bytes), () => {
+      f.if(apic.eqz(), () => f.call(mc.needAlone));
+    });
+  });
   const loadPhysical = module.define("loadPhysical", [I64T, I32T], I64T, (f, pa, bytes) => {
     f.return(loadBytes(f, pa, bytes));
   });
@@ -262,6 +277,9 @@ export function defineAccess(mc: Microcode): void {
       const first = f.call(mc.translate, linear, Access.WRITE, mmu);
       const second = f.call(mc.translate, nextPage(f, linear), Access.WRITE, mmu);
       const head = bytesInPage(linear);
+      // What may have the instruction run again comes before the first byte is stored.
+      f.call(prepareStore, first, head);
+      f.call(prepareStore, second, bytes.sub(head));
       const i = f.variable(I32T, 0);
       f.while(() => i.get().ltU(bytes), () => {
         const at = i.get();

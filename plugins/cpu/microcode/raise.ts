@@ -7,7 +7,7 @@
 import { dropWindows } from "../memory/windows.ts";
 import { S } from "../state/cpu_state.ts";
 import type { FunctionBuilder, I32, I64, Tag } from "../wasm/mod.ts";
-import { BlockHeader, MICRO_OP_BYTES, MicroOp } from "../engine/block_layout.ts";
+import { BlockHeader, MICRO_OP_BYTES, MicroOp, Serviced } from "../engine/block_layout.ts";
 import { type Microcode, Unwind } from "./microcode.ts";
 
 /** Exception vectors (APM vol. 2, 8.2). */
@@ -121,16 +121,19 @@ export function defineRaise(mc: Microcode, tag: Tag): void {
 
   // What a device or a write into code does must be visible to the very next instruction, so an
   // instruction that does either has to be the last of its block, with the dispatcher behind it. If it is
-  // not, nothing has happened yet: it is run again alone, and the decoder will end blocks there from now on.
+  // not, nothing has happened yet: it is run again alone, and the decoder will end blocks there from now on,
+  // for as long as it is needed.
   module.body(mc.needAlone, (f) => {
     const uop = S.uop.get(f);
     f.if(uop.ne(0), () => {
       const block = blockOf(f, uop);
       const last = f.load8(uop, MicroOp.ORDINAL).add(1).eq(f.load16(block, BlockHeader.COUNT));
-      f.if(last.and(f.load32(block, BlockHeader.SERVICED)).eqz(), () => {
+      const serviced = f.load32(block, BlockHeader.SERVICED).ne(Serviced.NO);
+      f.if(last.and(serviced).eqz(), () => {
         f.call(mc.isolate, uop);
         f.call(mc.unwindTo, Unwind.RESTART);
       });
+      f.store32(block, Serviced.USED, BlockHeader.SERVICED);
     });
   });
 }

@@ -30,6 +30,11 @@ export interface Outside {
   readonly decode: Fn<[I, I], I>;
   /** `(address, bytes)`: memory that holds decoded code is about to be written. */
   readonly codeWritten: Fn<[I, I]>;
+  /**
+   * `(address, bytes, uop)`: the instruction of a micro-op is about to store over decoded code, or where a
+   * processor watches. 1 if the next instruction may depend on it, and nothing has been done; else 0.
+   */
+  readonly codeStored: Fn<[I, I, I], I>;
   /** `(address)`: MONITOR of the line around a memory address, 0 for none. */
   readonly monitor: Fn<[I]>;
   /** `(block)`: the processor is often seen here; yields the instructions until it is asked again. */
@@ -59,6 +64,7 @@ export const OUTSIDE: Signatures<Outside> = {
   counterRead: [[I32T], I32T],
   decode: [[I32T, I32T], I32T],
   codeWritten: [[I32T, I32T], undefined],
+  codeStored: [[I32T, I32T, I32T], I32T],
   monitor: [[I32T], undefined],
   sample: [[I32T], I32T],
   isolate: [[I32T], undefined],
