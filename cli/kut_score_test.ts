@@ -16,6 +16,18 @@ Deno.test("subtests are counted; an expected failure is none", () => {
   assertEquals(countSubtests(OUTPUT), { passed: 1, failures: ["two: three"], skips: ["four"] });
 });
 
+Deno.test("what passes though KVM fails it has passed", () => {
+  const summary = "SUMMARY: 45 tests, 2 unexpected failures, 1 skipped\n";
+  const output = `PASS: a\r\nXPASS: b\r\nXPASS: c\r\n${summary}`;
+  const end = { reason: "exit-code", code: 3 } as const;
+  assertEquals(countSubtests(output), { passed: 3, failures: [], skips: [] });
+  assertEquals(judge(end, output, undefined), { outcome: "pass", reason: "" });
+  assertEquals(judge(end, `FAIL: d\n${output}`, undefined), { outcome: "fail", reason: "d" });
+  // A failure that no line told of.
+  const silent = output.replace("2 unexpected", "3 unexpected");
+  assertEquals(judge(end, silent, undefined), { outcome: "fail", reason: "" });
+});
+
 Deno.test("how a test came out", () => {
   const code = (code: number) => ({ reason: "exit-code", code } as const);
   assertEquals(judge(code(1), "PASS: a\n", undefined), { outcome: "pass", reason: "" });

@@ -9,14 +9,14 @@ import { type KutRecord, main, Status } from "./mod.ts";
 
 const LOAD = 0x10_0000;
 
-/** A multiboot image with address fields: header, code, text. */
-function image(text: string, status: number, spin = false): Uint8Array {
+/** A multiboot image with address fields: header, code, text. It ends with a status or what code puts in AL. */
+function image(text: string, status: number | readonly number[], spin = false): Uint8Array {
   const code = [
     ...[0xbe, 0, 0, 0, 0], // mov esi, text
     ...[0x66, 0xba, 0xf8, 0x03], // mov dx, 3f8h
     ...[0xac, 0x84, 0xc0], // lodsb; test al, al
     ...[0x74, 0x03, 0xee, 0xeb, 0xf8], // jz +3; out dx, al; jmp lodsb
-    ...[0xb0, status], // mov al, status
+    ...typeof status === "number" ? [0xb0, status] : status, // mov al, status
     ...spin ? [0xeb, 0xfe] : [0xe6, 0xf4], // jmp $ or out f4h, al
     0xf4,
   ];
@@ -75,7 +75,30 @@ groups = calls nodefault
 [hypervisor]
 file = good.flat
 groups = svm nodefault
+[unpaged]
+file = paging.flat
+qemu_params = -cpu max,+svm,-npt,-skinit
+groups = features nodefault
+[paged]
+file = paging.flat
+qemu_params = -cpu max,+svm
+groups = features nodefault
+[kept]
+file = good.flat
+qemu_params = -cpu max,-sse4_1,-nosuch
+groups = features nodefault
+[hypercalls]
+file = apic.flat
+groups = environment nodefault
+[device]
+file = environment.flat
+groups = environment nodefault
 `;
+
+/** CPUID 8000_000Ah: whether there is nested paging. */
+const NESTED_PAGING = [0xb8, 0x0a, 0, 0, 0x80, 0x0f, 0xa2, 0x88, 0xd0, 0x24, 1];
+/** mov al, [ebx + 20]: how many modules there are, of which the suite takes one for its environment. */
+const MODULES = [0x8a, 0x43, 20];
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
 
@@ -86,6 +109,9 @@ const FILES: Readonly<Record<string, Uint8Array>> = {
   "kut/x86/bad.flat": image("PASS: a\nFAIL: b\n", 1),
   "kut/x86/vmexit.flat": image("PASS: a\n", 0),
   "kut/x86/hangs.flat": image("PASS: a\n", 0, true),
+  "kut/x86/paging.flat": image("PASS: a\n", NESTED_PAGING),
+  "kut/x86/apic.flat": image("PASS: a\n", MODULES),
+  "kut/x86/environment.flat": image("PASS: a\n", MODULES),
 };
 
 async function kut(...args: string[]) {
@@ -127,6 +153,21 @@ Deno.test("a test of hypercalls runs under hypervisors only", async () => {
     const { err } = await kut("kut", "--filter=calls", `--vendor=${vendor}`);
     assertStringIncludes(err, "PASS calls", vendor);
   }
+});
+
+Deno.test("features are switched off by QEMU's names; what cannot be is not run", async () => {
+  const { err } = await kut("kut", "--filter=features");
+  assertStringIncludes(err, "1/3 PASS unpaged");
+  assertStringIncludes(err, "2/3 FAIL paged");
+  assertStringIncludes(err, "3/3 SKIP kept");
+  assertStringIncludes(err, "asks for what there is not: -cpu …,-nosuch\n");
+});
+
+Deno.test("only the test of hypercalls gets an environment without the test device, and only on metal", async () => {
+  assertStringIncludes((await kut("kut", "--filter=environment")).err, "1/2 FAIL hypercalls");
+  assertStringIncludes((await kut("kut", "--filter=environment")).err, "2/2 PASS device");
+  const { err } = await kut("kut", "--filter=environment", "--vendor=svm");
+  assertStringIncludes(err, "1/2 PASS hypercalls");
 });
 
 Deno.test("a test of one maker's processors runs on no other's", async () => {

@@ -29,6 +29,7 @@ export type AmdModel = "zen2" | "zen3" | "zen4" | "zen5" | "apx" | "max";
 
 /** An optional part of SVM, by a name after the one in CPUID 8000_000Ah (APM vol. 3, E.4.9). */
 export type SvmFeatureName =
+  | "npt"
   | "lbr_virt"
   | "pause_filter"
   | "pause_filter_threshold"
@@ -59,11 +60,12 @@ interface FeatureRow {
 }
 
 const ROWS: Readonly<Record<SvmFeatureName, FeatureRow>> = {
+  npt: { edx: SvmFeature.NESTED_PAGING },
   lbr_virt: { edx: SvmFeature.LBR_VIRT },
   pause_filter: { edx: SvmFeature.PAUSE_FILTER },
   pause_filter_threshold: { edx: SvmFeature.PAUSE_FILTER_THRESHOLD, extends: "pause_filter" },
-  avic: { edx: SvmFeature.AVIC },
-  v_vmsave_vmload: { edx: SvmFeature.VIRTUAL_VMSAVE_VMLOAD },
+  avic: { edx: SvmFeature.AVIC, extends: "npt" },
+  v_vmsave_vmload: { edx: SvmFeature.VIRTUAL_VMSAVE_VMLOAD, extends: "npt" },
   vgif: { edx: SvmFeature.VGIF },
   x2avic: { edx: SvmFeature.X2AVIC, extends: "avic" },
   vnmi: { edx: SvmFeature.VNMI },
@@ -76,6 +78,7 @@ const ROWS: Readonly<Record<SvmFeatureName, FeatureRow>> = {
 const NAMES: readonly SvmFeatureName[] = Object.keys(ROWS) as SvmFeatureName[];
 
 const ZEN2: readonly SvmFeatureName[] = [
+  "npt",
   "lbr_virt",
   "pause_filter",
   "pause_filter_threshold",

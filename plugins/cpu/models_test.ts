@@ -65,6 +65,7 @@ Deno.test("a model or feature that does not exist is refused", () => {
 });
 
 const ZEN2 = [
+  "npt",
   "lbr_virt",
   "pause_filter",
   "pause_filter_threshold",
@@ -77,6 +78,7 @@ const ZEN5 = [...ZEN4, "bus_lock_threshold", "idle_hlt", "x2avic_ext"];
 
 /** Bit of EDX, or 64 and more for bits of ECX. */
 const BITS: Readonly<Record<string, number>> = {
+  npt: 0,
   lbr_virt: 1,
   pause_filter: 10,
   pause_filter_threshold: 12,
@@ -113,6 +115,7 @@ Deno.test("a part can be switched off and on; what extends it goes with it", () 
     const lost = ZEN5.filter((other) => !without.includes(other)).sort();
     const expected: Readonly<Record<string, string[]>> = {
       pause_filter: ["pause_filter", "pause_filter_threshold"],
+      npt: ["avic", "avic_extlvt", "npt", "v_vmsave_vmload", "x2avic", "x2avic_ext"],
       avic: ["avic", "avic_extlvt", "x2avic", "x2avic_ext"],
       x2avic: ["x2avic", "x2avic_ext"],
     };
@@ -320,7 +323,7 @@ Deno.test("a choice of a processor in one word", () => {
   const wrong: readonly (readonly [string, string])[] = [
     ["zen9", 'no processor "zen9"; there are zen2, '],
     ["zen4,smap", '"smap" is no feature with + or -'],
-    ["zen4,+nosuch", "no feature nosuch of zen4; there are lbr_virt, "],
+    ["zen4,+nosuch", "no feature nosuch of zen4; there are npt, lbr_virt, "],
     ["zen4,+ipi_virt", "no feature ipi_virt of zen4"],
     ["haswell,+avic", "no feature avic of haswell"],
     ["zen4,+msr_imm", "msr_imm cannot be without wrmsrns"],

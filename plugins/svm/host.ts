@@ -14,6 +14,7 @@ import {
   ProcessorExtendedState,
   S,
   Seg,
+  SvmFeature,
 } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
 
@@ -29,10 +30,16 @@ const NOBODY = {
   acknowledge: (): number => -1,
 };
 
-/** Throws an `Error` if a processor has no SVM: it has no VM_CR then (APM vol. 2, 15.4). */
+/**
+ * Throws an `Error` if a processor has no SVM, and with that no VM_CR (APM vol. 2, 15.4), or no nested
+ * paging, without which guests here have no memory.
+ */
 export function requireSvm(processor: Processor): void {
   if (processor.readMsr(Msr.VM_CR) === undefined) {
     throw new Error("the processor has no SVM: choose a model of cpu() that has");
+  }
+  if ((processor.state.get32(S.svmFeatures) & SvmFeature.NESTED_PAGING) === 0) {
+    throw new Error("the processor has no nested paging: leave cpu() its feature npt");
   }
 }
 

@@ -102,7 +102,10 @@ export function invlpga(guest: GuestCpu, policy: SlotRef<InvlpgaPolicy>): ExitAc
   return Action.COMPLETE;
 }
 
-/** SKINIT and RSM: there is no secure launch, and no system-management mode to leave. */
+/**
+ * SKINIT, on processors that have it, and RSM: there is no secure launch, and no system-management mode
+ * to leave.
+ */
 export function undefinedInstruction(vcpu: Vcpu): ExitAction {
   vcpu.fault(Vector.UD);
   return Action.RESUME;

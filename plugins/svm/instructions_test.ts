@@ -142,7 +142,8 @@ for (const [name, bytes, reason] of INSTRUCTIONS) {
     for (const before of [[], SET_SVME.concat(CLEAR_SVME)]) {
       const ended = execute([...before, ...at(0x1_0000), ...bytes, 0xb0, 0x01, ...END]);
       assertEquals(codeOf(ended), 0xee);
-      assertEquals(ended.exits.get(reason), 1);
+      // No processor here has SKINIT, and undefined it is before it is intercepted.
+      assertEquals(ended.exits.get(reason) ?? 0, reason === SvmReason.SKINIT ? 0 : 1);
       // #UD, and not #GP: nothing is on the stack in front of EIP, CS and EFLAGS.
       assertEquals(ended.registers[4], 0x7000 - 12);
     }

@@ -13,6 +13,8 @@ Deno.test("processors without SVM are refused by name", () => {
     return "accepted";
   };
   assertStringIncludes(refused({ model: "sapphire-rapids" }), "the processor has no SVM");
+  const unpaged = refused({ model: "zen3", features: { npt: false } });
+  assertStringIncludes(unpaged, "the processor has no nested paging");
   assertEquals(refused({ model: "zen3" }), "accepted");
 });
 

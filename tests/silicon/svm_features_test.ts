@@ -1,6 +1,6 @@
 /**
  * Optional parts of SVM, with their CPUID bit and without: NMI virtualization, the filter of PAUSE, the
- * idle HLT intercept (APM vol. 2, 15.21.10, 15.14.4, table 15-7). And exits behind writes of control
+ * idle HLT intercept, nested paging (APM vol. 2, 15.21.10, 15.14.4, table 15-7, 15.25). And exits behind writes of control
  * registers and EFER, which every processor has.
  */
 import { assertEquals } from "@std/assert";
@@ -55,6 +55,18 @@ Deno.test("V_NMI_ENABLE needs the NMI intercept", () => {
     assertEquals(bench.enter("f4"), expected);
     nmiGuest(bench);
     assertEquals(bench.enter("f4"), "78");
+  }
+});
+
+Deno.test("NP_ENABLE is ignored by processors without nested paging", () => {
+  const unpaged = new SvmBench({ model: "zen5", outside, features: { npt: false } });
+  for (const [bench, expected] of [[WITH, "400"], [unpaged, "78"]] as const) {
+    bench.guest();
+    bench.nested();
+    // Nothing is mapped.
+    bench.setControl64(Control.N_CR3, SvmPlace.GUEST_DATA);
+    bench.set64(SvmPlace.GUEST_DATA, 0n);
+    assertEquals(bench.enter("f4"), expected);
   }
 });
 

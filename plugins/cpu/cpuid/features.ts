@@ -43,7 +43,6 @@ const BY_VENDOR: Readonly<Record<ProcessorModel["vendor"], Readonly<Record<strin
     svm: [0x8000_0001, "ecx", 2],
     topoext: [0x8000_0001, "ecx", 22],
     ffxsr: [0x8000_0001, "edx", 25],
-    nested_paging: [0x8000_000a, "edx", 0],
     nrips: [0x8000_000a, "edx", 3],
     vmcb_clean: [0x8000_000a, "edx", 5],
     flush_by_asid: [0x8000_000a, "edx", 6],

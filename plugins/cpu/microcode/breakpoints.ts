@@ -65,9 +65,10 @@ export function defineBreakpoints(mc: Microcode): void {
   const { module } = mc;
 
   module.body(mc.codeBreakpoint, (f) => {
-    // Hardware breakpoints are dropped while GIF is clear (APM vol. 2, table 15-10). kvm-unit-tests'
-    // host_rflags wants one at a VMRUN behind CLGI: under KVM, for which it was written, the GIF that it
-    // clears is KVM's idea of its guest's, and the processor's own is set.
+    // Hardware breakpoints are dropped while GIF is clear (APM vol. 2, table 15-10), as Bochs has it too.
+    // kvm-unit-tests' host_rflags wants one at a VMRUN behind CLGI: under KVM, for which it was written, the
+    // GIF that it clears is KVM's idea of its guest's, and the processor's own is set. KVM has that among
+    // its errata (Documentation/virt/kvm/x86/errata.rst, "Nested virtualization features").
     // They are dropped by Intel's processors for the instruction behind MOV SS (SDM vol. 3A, 6.8.3). AMD's
     // take them there: the APM has no such rule, and KVM and kvm-unit-tests found it so.
     const shadow = S.intel.get(f).select(i32(Event.SHADOW_SS), i32(0));

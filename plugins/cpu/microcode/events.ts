@@ -103,8 +103,8 @@ export function defineEvents(mc: Microcode): void {
     });
     // The intercept of the exception itself counts before it is combined with the one at hand. RFLAGS.TF is
     // saved as it is: only a delivery clears it. kvm-unit-tests' svm_exception_test, which enters each guest
-    // with the flags of the last exit, takes TF from its intercepted single step into the next guest and ends
-    // in a #DB there; what SVM and Bochs say of TF leaves it no other end.
+    // with the flags of the last exit, takes TF from its intercepted single step into the next guest. By
+    // itself it ends in a #DB there; in its list the handler that host_rflags left behind takes that.
     const bit = i32(1).shl(vector);
     const intercepted = S.guestMode.get(f)
       .and(vector.ltU(32))

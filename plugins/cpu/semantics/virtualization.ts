@@ -98,8 +98,14 @@ export const VIRTUALIZATION: Readonly<Record<string, Semantics>> = {
   ),
   STGI: svm(setGif(1), Misc2.STGI, SvmExit.STGI),
   CLGI: svm(setGif(0), Misc2.CLGI, SvmExit.CLGI),
-  // CPUID reports neither SKINIT nor SVM lock, so it is undefined but where a hypervisor intercepts it.
-  SKINIT: svm((i) => i.raise(Vector.UD), Misc2.SKINIT, SvmExit.SKINIT),
+  // No model reports SKINIT or SVM lock. That #UD, as all of table 15-7, comes before the intercept.
+  SKINIT: {
+    ends: true,
+    emit: (i) => {
+      i.raise(Vector.UD);
+      i.leave();
+    },
+  },
   INVLPGA: {
     code: true,
     addressSize: true,

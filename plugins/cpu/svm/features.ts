@@ -6,6 +6,8 @@
 
 /** Bits of EDX, which `S.svmFeatures` holds. */
 export const SvmFeature = {
+  /** Nested paging. */
+  NESTED_PAGING: 0x1,
   /** Last branch records, saved and restored with the guest. */
   LBR_VIRT: 0x2,
   /** PAUSE is counted before it exits. */

@@ -32,6 +32,7 @@ import { AVIC_PHYSICAL_MAX_INDEX, AVIC_POINTER } from "./avic/layout.ts";
 import { illegalOthers, loadGroups } from "./checks.ts";
 import { SVM_EXIT_INVALID, SvmExit } from "./exit_codes.ts";
 import { startBusLocks, stopBusLocks } from "../microcode/bus_lock.ts";
+import { SvmFeature } from "./features.ts";
 import { startPauseFilter } from "./pause_filter.ts";
 import { hasVirtualNmi, hasVirtualVmload, offerVirtualNmi } from "./virtual.ts";
 import { Clean, Control, IntControl, Save, VMCB_BYTES } from "./vmcb.ts";
@@ -185,7 +186,10 @@ export function defineSvm(mc: Microcode): void {
     S.breakpointHits.set(f, 0);
 
     const asid = f.load32(vmcb, Control.ASID);
-    const nested = f.load32(vmcb, Control.NESTED_CONTROL).and(1);
+    // Without nested paging NP_ENABLE is one of the reserved bits, which are ignored: it is not among what
+    // VMRUN checks (15.5.1), and KVM passes over it for its guests (Linux commit e0b6f031d64c).
+    const nested = f.load32(vmcb, Control.NESTED_CONTROL).and(S.svmFeatures.get(f))
+      .and(SvmFeature.NESTED_PAGING);
     const cached = S.cachedVmcb.get(f).eq(vmcbPa.or(1)).and(S.cachedAsid.get(f).eq(asid))
       .and(S.cachedNested.get(f).eq(nested));
     const clean = cached.select(f.load32(vmcb, Control.CLEAN_BITS), i32(0));
