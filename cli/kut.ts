@@ -19,6 +19,7 @@ import { CliError, fileError, outputError, toCliError, usageError } from "./erro
 import type { CliIo, OutputFile } from "./io.ts";
 import {
   callsHypervisor,
+  isHypervisor,
   type KutMachine,
   type KutTest,
   machineOf,
@@ -95,8 +96,6 @@ interface KutSettings {
 
 /** The list's own limits are for processors of silicon, some of them a few seconds. */
 const DEFAULT_TIMEOUT = 300;
-/** Tests that are hypervisors themselves. */
-const NESTING: ReadonlySet<string> = new Set(["svm", "vmx"]);
 /** Tests that the suite does not run unless asked for. */
 const ONLY_WHEN_ASKED = "nodefault";
 
@@ -321,7 +320,7 @@ async function runTest(
   };
   const unmet = unmetOf(machine);
   if (unmet.length > 0) return finish("skip", `asks for what there is not: ${unmet.join(", ")}`);
-  if (settings.vendor !== "metal" && test.groups.some((group) => NESTING.has(group))) {
+  if (settings.vendor !== "metal" && isHypervisor(test)) {
     return finish("skip", "it is a hypervisor, and runs under --vendor metal");
   }
   if (settings.vendor === "metal" && callsHypervisor(test)) {

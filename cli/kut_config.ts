@@ -161,6 +161,11 @@ export function matches(test: KutTest, patterns: readonly string[]): boolean {
   });
 }
 
+/** Whether a test is a hypervisor itself: all images of its kind are, not all entries in its group. */
+export function isHypervisor({ file, groups }: KutTest): boolean {
+  return /^(?:svm|vmx)(?:_|\.)/.test(file) || groups.includes("svm") || groups.includes("vmx");
+}
+
 /** Whether a test is of calls to a hypervisor, which are undefined where there is none. */
 export function callsHypervisor({ file, args }: KutTest): boolean {
   return file === "hypercall.flat" || (file === "vmexit.flat" && args === "vmcall");

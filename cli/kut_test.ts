@@ -75,6 +75,9 @@ groups = calls nodefault
 [hypervisor]
 file = good.flat
 groups = svm nodefault
+[nested]
+file = svm_npt.flat
+groups = image nodefault
 [unpaged]
 file = paging.flat
 qemu_params = -cpu max,+svm,-npt,-skinit
@@ -144,6 +147,10 @@ Deno.test("--filter takes names and groups; --vendor a hypervisor, which runs no
     assertEquals(status, Status.OK);
     assertStringIncludes(err, "1/2 PASS good");
     assertStringIncludes(err, "2/2 SKIP hypervisor");
+    assertStringIncludes(
+      (await kut("kut", "--filter=image", `--vendor=${vendor}`)).err,
+      "1/1 SKIP nested (0 passed, 0 failed, 0 skipped, 0.0 s): it is a hypervisor",
+    );
   }
 });
 

@@ -31,6 +31,7 @@ export type AmdModel = "zen2" | "zen3" | "zen4" | "zen5" | "apx" | "max";
 export type SvmFeatureName =
   | "npt"
   | "lbr_virt"
+  | "tsc_scale"
   | "pause_filter"
   | "pause_filter_threshold"
   | "avic"
@@ -62,6 +63,7 @@ interface FeatureRow {
 const ROWS: Readonly<Record<SvmFeatureName, FeatureRow>> = {
   npt: { edx: SvmFeature.NESTED_PAGING },
   lbr_virt: { edx: SvmFeature.LBR_VIRT },
+  tsc_scale: { edx: SvmFeature.TSC_RATIO },
   pause_filter: { edx: SvmFeature.PAUSE_FILTER },
   pause_filter_threshold: { edx: SvmFeature.PAUSE_FILTER_THRESHOLD, extends: "pause_filter" },
   avic: { edx: SvmFeature.AVIC, extends: "npt" },
@@ -80,6 +82,7 @@ const NAMES: readonly SvmFeatureName[] = Object.keys(ROWS) as SvmFeatureName[];
 const ZEN2: readonly SvmFeatureName[] = [
   "npt",
   "lbr_virt",
+  "tsc_scale",
   "pause_filter",
   "pause_filter_threshold",
   "avic",

@@ -67,6 +67,7 @@ Deno.test("a model or feature that does not exist is refused", () => {
 const ZEN2 = [
   "npt",
   "lbr_virt",
+  "tsc_scale",
   "pause_filter",
   "pause_filter_threshold",
   "avic",
@@ -80,6 +81,7 @@ const ZEN5 = [...ZEN4, "bus_lock_threshold", "idle_hlt", "x2avic_ext"];
 const BITS: Readonly<Record<string, number>> = {
   npt: 0,
   lbr_virt: 1,
+  tsc_scale: 4,
   pause_filter: 10,
   pause_filter_threshold: 12,
   avic: 13,

@@ -1,6 +1,7 @@
 /**
  * Optional parts of SVM, with their CPUID bit and without: NMI virtualization, the filter of PAUSE, the
- * idle HLT intercept, nested paging (APM vol. 2, 15.21.10, 15.14.4, table 15-7, 15.25). And exits behind writes of control
+ * idle HLT intercept, nested paging, the TSC ratio (APM vol. 2, 15.21.10, 15.14.4, table 15-7, 15.25,
+ * 15.30.5). And exits behind writes of control
  * registers and EFER, which every processor has.
  */
 import { assertEquals } from "@std/assert";
@@ -14,6 +15,7 @@ import {
   Misc1,
   Misc2,
   Misc3,
+  Msr,
   S,
   Save,
 } from "../../plugins/cpu/mod.ts";
@@ -68,6 +70,62 @@ Deno.test("NP_ENABLE is ignored by processors without nested paging", () => {
     bench.set64(SvmPlace.GUEST_DATA, 0n);
     assertEquals(bench.enter("f4"), expected);
   }
+});
+
+/** What code of a guest reads into EDX:EAX with a TSC ratio, the counters of the processor at `start` and TSC_OFFSET 7. */
+function counted(code: string, ratio: bigint, start: bigint): bigint {
+  // The counters are written while the instructions of the last run still count: always as many.
+  WITH.guest();
+  WITH.enter("f4");
+  WITH.guest();
+  assertEquals(WITH.processor.writeMsr(Msr.TSC_RATIO, ratio), true);
+  for (const msr of [Msr.TSC, Msr.MPERF, Msr.APERF]) WITH.processor.writeMsr(msr, start);
+  WITH.setControl64(Control.TSC_OFFSET, 7);
+  // mov rbx, rdx in front: RDX is the half that the exit does not save.
+  assertEquals(WITH.enter(`${code} 48 89 d3 f4`), "78");
+  assertEquals(WITH.processor.readMsr(Msr.TSC_RATIO), ratio);
+  const count = WITH.control64(Save.RAX) | (WITH.state.register(3) << 32n);
+  WITH.processor.writeMsr(Msr.TSC_RATIO, 1n << 32n);
+  return count;
+}
+
+Deno.test("the TSC ratio is a factor of a guest's TSC and MPERF", () => {
+  const rdmsr = (msr: number): string => `b9 ${msr.toString(16)} 00 00 00 0f 32`;
+  const counters = [["0f 31", 7n], ["0f 01 f9", 7n], [rdmsr(0x10), 7n], [rdmsr(0xe7), 0n]] as const;
+  const wrap = (value: bigint): bigint => BigInt.asUintN(64, value);
+  for (const start of [0x3000_0000n, 0x1234_5678_9abc_def0n]) {
+    for (const [code, offset] of counters) {
+      const plain = counted(code, 1n << 32n, start) - offset;
+      assertEquals(plain - start < 100n && start - plain < 100n, true);
+      for (const ratio of [2n << 32n, 1n << 31n, 0x5555_5555n, 0xff_ffff_ffffn, 1n, 0n]) {
+        const expected = wrap(((plain * ratio) >> 32n) + offset);
+        assertEquals(counted(code, ratio, start), expected, `${code} ${ratio}`);
+      }
+    }
+    assertEquals(counted(rdmsr(0xe8), 2n << 32n, start) - start < 100n, true);
+  }
+});
+
+Deno.test("the TSC ratio has 40 bits, is 1 behind RESET, and is there if CPUID says so", () => {
+  const bench = new SvmBench({ model: "zen2", outside });
+  assertEquals(bench.processor.readMsr(Msr.TSC_RATIO), 1n << 32n);
+  assertEquals(bench.processor.writeMsr(Msr.TSC_RATIO, (1n << 40n) - 1n), true);
+  assertEquals(bench.processor.writeMsr(Msr.TSC_RATIO, 1n << 40n), false);
+  const without = new SvmBench({ model: "zen2", outside, features: { tsc_scale: false } });
+  assertEquals(without.processor.readMsr(Msr.TSC_RATIO), undefined);
+  assertEquals(without.processor.writeMsr(Msr.TSC_RATIO, 1n << 32n), false);
+});
+
+Deno.test("a write of the TSC in a guest is of the processor's own", () => {
+  WITH.guest();
+  WITH.processor.writeMsr(Msr.TSC_RATIO, 3n << 32n);
+  // mov ecx, 10h; mov eax, 4000_0000h; xor edx, edx; wrmsr; rdtsc; mov rbx, rdx; hlt
+  const text = "b9 10 00 00 00 b8 00 00 00 40 31 d2 0f 30 0f 31 48 89 d3 f4";
+  assertEquals(WITH.enter(text), "78");
+  const guest = WITH.control64(Save.RAX) | (WITH.state.register(3) << 32n);
+  assertEquals(guest >= 0xc000_0000n && guest < 0xc000_0000n + 300n, true);
+  assertEquals(WITH.processor.readMsr(Msr.TSC)! - 0x4000_0000n < 100n, true);
+  WITH.processor.writeMsr(Msr.TSC_RATIO, 1n << 32n);
 });
 
 Deno.test("a pending virtual NMI is taken unless it is masked, whatever IF says", () => {

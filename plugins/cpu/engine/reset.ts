@@ -5,6 +5,7 @@
  */
 import { VmCr } from "../microcode/msr.ts";
 import { Rflags } from "../microcode/registers.ts";
+import { TSC_RATIO_DEFAULT } from "../microcode/tsc_scaling.ts";
 import { Attr, registerAddress, S, Seg } from "../state/cpu_state.ts";
 import type { Field32, Field64 } from "../state/field.ts";
 import type { StateView } from "../state/view.ts";
@@ -47,6 +48,7 @@ const KEPT_BY_INIT: readonly (readonly [Field64, bigint])[] = [
     S.vmCr,
     S.hsavePa,
   ].map((field) => [field, 0n] as const),
+  [S.tscRatio, TSC_RATIO_DEFAULT],
   [S.featureControl, 0n],
   [S.pkru, 0n],
   [S.pkrs, 0n],

@@ -11,13 +11,13 @@ import { SvmFeature } from "../svm/features.ts";
 import { hasVirtualX2Apic, Virtualized } from "../vmx/apic/accesses.ts";
 import { FeatureControl, FIRST_VMX_MSR, VMX_MSRS } from "../vmx/capabilities.ts";
 import { INTEL_EFER } from "../vmx/host_checks.ts";
-import { scaledTsc } from "../vmx/tsc_scaling.ts";
 import { canonicalForAny } from "../memory/canonical.ts";
 import { MicrocodeFeature } from "../isa_features.ts";
 import type { Microcode } from "./microcode.ts";
 import { Outcome } from "./outside.ts";
 import { Vector } from "./raise.ts";
 import { Cr0, DebugCtl, Efer } from "./registers.ts";
+import { ratioScaled, scaledTsc, TSC_RATIO_BITS } from "./tsc_scaling.ts";
 
 /** MSR indices (APM vol. 2, appendix A). */
 export const Msr = {
@@ -46,6 +46,7 @@ export const Msr = {
   GS_BASE: 0xc000_0101,
   KERNEL_GS_BASE: 0xc000_0102,
   TSC_AUX: 0xc000_0103,
+  TSC_RATIO: 0xc000_0104,
   HWCR: 0xc001_0015,
   SMM_BASE: 0xc001_0111,
   VM_CR: 0xc001_0114,
@@ -117,6 +118,10 @@ const isPkrs = (f: FunctionBuilder, index: I32): I32 =>
 /** 1 for an MSR that only AMD's processors have. */
 const isAmds = (f: FunctionBuilder, index: I32, number: number): I32 =>
   index.eq(number).and(S.intel.get(f).eqz());
+
+/** 1 for the TSC ratio where it is. */
+const isTscRatio = (f: FunctionBuilder, index: I32): I32 =>
+  isAmds(f, index, Msr.TSC_RATIO).and(S.svmFeatures.has(f, SvmFeature.TSC_RATIO));
 
 /** HWCR.SMMLOCK. */
 const HWCR_SMMLOCK = 1;
@@ -194,7 +199,9 @@ export function defineMsr(mc: Microcode): void {
     f.if(isTscAdjust(f, index), () => give(S.tscAdjust.get(f)));
     for (const [number, offset] of PERFORMANCE) {
       f.if(index.eq(number).and(hasFeature(f, MicrocodeFeature.APERFMPERF)), () => {
-        give(cycles(mc, f).add(offset.get(f)));
+        const count = cycles(mc, f).add(offset.get(f));
+        // The TSC ratio applies to MPERF, and not to APERF (APM vol. 2, 15.30.5).
+        give(number === Msr.MPERF ? ratioScaled(f, count) : count);
       });
     }
     f.if(isPkrs(f, index), () => give(S.pkrs.get(f)));
@@ -210,6 +217,7 @@ export function defineMsr(mc: Microcode): void {
     f.if(isAmds(f, index, Msr.VM_CR), () => give(S.vmCr.get(f)));
     f.if(isAmds(f, index, Msr.VM_HSAVE_PA), () => give(S.hsavePa.get(f)));
     f.if(isAmds(f, index, Msr.AVIC_DOORBELL), () => f.return(0));
+    f.if(isTscRatio(f, index), () => give(S.tscRatio.get(f)));
     f.call(mc.beforeOutside);
     const exists = f.call(mc.msrRead, index);
     f.return(exists.and(answered(mc, f)));
@@ -275,8 +283,8 @@ export function defineMsr(mc: Microcode): void {
       f.return(1);
     });
     f.if(index.eq(Msr.TSC), () => {
-      // TSC_OFFSET is added to what has been written as well (APM vol. 2, 15.30.5).
-      const now = f.call(mc.readTsc).sub(S.tscOffset.get(f));
+      // TSC ratio and TSC_OFFSET apply to what has been written as well (APM vol. 2, 15.30.5).
+      const now = f.call(mc.readHostTsc);
       S.tscAdjust.set(f, S.tscAdjust.get(f).add(value.sub(now)));
       f.return(1);
     });
@@ -327,6 +335,11 @@ export function defineMsr(mc: Microcode): void {
     f.if(isAmds(f, index, Msr.AVIC_DOORBELL), () => {
       f.if(value.shrU(32).ne(0).or(S.svmFeatures.has(f, SvmFeature.AVIC).eqz()), () => f.return(0));
       f.call(mc.ringDoorbell, value.wrap());
+      f.return(1);
+    });
+    f.if(isTscRatio(f, index), () => {
+      f.if(value.shrU(TSC_RATIO_BITS).ne(0), () => f.return(0));
+      S.tscRatio.set(f, value);
       f.return(1);
     });
     f.if(isAmds(f, index, Msr.VM_HSAVE_PA), () => {

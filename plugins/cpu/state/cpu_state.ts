@@ -291,6 +291,8 @@ export class CpuState {
   readonly hsavePa: Field64 = at.i64();
   /** SVM: VM_CR (C001_0114h). */
   readonly vmCr: Field64 = at.i64();
+  /** SVM: the TSC ratio (C000_0104h), with 32 fraction bits. */
+  readonly tscRatio: Field64 = at.i64();
   /** SVM: event that VMRUN injects, in the format of EVENTINJ 31:0, with {@linkcode Event.INJECT}. */
   readonly injection: Field32 = at.i32();
   /** SVM: its error code. */

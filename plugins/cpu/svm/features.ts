@@ -10,6 +10,8 @@ export const SvmFeature = {
   NESTED_PAGING: 0x1,
   /** Last branch records, saved and restored with the guest. */
   LBR_VIRT: 0x2,
+  /** The TSC ratio: a guest's time-stamp counter at another rate. */
+  TSC_RATIO: 0x10,
   /** PAUSE is counted before it exits. */
   PAUSE_FILTER: 0x400,
   /** The count is only for PAUSEs that follow each other closely. */

@@ -1,7 +1,7 @@
 /**
  * The filter of PAUSE intercepts (APM vol. 2, 15.14.4): a loop that waits is let go on for a while.
  *
- * Cycles are retired instructions here. The manual leaves open what happens when exactly as many have
+ * Cycles are retired instructions here, whatever the guest's time-stamp counter makes of them. The manual leaves open what happens when exactly as many have
  * passed as the threshold says; they count as close together.
  *
  * @module
@@ -20,7 +20,7 @@ export function startPauseFilter(mc: Microcode, f: FunctionBuilder, vmcb: I32): 
   S.pauseCount.set(f, count);
   S.pauseReload.set(f, count);
   S.pauseThreshold.set(f, field(SvmFeature.PAUSE_FILTER_THRESHOLD, Control.PAUSE_THRESHOLD));
-  f.if(count.ne(0), () => S.pauseTime.set(f, f.call(mc.readTsc)));
+  f.if(count.ne(0), () => S.pauseTime.set(f, f.call(mc.readHostTsc)));
 }
 
 /** Gives the filter its body. */
@@ -29,7 +29,7 @@ export function definePauseFilter(mc: Microcode): void {
     // Without a count every PAUSE exits.
     f.if(S.pauseReload.get(f).eqz(), () => f.return(1));
     const threshold = S.pauseThreshold.get(f);
-    const now = f.call(mc.readTsc);
+    const now = f.call(mc.readHostTsc);
     const elapsed = now.sub(S.pauseTime.get(f));
     S.pauseTime.set(f, now);
     f.if(threshold.ne(0).and(elapsed.gtU(threshold.extendU())), () => {
