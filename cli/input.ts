@@ -5,6 +5,7 @@
  */
 
 import type { Image } from "../core/mod.ts";
+import type { FwCfgOptions } from "../plugins/fwcfg/mod.ts";
 import { elfSymbols, ImageError } from "../plugins/multiboot/mod.ts";
 import { type GuestSymbol, parseSymbolList } from "../plugins/symbols/mod.ts";
 import { fileError, usageError } from "./errors.ts";
@@ -21,7 +22,16 @@ export interface Input {
   readonly firmware: Uint8Array | undefined;
   /** What is on the disks. */
   readonly disks: readonly Uint8Array[];
+  /** What the firmware configuration device tells. */
+  readonly fwCfg: FwCfgOptions;
 }
+
+/**
+ * Where SeaBIOS finds the port of the serial console that takes the place of a display (its
+ * `docs/Runtime_config`), and that of COM1, 16 bits, the least significant byte first.
+ */
+const SERIAL_CONSOLE = "etc/sercon-port";
+const COM1: Uint8Array = Uint8Array.of(0xf8, 0x03);
 
 /**
  * Reads the files.
@@ -39,15 +49,23 @@ export async function readInput(settings: Settings, io: CliIo): Promise<Input> {
   for (const path of settings.modules) {
     modules.push({ bytes: await read("module", path), text: path });
   }
-  if (settings.initrd !== undefined) {
-    const text = settings.initrd;
-    modules.push({ bytes: await read("--initrd", text), text });
+  const { format, entry, loadAddress, initrd } = settings;
+  const ramdisk = initrd === undefined ? undefined : await read("--initrd", initrd);
+  const kernel = settings.kernel === undefined
+    ? undefined
+    : await read("--kernel", settings.kernel);
+  if (kernel !== undefined && format !== "firmware") {
+    throw usageError("--kernel is for --format firmware; without it the kernel is the image");
   }
-  const { format, entry, loadAddress } = settings;
+  if (ramdisk !== undefined && kernel === undefined) {
+    modules.push({ bytes: ramdisk, text: initrd ?? "" });
+  }
   const image = makeImage(bytes, { format, entry, address: loadAddress }, {
     name: settings.image,
     modules,
-    ...(settings.append === undefined ? {} : { commandLine: settings.append }),
+    ...(settings.append === undefined || kernel !== undefined
+      ? {}
+      : { commandLine: settings.append }),
   });
   const symbols = format === "flat" || format === "firmware"
     ? []
@@ -62,8 +80,26 @@ export async function readInput(settings: Settings, io: CliIo): Promise<Input> {
   if (disks.length > 0 && settings.machine !== "pc") {
     throw usageError("--disk is for --machine pc, which has a PCI bus");
   }
-  const firmware = format === "firmware" ? bytes : undefined;
-  return { image, symbols, firmware, disks };
+  const files = new Map<string, Uint8Array>();
+  if (format === "firmware") files.set(SERIAL_CONSOLE, COM1);
+  for (const [name, path] of settings.firmwareFiles) files.set(name, await read("--fw-cfg", path));
+  const fwCfg: FwCfgOptions = {
+    files,
+    ...(kernel === undefined ? {} : {
+      kernel: {
+        image: kernel,
+        commandLine: settings.append ?? "",
+        ...(ramdisk === undefined ? {} : { initrd: ramdisk }),
+      },
+    }),
+  };
+  return {
+    image,
+    symbols,
+    firmware: format === "firmware" ? bytes : undefined,
+    disks,
+    fwCfg,
+  };
 }
 
 /** The image's own symbols. A broken table is said, but is no reason not to run. */

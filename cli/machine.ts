@@ -151,6 +151,8 @@ export interface MachineOptions {
   readonly parts?: readonly PartChoice[];
   /** Plugins besides. */
   readonly more?: readonly Plugin[];
+  /** The firmware configuration device, where it tells more than of the machine. */
+  readonly fwCfg?: Plugin;
   /** One of {@linkcode VENDORS}. */
   readonly vendor: string;
   /** The processor, as `parseCpuChoice` reads it; the vendor's usual one if `undefined`. */
@@ -192,6 +194,7 @@ export function machinePlugins(options: MachineOptions): Plugin[] {
   const choice = chooseCpu(options.vendor, vendor, options.cpu);
   const parts = boardParts(options.machine ?? "basic", options.serial, [
     ...processorParts(choice.vendor),
+    ...(options.fwCfg === undefined ? [] : [{ part: "fwcfg", plugin: options.fwCfg }]),
     ...(options.parts ?? []),
   ]);
   return [

@@ -452,6 +452,36 @@ Deno.test("--format firmware runs a ROM from the reset vector", async () => {
   assertEquals([status, io.err.includes("4095 bytes are not whole pages")], [Status.INPUT, true]);
 });
 
+Deno.test("--fw-cfg and --kernel are for firmware, which finds a serial console as well", async () => {
+  const rom = new Uint8Array(4096).fill(0x90);
+  // mov dx, 510h; mov ax, 20h; out dx, ax; inc dx; in al, dx; shr al, 2; out f4h, al; hlt
+  const code = [0xba, 0x10, 0x05, 0xb8, 0x20, 0x00, 0xef, 0x42, 0xec, 0xc0, 0xe8, 0x02, 0xe6];
+  rom.set([...code, 0xf4, 0xf4], 0xff0);
+  const kernel = new Uint8Array(2048);
+  new DataView(kernel.buffer).setUint32(0x202, 0x5372_6448, true);
+  new DataView(kernel.buffer).setUint32(0x22c, 0x37ff_ffff, true);
+  kernel.set([0x07, 0x02], 0x206);
+  kernel[0x211] = 1;
+  const files = { "rom.bin": rom, "nine.bin": Uint8Array.of(0x24), "kernel": kernel };
+  const run = async (...options: string[]) => {
+    const io = new FakeIo({ files });
+    return { status: await main(["run", "rom.bin", "--quiet", ...options], io), io };
+  };
+  const first = async (...options: string[]) => {
+    return (await run("--format=firmware", "--vendor=metal", ...options)).status >> 1;
+  };
+  assertEquals(await first(), 0x3e);
+  assertEquals(await first("--fw-cfg=a/b=nine.bin"), 9);
+  assertEquals(await first("--fw-cfg=z/b=nine.bin"), 0x3e);
+  assertEquals(await first("--fw-cfg=etc/sercon-port=nine.bin"), 9);
+  assertEquals(await first("--kernel=kernel", "--append=quiet", "--initrd=nine.bin"), 0x3e);
+  assertEquals((await run("--format=flat", "--kernel=kernel")).status, Status.USAGE);
+  assertEquals((await run("--format=firmware", "--fw-cfg=a/b")).status, Status.USAGE);
+  assertEquals((await run("--format=firmware", "--fw-cfg=a/b=none.bin")).status, Status.INPUT);
+  const { status, io } = await run("--format=firmware", "--kernel=nine.bin");
+  assertEquals([status, io.err.includes("the kernel is no bzImage")], [Status.INPUT, true]);
+});
+
 Deno.test("--part and --plugin take plugins from modules", async () => {
   const writes: [string, number][] = [];
   const device = (name: string, base: number) => (): Plugin => ({

@@ -8,6 +8,7 @@ import { ArgumentError, createVm, type Plugin, type RunResult, type Vm } from ".
 import type { CodeCache } from "../plugins/cpu/mod.ts";
 import { SerialInput, type SerialOptions } from "../plugins/serial/mod.ts";
 import { firmware } from "../plugins/firmware/mod.ts";
+import { fwCfg as firmwareConfiguration } from "../plugins/fwcfg/mod.ts";
 import { memoryDisk, virtioBlk } from "../plugins/virtio/mod.ts";
 import { parseArguments } from "./arguments.ts";
 import type { PartChoice } from "./boards.ts";
@@ -165,7 +166,7 @@ function saveCodeCache(
 
 async function makeVm(
   settings: Settings,
-  { image, symbols, firmware: rom, disks }: Input,
+  { image, symbols, firmware: rom, disks, fwCfg }: Input,
   added: Added,
   codeCache: CodeCache | undefined,
   profile: boolean,
@@ -182,6 +183,7 @@ async function makeVm(
       ...disks.map((bytes, i) => fromFile(settings.disks[i] ?? "", () => diskPlugin(bytes, i))),
     ],
     machine: settings.machine,
+    fwCfg: fromFile(settings.kernel ?? image.name, () => firmwareConfiguration(fwCfg)),
     vendor,
     cpu,
     ignoredMsr: ignoreMsrs ? say : undefined,

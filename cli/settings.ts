@@ -79,6 +79,18 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
   },
   { name: "initrd", value: "FILE", help: "the initial RAM disk of a Linux kernel" },
   {
+    name: "kernel",
+    value: "FILE",
+    help:
+      "with --format firmware: a bzImage that the firmware is to start, with\n--append and --initrd; it needs the option ROM linuxboot.bin",
+  },
+  {
+    name: "fw-cfg",
+    value: "NAME=FILE",
+    repeat: true,
+    help: "a file for the firmware, like genroms/linuxboot.bin=ROM; may be given\nagain",
+  },
+  {
     name: "format",
     value: "NAME",
     help:
@@ -152,6 +164,10 @@ export interface Settings {
   readonly disks: readonly string[];
   /** Path of the initial RAM disk. */
   readonly initrd: string | undefined;
+  /** Path of the kernel that firmware is to start. */
+  readonly kernel: string | undefined;
+  /** Files for firmware: name and path. */
+  readonly firmwareFiles: readonly (readonly [name: string, path: string])[];
   readonly format: string;
   readonly loadAddress: number | undefined;
   readonly entry: string | undefined;
@@ -200,7 +216,7 @@ export function readSettings(args: ParsedArguments): Settings {
     ignoreMsrs: args.has("ignore-msrs"),
     acceleration: readAcceleration(args, vendor),
     machine: args.value("machine") ?? "basic",
-    parts: args.values("part").map(readPart),
+    parts: args.values("part").map((text) => readPair("part", text, "NAME=FILE or NAME=none")),
     plugins: args.values("plugin"),
     memory: parseMemory("--memory", args.value("memory") ?? "128M"),
     cpus: number("cpus", 1, 4096) ?? 1,
@@ -213,6 +229,8 @@ export function readSettings(args: ParsedArguments): Settings {
     modules: args.values("module"),
     disks: args.values("disk"),
     initrd: args.value("initrd"),
+    kernel: args.value("kernel"),
+    firmwareFiles: args.values("fw-cfg").map((text) => readPair("fw-cfg", text, "NAME=FILE")),
     symbols: args.values("symbols"),
     format: args.value("format") ?? "auto",
     loadAddress: address === undefined ? undefined : parseSize("--load-address", address),
@@ -232,10 +250,10 @@ export function readSettings(args: ParsedArguments): Settings {
   };
 }
 
-function readPart(text: string): [part: string, module: string] {
+function readPair(option: string, text: string, form: string): [name: string, value: string] {
   const at = text.indexOf("=");
   if (at < 1 || at === text.length - 1) {
-    throw usageError(`--part ${text}: it is NAME=FILE or NAME=none`);
+    throw usageError(`--${option} ${text}: it is ${form}`);
   }
   return [text.slice(0, at), text.slice(at + 1)];
 }

@@ -8,7 +8,9 @@
  * | 4      | PM1 control: SCI_EN, which is always on, SLP_TYP and SLP_EN                            |
  * | 8      | PM timer, 24 or 32 bits, 3.579545 MHz of VM time                                       |
  *
- * (ACPI specification 6.5, section 4.8.3.) The registers are at 600h. To write SLP_EN with the sleep type of
+ * (ACPI specification 6.5, section 4.8.3.) The registers are at 600h; firmware finds and moves them by the
+ * configuration space of PCI function 1.3, 8086h:7113h (Intel 82371AB), if the base is a multiple of 64, as
+ * that can tell no other, and the board has a PCI bus. ACPI tables tell where they were at first. To write SLP_EN with the sleep type of
  * S5, {@linkcode SLEEP_TYPE_S5}, ends the run with reason `"powered-off"`. With that of S3,
  * {@linkcode SLEEP_TYPE_S3}, the vCPUs lose their power and RAM keeps it, until the alarm of the real-time
  * clock is due if RTC_EN is set: RTC_STS follows line 8, which is the clock's. Then WAK_STS is set, everything but
@@ -35,15 +37,19 @@ import {
   defineHook,
   defineSlot,
   type Hook,
+  type IoRegion,
   irqLineHook,
   MpState,
   Oscillator,
+  OverlapError,
   type Plugin,
+  type Registration,
   resetHook,
   type Slot,
   type Timer,
   type Vm,
 } from "../../core/mod.ts";
+import { addPowerFunction, POWER_FUNCTION_UNIT } from "./piix4.ts";
 
 /** Cycles of the PM timer in a second (ACPI specification, 4.8.3.3). */
 export const PM_TIMER_FREQUENCY = 3_579_545;
@@ -142,6 +148,7 @@ export function acpiPm(options: AcpiPmOptions = {}): Plugin {
     version: "1.0.0",
     description: "The ACPI power management registers, with the PM timer, sleep and power-off",
     provides: [acpiPmSlot],
+    optional: ["pci"],
     setup(ctx) {
       const { vm } = ctx;
       ctx.provide(acpiPmSlot, { base, sci: SCI, wide: timerBits === 32 });
@@ -236,9 +243,8 @@ export function acpiPm(options: AcpiPmOptions = {}): Plugin {
         update();
       };
 
-      ctx.registerPio({
+      const ports: Omit<IoRegion, "base"> = {
         name: "ACPI power management",
-        base,
         length: PmRegister.PORTS,
         read(offset, size) {
           if (size === 1) return register(offset) >> (8 * (offset & 1));
@@ -257,7 +263,22 @@ export function acpiPm(options: AcpiPmOptions = {}): Plugin {
           write(offset, value & 0xffff, 0xffff);
           if (size === 4) write(offset + 2, value >>> 16, 0xffff);
         },
-      });
+      };
+      let registered: { readonly base: number; readonly registration: Registration } | undefined;
+      const moveTo = (base: number | undefined): void => {
+        if (registered?.base === base) return;
+        registered?.registration.remove();
+        registered = undefined;
+        if (base === undefined) return;
+        try {
+          registered = { base, registration: ctx.registerPio({ ...ports, base }) };
+        } catch (error) {
+          // Firmware has put them where something else answers, which is there first.
+          if (!(error instanceof OverlapError)) throw error;
+        }
+      };
+      if (base % POWER_FUNCTION_UNIT === 0) addPowerFunction(ctx, base, moveTo);
+      else ctx.registerPio({ ...ports, base });
       const wakes = vm.hooks.point(wakeHook);
       ctx.on(resetHook, () => {
         // What woke the machine can be read behind it.

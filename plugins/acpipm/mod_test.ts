@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ArgumentError, irqLineHook, type Plugin, type RunEnd } from "../../core/mod.ts";
 import { scriptedVm } from "../../core/testing/mod.ts";
+import { pci } from "../pci/mod.ts";
 import { acpiPm, type AcpiPmOptions, PM_TIMER_FREQUENCY, wakeHook } from "./mod.ts";
 
 function board(options: AcpiPmOptions = {}) {
@@ -131,4 +132,31 @@ Deno.test("options out of range are refused", () => {
   for (const base of [-4, 0x601, 0xfff8]) {
     assertThrows(() => acpiPm({ base }), ArgumentError, `base ${base}`);
   }
+});
+
+Deno.test("firmware finds the registers at PCI function 1.3, and moves them until a reset", () => {
+  using machine = scriptedVm({ plugins: [pci(), acpiPm()] });
+  const { vm } = machine;
+  const config = (offset: number): void => vm.pio.write(0xcf8, 4, 0x8000_0b00 | offset);
+  config(0);
+  assertEquals(vm.pio.read(0xcfc, 4), 0x7113_8086);
+  config(0x40);
+  assertEquals(vm.pio.read(0xcfc, 4), 0x601);
+  vm.pio.write(0xcfc, 4, 0xb03f);
+  assertEquals(vm.pio.read(0xcfc, 4), 0xb001);
+  assertEquals([vm.pio.read(0x604, 2), vm.pio.read(0xb004, 2)], [0xffff, 1]);
+  config(0x80);
+  vm.pio.write(0xcfc, 1, 0);
+  assertEquals(vm.pio.read(0xb004, 2), 0xffff);
+  vm.pio.write(0xcfc, 1, 1);
+  assertEquals(vm.pio.read(0xb004, 2), 1);
+  vm.resetKeepingMemory();
+  assertEquals([vm.pio.read(0x604, 2), vm.pio.read(0xb004, 2)], [1, 0xffff]);
+});
+
+Deno.test("a base that the PCI function cannot tell has none", () => {
+  using machine = scriptedVm({ plugins: [pci(), acpiPm({ base: 0x604 })] });
+  const { pio } = machine.vm;
+  pio.write(0xcf8, 4, 0x8000_0b00);
+  assertEquals([pio.read(0xcfc, 4), pio.read(0x608, 2)], [0xffff_ffff, 1]);
 });

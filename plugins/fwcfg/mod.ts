@@ -15,12 +15,15 @@
  * console.assert(machine.vm.pio.read(0x511, 1) === 1);
  * ```
  *
- * Limits: no DMA interface, no writable items, and no files: the directory is empty.
+ * Limits: no DMA interface and no writable items.
  *
  * @module
  */
 
 import { ArgumentError, type Plugin, resetHook, type Vm } from "../../core/mod.ts";
+import { type FwCfgKernel, kernelItems } from "./kernel.ts";
+
+export { type FwCfgKernel, KernelItem } from "./kernel.ts";
 
 /** Items that every machine has, by their keys (QEMU, `docs/specs/fw_cfg.rst` and `standard-headers`). */
 export const FwCfgItem = {
@@ -42,7 +45,19 @@ export const FwCfgItem = {
 export interface FwCfgOptions {
   /** Further items, or others instead of {@linkcode FwCfgItem}, by key (0 to FFFFh). */
   readonly items?: ReadonlyMap<number, Uint8Array>;
+  /** Files by name, of at most 55 bytes; their keys count from 20h on in the order of their names. */
+  readonly files?: ReadonlyMap<string, Uint8Array>;
+  /** A kernel for firmware to start. */
+  readonly kernel?: FwCfgKernel;
 }
+
+/** The first key of files, and how many keys there are for them. */
+const FIRST_FILE = 0x20;
+const MOST_FILES = 0x3fe0;
+/** Bytes of a file's description, and of the name in it with the zero at its end. */
+const DESCRIPTION = 64;
+const NAME_AT = 8;
+const NAME_MOST: number = DESCRIPTION - NAME_AT - 1;
 
 /** The features: the traditional interface, and no DMA. */
 const FEATURES = 1;
@@ -56,14 +71,17 @@ interface Position {
 /**
  * The firmware configuration device as a plugin.
  *
- * @throws {ArgumentError} If an item's key is not an integer from 0 to FFFFh.
+ * @throws {ArgumentError} If an item's key is not an integer from 0 to FFFFh, or a file's name is too long
+ * or empty, or not ASCII, or there are too many files, or the kernel is no bzImage. A guest that asks for a
+ * kernel whose RAM disk does not fit into memory is stopped by such an error as well.
  */
 export function fwCfg(options: FwCfgOptions = {}): Plugin {
-  const { items = new Map<number, Uint8Array>() } = options;
-  for (const key of items.keys()) {
+  for (const key of options.items?.keys() ?? []) {
     if (Number.isInteger(key) && key >= 0 && key <= 0xffff) continue;
     throw new ArgumentError(`fw_cfg: key ${key} is not an integer from 0 to FFFFh`);
   }
+  const files = fileItems(options.files ?? new Map());
+  const ofKernel = options.kernel === undefined ? undefined : kernelItems(options.kernel);
   return {
     name: "fwcfg",
     version: "1.0.0",
@@ -78,6 +96,8 @@ export function fwCfg(options: FwCfgOptions = {}): Plugin {
         load: (saved) => ({ ...saved as unknown as Position }),
       });
       const position = state.current;
+      // Made when the first item is read: only then the machine has all its memory.
+      let items: ReadonlyMap<number, Uint8Array> | undefined;
       const select = (key: number): void => {
         position.key = key;
         position.offset = 0;
@@ -91,6 +111,7 @@ export function fwCfg(options: FwCfgOptions = {}): Plugin {
         read(offset, size) {
           // Only the data port can be read.
           if (size !== 1 || offset !== 1) return 0xffff;
+          items ??= new Map([...files, ...ofKernel?.(vm) ?? [], ...options.items ?? []]);
           const item = items.get(position.key) ?? standardItem(vm, position.key);
           return item[position.offset++] ?? 0;
         },
@@ -100,6 +121,31 @@ export function fwCfg(options: FwCfgOptions = {}): Plugin {
       });
     },
   };
+}
+
+/** The files' directory and the files themselves, by key (QEMU, `docs/specs/fw_cfg.rst`). */
+function fileItems(files: ReadonlyMap<string, Uint8Array>): ReadonlyMap<number, Uint8Array> {
+  if (files.size > MOST_FILES) {
+    throw new ArgumentError(`fw_cfg: ${files.size} files, of at most ${MOST_FILES}`);
+  }
+  const sorted = [...files].sort(([a], [b]) => a < b ? -1 : 1);
+  const directory = new Uint8Array(4 + DESCRIPTION * sorted.length);
+  const view = new DataView(directory.buffer);
+  view.setUint32(0, sorted.length);
+  const items = new Map<number, Uint8Array>([[FwCfgItem.FILE_DIR, directory]]);
+  for (const [k, [name, bytes]] of sorted.entries()) {
+    if (!/^[ -~]+$/.test(name) || name.length > NAME_MOST) {
+      throw new ArgumentError(
+        `fw_cfg: "${name}" is not a name of 1 to ${NAME_MOST} ASCII characters`,
+      );
+    }
+    const at = 4 + DESCRIPTION * k;
+    view.setUint32(at, bytes.length);
+    view.setUint16(at + 4, FIRST_FILE + k);
+    directory.set(new TextEncoder().encode(name), at + NAME_AT);
+    items.set(FIRST_FILE + k, bytes);
+  }
+  return items;
 }
 
 /** The item `key` of a machine; empty if there is no such item. */
@@ -116,8 +162,6 @@ function standardItem(vm: Vm, key: number): Uint8Array {
     case FwCfgItem.NB_CPUS:
     case FwCfgItem.MAX_CPUS:
       return littleEndian(vm.vcpus.length, 2);
-    case FwCfgItem.FILE_DIR:
-      return littleEndian(0, 4);
     default:
       return new Uint8Array();
   }
