@@ -74,6 +74,11 @@ export interface Form {
   readonly rep: 0 | 1 | 2;
 }
 
+/** Whether the last micro-op of a block has room for links in place of a constant. */
+export function hasLinks(operands: readonly FormOperand[]): boolean {
+  return operands.every(({ kind }) => kind !== "I");
+}
+
 /** Which parts of a form an instruction's semantics look at. */
 export interface FormNeeds {
   /** The operand-size attribute rather than the width of the first operand. */

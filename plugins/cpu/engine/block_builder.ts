@@ -5,7 +5,7 @@
  */
 import { Decoder } from "../decode/decoder.ts";
 import type { Entry } from "../decode/entries.ts";
-import type { Form } from "../decode/form.ts";
+import { type Form, hasLinks } from "../decode/form.ts";
 import { type DecodeMode, DecodeStatus } from "../decode/status.ts";
 import type { IsaFeatureName } from "../isa_features.ts";
 import { beyondLimit } from "../semantics/branch.ts";
@@ -284,8 +284,7 @@ export class BlockBuilder {
     this.#setWord(record + MicroOp.IMMEDIATE, decoder.immediateLow);
     this.#setWord(record + MicroOp.IMMEDIATE + 4, decoder.immediateHigh);
     this.#transfer = TRANSFERS[semantics.transfers ?? "never"];
-    this.#links = semantics.ends === true &&
-      !decoder.operands.some(({ kind }) => kind === "I");
+    this.#links = semantics.ends === true && hasLinks(decoder.operands);
     return semantics.ends === true;
   }
 

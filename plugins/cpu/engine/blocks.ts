@@ -8,6 +8,7 @@
  */
 import type { IsaFeatureName } from "../isa_features.ts";
 import { Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
+import { disturbed } from "../state/disturbed.ts";
 import {
   BLOCK_BUCKETS,
   BUCKETS,
@@ -217,6 +218,7 @@ export class Blocks {
   #kill(block: number): void {
     if (this.#word(block + BlockHeader.MODE) === DEAD_MODE) return;
     this.statistics.invalidated++;
+    this.#setWord(disturbed.address, 1);
     this.onDrop(block);
     const code = this.#word(block + BlockHeader.CODE) >>> 0;
     const bucket = bucketOf(code);
@@ -316,6 +318,7 @@ export class Blocks {
   /** Drops everything. */
   reset(): void {
     this.statistics.resets++;
+    this.#setWord(disturbed.address, 1);
     this.onDrop(ALL_BLOCKS);
     this.#next = MICRO_OPS;
     this.#bytes.fill(0, BLOCK_BUCKETS, BLOCK_BUCKETS + BUCKETS * 4);

@@ -525,6 +525,11 @@ export class Machine {
     return charged - (count - this.bytes[uop + MicroOp.ORDINAL]!);
   }
 
+  /** The same where the program outside is asked, by an instruction that does not count yet. */
+  get retiredOutside(): number {
+    return this.words[S.retired.address >> 2]!;
+  }
+
   /** From inside a run: at most `count` more instructions, the one at hand included. */
   limit(count: number): void {
     const { state } = this;
@@ -532,9 +537,9 @@ export class Machine {
     state.set32(S.events, state.get32(S.events) | Event.LIMIT);
   }
 
-  /** Sets the time-stamp counter of the loaded processor to `ticks` now. */
-  setTsc(ticks: number): void {
-    const start = this.#running ? ticks - this.retired : ticks;
+  /** Sets the time-stamp counter of the loaded processor to `ticks` now, with `retired` of the run behind. */
+  setTsc(ticks: number, retired: number = this.#running ? this.retired : 0): void {
+    const start = ticks - retired;
     this.state.setHalves(S.tscStart, start | 0, Math.floor(start / 0x1_0000_0000));
   }
 

@@ -264,14 +264,23 @@ export class Processor {
     return this.#machine.retired;
   }
 
+  /** Within {@linkcode Outside}: instructions retired in this run before the one that asks. */
+  get retiredOutside(): number {
+    return this.#machine.retiredOutside;
+  }
+
   /** Within {@linkcode Outside}: at most `count` more instructions may be retired in this run. */
   limit(count: number): void {
     this.#machine.limit(count);
   }
 
-  /** Sets the time-stamp counter to `ticks` now. */
-  setTsc(ticks: number): void {
-    this.#machine.setTsc(ticks);
+  /**
+   * Sets the time-stamp counter to `ticks` now.
+   *
+   * @param retired Instructions retired in the run under way, if the caller knows.
+   */
+  setTsc(ticks: number, retired?: number): void {
+    this.#machine.setTsc(ticks, retired);
   }
 
   /** Sets TSC_AUX, 32 bits: what RDTSCP returns in ECX. */

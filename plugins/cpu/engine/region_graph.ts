@@ -7,7 +7,7 @@
  *
  * @module
  */
-import type { Form } from "../decode/form.ts";
+import { type Form, hasLinks } from "../decode/form.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
 import { S } from "../state/cpu_state.ts";
@@ -82,7 +82,12 @@ export interface BlockSource {
 const isCall = (name: string): boolean => name === "CALL" || name === "CALLIND";
 const isReturn = (name: string): boolean => name === "RET";
 /** Direct branches that always branch. */
-const ALWAYS: ReadonlySet<string> = new Set(["JMP", "CALL", Pseudo.END]);
+const ALWAYS: ReadonlySet<string> = new Set([
+  "JMP",
+  "CALL",
+  Pseudo.END,
+  Pseudo.BOUNDARY,
+]);
 
 /** Collects the region with `head` as its only entry. */
 export class RegionGraph {
@@ -152,7 +157,8 @@ export class RegionGraph {
 
   #follow(block: RegionBlock): void {
     const { record, form } = block.ops[block.ops.length - 1]!;
-    const direct = form.operands[0]?.kind === "J" || form.name === Pseudo.END;
+    const direct = form.operands[0]?.kind === "J" || form.name === Pseudo.END ||
+      form.name === Pseudo.BOUNDARY;
     const beyond = form.name.endsWith(".beyond");
     const semantics = SEMANTICS[form.name]!;
     const behind = ripBehind(block, this.#source.halves);
@@ -161,7 +167,9 @@ export class RegionGraph {
       block.taken = this.#edge(record + MicroOp.TAKEN_LINK, target);
     }
     if (direct ? !ALWAYS.has(form.name) : semantics.rep === true || semantics.goesOn === true) {
-      block.next = this.#edge(record + MicroOp.NEXT_LINK, behind);
+      block.next = hasLinks(form.operands)
+        ? this.#edge(record + MicroOp.NEXT_LINK, behind)
+        : this.#edgeTo(this.#cached(behind), behind, true);
     }
     if (INDIRECT.has(form.name)) this.#jump(block, record);
     // Where a call inside comes back to belongs to the region, too.
@@ -195,6 +203,10 @@ export class RegionGraph {
     if (word === UNLINKED) this.open = true;
     const guarded = word === NEVER_LINK;
     const address = guarded ? this.#cached(target) : word;
+    return this.#edgeTo(address, target, guarded);
+  }
+
+  #edgeTo(address: number, target: bigint, guarded: boolean): RegionEdge | undefined {
     if (address <= NEVER_LINK) return undefined;
     const to = this.#add(address);
     return to === undefined || to.rip !== target ? undefined : { to, guarded };

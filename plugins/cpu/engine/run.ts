@@ -9,6 +9,7 @@ import { Vector } from "../microcode/raise.ts";
 import { DebugCtl, Rflags } from "../microcode/registers.ts";
 import { Counter, tally } from "../state/counters.ts";
 import { DR6_BS, Event, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
+import { disturbed } from "../state/disturbed.ts";
 import { BLOCK_BUCKETS, BUCKETS } from "../state/layout.ts";
 import { Pin } from "../vmx/controls.ts";
 import { jumpSlot } from "../memory/slots.ts";
@@ -210,6 +211,7 @@ export function defineRun(mc: Microcode, tag: Tag): void {
       f.tryCatch(tag, () => {
         f.loop((next) => {
           S.uop.set(f, 0);
+          disturbed.set(f, 0);
           tally(f, Counter.DISPATCHES);
           endSlice(f);
           f.if(

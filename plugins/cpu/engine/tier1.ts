@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { type Form, registerPlace } from "../decode/form.ts";
+import { type Form, hasLinks, registerPlace } from "../decode/form.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { ripOf } from "../microcode/raise.ts";
 import { type FlagState, settleFlags } from "../semantics/flags.ts";
@@ -151,6 +151,8 @@ export class InterpretedInstruction extends Instruction {
     this.#storeFlags(this.flagsAtFault);
   }
 
+  protected takeRegisters(): void {}
+
   #storeFlags(flags: FlagState): void {
     const { kind, a, b } = settleFlags(flags);
     S.flagsKind.set(this.f, kind);
@@ -169,6 +171,7 @@ export class InterpretedInstruction extends Instruction {
   }
 
   branchNotTaken(): void {
+    if (!hasLinks(this.form.operands)) return this.jumpTo(this.nextRip());
     followLink(this.#flow(), this.#uop, MicroOp.NEXT_LINK, () => this.nextRip());
     this.leaveAt(this.nextRip());
   }

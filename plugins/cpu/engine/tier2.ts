@@ -128,11 +128,14 @@ class RegionFunction implements RegionContext {
   /** Blocks of innermost loops with so few accesses that each may remember its page. */
   #closeLoops(): Set<RegionBlock> {
     const close = new Set<RegionBlock>();
-    // What the interpreter's code does in line may change translations.
+    // What the interpreter's code does in line may change translations, and so may the program outside.
     const blocks = [...this.structure.places.keys()];
-    if (!blocks.every((block) => block.ops.every((op, k) => this.#compiles(block, op, k)))) {
-      return close;
-    }
+    const compiled = blocks.every((block) =>
+      block.ops.every((op, k) =>
+        this.#compiles(block, op, k) && SEMANTICS[op.form.name]!.asks !== true
+      )
+    );
+    if (!compiled) return close;
     for (const body of this.structure.innermost()) {
       const sites = [...body].flatMap(({ ops }) => ops)
         .filter(({ form }) => form.operands.some(({ kind }) => kind === "M"));
@@ -198,8 +201,8 @@ class RegionFunction implements RegionContext {
     this.#unsaved = unsaved;
   }
 
-  /** Takes the registers from the state again. */
-  #reload(): void {
+  /** Takes all registers from the state again. */
+  reload(): void {
     for (const [n, register] of this.registers.entries()) {
       register.set(this.f.load64(0, registerAddress(n)));
     }
@@ -274,7 +277,7 @@ class RegionFunction implements RegionContext {
         );
         emit(i);
         state = i.flags;
-        if (!i.ended) this.#reload();
+        if (!i.ended) this.reload();
       }
     }
   }

@@ -31,6 +31,7 @@ const NAMES: ReadonlySet<string> = new Set([
   ...["PUSH", "POP", "PUSHSEG", "MOVFROMSEG", "PUSHA", "POPA", "SAHF", "LAHF", "ENTER", "LEAVE"],
   ...["RDTSC", "RDTSCP", "RDPID", "PAUSE", "SERIALIZE", "STI", "SWAPGS"],
   ...["MOVS", "STOS", "LODS", "CMPS", "SCAS"],
+  ...["IN", "OUT", "CPUID", "RDMSR", "WRMSR", "RDPMC"],
   ...["XLAT", "SALC", "NOP", "FENCE", "CMC", "CLC", "STC", "CLD", "STD"],
   ...conditional("CMOV"),
   ...conditional("SET"),
@@ -38,7 +39,7 @@ const NAMES: ReadonlySet<string> = new Set([
   ...conditional("J", ".beyond"),
   ...["JMP", "JMPIND", "CALL", "CALLIND", "RET"],
   ...["LOOP", "LOOPE", "LOOPNE", "JRCXZ"].flatMap((name) => [name, `${name}.beyond`]),
-  ...[Pseudo.END, Pseudo.COUNT, Pseudo.COUNT_INDIRECT],
+  ...[Pseudo.END, Pseudo.BOUNDARY, Pseudo.COUNT, Pseudo.COUNT_INDIRECT],
 ]);
 
 /** Vector instructions, whose own registers stay in the state. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { registerPlace } from "../decode/form.ts";
+import { hasLinks, registerPlace } from "../decode/form.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { type FlagState, settleFlags } from "../semantics/flags.ts";
 import { Reg } from "../semantics/instruction.ts";
@@ -52,6 +52,8 @@ export interface RegionContext {
   setRegister(n: number, value: I64): void;
   /** Stores the registers that the state may not have yet. */
   save(): void;
+  /** Takes all registers from the state again. */
+  reload(): void;
   /** Builds a way that leaves the function: the registers are stored before `way`. */
   leaving(way: () => void): void;
   /** Whether accesses of `block` remember their pages. */
@@ -230,6 +232,10 @@ export class CompiledInstruction extends MemoryInstruction {
     this.#called?.set(1);
   }
 
+  protected takeRegisters(): void {
+    this.#region.reload();
+  }
+
   /**
    * What a call pushes may be written to a device or over code, of this very region even, and what a return
    * pops may be read from a device, which may do anything: the dispatcher goes on then. So it is with what
@@ -260,8 +266,10 @@ export class CompiledInstruction extends MemoryInstruction {
   branchNotTaken(): void {
     const { record } = this.#op;
     this.#leaveIfCalled(this.nextRip());
+    const linked = hasLinks(this.form.operands);
     this.#region.follow(this.#block, this.#block.next, this.flags, () => {
-      followLink(this.#flow(), i32(record), MicroOp.NEXT_LINK, () => this.nextRip());
+      if (!linked) followJumpInline(this.#flow(), this.nextRip());
+      else followLink(this.#flow(), i32(record), MicroOp.NEXT_LINK, () => this.nextRip());
       this.#region.leaveAt(this.nextRip(), this.flags);
     });
     this.ended = true;

@@ -12,6 +12,7 @@ import type { Microcode } from "../microcode/microcode.ts";
 import { Cr0 } from "../microcode/registers.ts";
 import { Counter, tally } from "../state/counters.ts";
 import { S } from "../state/cpu_state.ts";
+import { disturbed } from "../state/disturbed.ts";
 import { CPU_AREA_BYTES, CPU_AREAS, WRITABLE_PAGES } from "../state/layout.ts";
 import {
   Context,
@@ -320,6 +321,7 @@ export function defineTlb(mc: Microcode): void {
   });
 
   module.body(mc.flushContexts, (f, tag, linear, how) => {
+    disturbed.set(f, 1);
     const current = S.tlbContext.get(f);
     const area = S.cpuIndex.get(f).mul(CPU_AREA_BYTES).add(CPU_AREAS + CONTEXTS);
     const i = f.variable(I32T, 0);

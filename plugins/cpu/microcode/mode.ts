@@ -13,6 +13,7 @@ import {
   SegmentField,
   SegmentUse,
 } from "../state/cpu_state.ts";
+import { disturbed } from "../state/disturbed.ts";
 import { exchangeWindows } from "../memory/windows.ts";
 import { TLB_NEVER } from "../state/layout.ts";
 import { Context, FETCH_BYTES, INDEX_BYTES, MmuIndex, WINDOWS_BYTES } from "../state/tlb_layout.ts";
@@ -37,6 +38,7 @@ export function defineMode(mc: Microcode): void {
   const { module } = mc;
 
   module.body(mc.updateMode, (f) => {
+    disturbed.set(f, 1);
     const cr0 = S.cr0.get(f);
     const cr4 = S.cr4.get(f);
     const flags = S.rflags.get(f);

@@ -3,10 +3,11 @@
  *
  * @module
  */
+import { BlockHeader, MicroOp } from "../engine/block_layout.ts";
 import { Event, S } from "../state/cpu_state.ts";
 import type { Microcode } from "./microcode.ts";
 import { Unwind } from "./microcode.ts";
-import { ripOf } from "./raise.ts";
+import { blockOf, ripOf } from "./raise.ts";
 import { Rflags } from "./registers.ts";
 import { FlagsKind } from "../semantics/flags.ts";
 
@@ -26,9 +27,19 @@ export function defineOutside(mc: Microcode): void {
 
   module.body(mc.beforeOutside, (f) => {
     const uop = S.uop.get(f);
-    f.if(uop.ne(0), () => S.rip.set(f, ripOf(f, uop)));
+    const charged = S.budgetStart.get(f).sub(S.budget.get(f)).sub(S.held.get(f))
+      .sub(S.timerHeld.get(f)).sub(S.sliceHeld.get(f)).sub(S.deliveries.get(f));
+    f.if(uop.ne(0), () => {
+      S.rip.set(f, ripOf(f, uop));
+      // The block was charged as a whole.
+      const ahead = f.load16(blockOf(f, uop), BlockHeader.COUNT)
+        .sub(f.load8(uop, MicroOp.ORDINAL));
+      S.retired.set(f, charged.sub(ahead));
+    }, () => S.retired.set(f, charged));
     const flags = f.call(mc.readFlags);
     S.flagsKind.set(f, FlagsKind.VALUE);
+    // For the case that something is thrown out there.
+    S.flagsA.set(f, flags.and(Rflags.ARITHMETIC));
     // The second operand is not needed by this kind; it remembers the flags of before.
     S.flagsB.set(f, flags);
     S.rflags.set(f, flags);

@@ -79,6 +79,8 @@ export abstract class Emission {
   abstract nextRip(): I64;
   /** Stores what microcode needs: which instruction, the budget, the flags as they were before. */
   protected abstract emitSpill(): void;
+  /** Takes general-purpose registers from the state again, where they are kept elsewhere. */
+  protected abstract takeRegisters(): void;
   /** Goes on at the target of a direct branch. */
   abstract branchTaken(): void;
   /** Goes on at the next instruction, leaving the block. */
@@ -240,6 +242,16 @@ export abstract class Emission {
     const result = call();
     f.call(mc.afterOutside);
     this.flags = { kind: i32(FlagsKind.VALUE), a: S.flagsA.get(f), b: i64(0) };
+    this.takeRegisters();
+    return result;
+  }
+
+  /** Calls microcode that may ask the program outside; everything has been spilled. */
+  mayAsk<T>(call: () => T): T {
+    const { f } = this;
+    const result = call();
+    this.flags = { kind: S.flagsKind.get(f), a: S.flagsA.get(f), b: S.flagsB.get(f) };
+    this.takeRegisters();
     return result;
   }
 

@@ -39,6 +39,8 @@ export interface Semantics extends FormNeeds {
   readonly ends?: boolean;
   /** It ends its block, but goes on with the next one directly where there is nothing else to do. */
   readonly goesOn?: boolean;
+  /** The program outside may be asked for it, which may change everything. */
+  readonly asks?: boolean;
   /** It is a control transfer for last-branch records, always or if it does not go on behind itself. */
   readonly transfers?: "always" | "if taken";
 }

@@ -9,6 +9,7 @@ import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
 import { type I32, i32, type I64 } from "../wasm/mod.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { exitGuest } from "./intercept.ts";
+import { asks } from "./privilege.ts";
 import { exitPort } from "./vmx_intercept.ts";
 
 /** Fields of EXITINFO1 of an IOIO exit (APM vol. 2, 15.10.2). */
@@ -90,24 +91,16 @@ function portOf(i: Instruction, k: number): I32 {
 
 /** Port instructions by mnemonic. */
 export const IO: Readonly<Record<string, Semantics>> = {
-  IN: {
-    ends: true,
-    emit: (i) => {
-      const bits = i.width(0);
-      const port = portOf(i, 1);
-      checkAccess(i, port, bits, true);
-      i.setReg(Reg.RAX, bits, emitPortRead(i, port, bits));
-      i.leave();
-    },
-  },
-  OUT: {
-    ends: true,
-    emit: (i) => {
-      const bits = i.width(1);
-      const port = portOf(i, 0);
-      checkAccess(i, port, bits, false);
-      emitPortWrite(i, port, bits, i.reg(Reg.RAX, bits));
-      i.leave();
-    },
-  },
+  IN: asks((i) => {
+    const bits = i.width(0);
+    const port = portOf(i, 1);
+    checkAccess(i, port, bits, true);
+    i.setReg(Reg.RAX, bits, emitPortRead(i, port, bits));
+  }),
+  OUT: asks((i) => {
+    const bits = i.width(1);
+    const port = portOf(i, 0);
+    checkAccess(i, port, bits, false);
+    emitPortWrite(i, port, bits, i.reg(Reg.RAX, bits));
+  }),
 };

@@ -6,6 +6,7 @@
 import { Vector } from "../microcode/raise.ts";
 import { Cr4 } from "../microcode/registers.ts";
 import { Mode, S } from "../state/cpu_state.ts";
+import { isQuiet } from "../state/disturbed.ts";
 import type { Instruction, Semantics } from "./instruction.ts";
 
 /** Raises #GP(0) unless CPL is 0. */
@@ -35,6 +36,21 @@ export const goesOn = (emit: (i: Instruction) => void): Semantics =>
     i.f.if(S.events.get(i.f).eqz(), () => i.branchNotTaken(), undefined, "likely");
     i.leave();
   }, { goesOn: true });
+
+/**
+ * An instruction that may ask the program outside, and otherwise changes nothing that the next one is found
+ * or carried out by but, perhaps, events.
+ */
+export const asks = (emit: (i: Instruction) => void): Semantics => ({
+  ends: true,
+  goesOn: true,
+  asks: true,
+  emit: (i) => {
+    emit(i);
+    i.f.if(isQuiet(i.f), () => i.branchNotTaken(), undefined, "likely");
+    i.leave();
+  },
+});
 
 /** An instruction that ends its block and depends on the size of the code. */
 export const ended = (

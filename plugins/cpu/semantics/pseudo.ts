@@ -10,6 +10,7 @@
  */
 import { Vector } from "../microcode/raise.ts";
 import { S } from "../state/cpu_state.ts";
+import { isQuiet } from "../state/disturbed.ts";
 import type { FunctionBuilder } from "../wasm/mod.ts";
 import type { Semantics } from "./instruction.ts";
 
@@ -17,7 +18,7 @@ import type { Semantics } from "./instruction.ts";
 export const Pseudo = {
   /** Goes on behind a block that ended without a transfer of control. */
   END: ".end",
-  /** The same behind an instruction that the dispatcher has to look at events after. */
+  /** The same behind an instruction that may have done anything: events are looked at. */
   BOUNDARY: ".boundary",
   /** Counts the branch behind it. */
   COUNT: ".count",
@@ -38,7 +39,13 @@ function countBranch(f: FunctionBuilder): void {
 /** Pseudo micro-ops by name. */
 export const PSEUDO: Readonly<Record<string, Semantics>> = {
   [Pseudo.END]: { ends: true, emit: (i) => i.branchTaken() },
-  [Pseudo.BOUNDARY]: { ends: true, emit: (i) => i.leave() },
+  [Pseudo.BOUNDARY]: {
+    ends: true,
+    emit: (i) => {
+      i.f.if(isQuiet(i.f), () => i.branchTaken(), undefined, "likely");
+      i.leave();
+    },
+  },
   [Pseudo.COUNT]: { emit: ({ f }) => countBranch(f) },
   [Pseudo.COUNT_INDIRECT]: {
     emit: ({ f }) => {

@@ -25,25 +25,25 @@ import { MONITOR } from "./monitor.ts";
 import { PROTECTION_KEYS } from "./protection_keys.ts";
 import { RANDOM } from "./random.ts";
 import { exitGuest, exitTrap, intercept } from "./intercept.ts";
-import { ended, goesOn, privileged } from "./privilege.ts";
+import { asks, ended, goesOn, privileged } from "./privilege.ts";
 import { changeInterruptFlag } from "./virtual_interrupts.ts";
 import { exitImmediateMsr, exitMsr, exitPause } from "./vmx_intercept.ts";
 import { pendingException } from "./x87_available.ts";
 
 // MSRs, time, identification.
 
-const rdmsr = ended((i) => {
+const rdmsr = asks((i) => {
   const { f, mc } = i;
   privileged(i);
   const index = i.reg(Reg.RCX, 32).wrap();
   interceptMsr(i, index, 0);
   i.spill();
-  i.faultIf(f.call(mc.readMsr, index).eqz(), Vector.GP, 0);
+  i.faultIf(i.mayAsk(() => f.call(mc.readMsr, index)).eqz(), Vector.GP, 0);
   i.setReg(Reg.RAX, 32, f.load32(0, S.exchange).extendU());
   i.setReg(Reg.RDX, 32, f.load32(0, S.exchange + 4).extendU());
 });
 
-const wrmsr = ended((i) => {
+const wrmsr = asks((i) => {
   const { f, mc } = i;
   privileged(i);
   const index = i.reg(Reg.RCX, 32).wrap();
@@ -51,7 +51,7 @@ const wrmsr = ended((i) => {
   i.spill();
   f.store32(0, i.reg(Reg.RAX, 32).wrap(), S.exchange);
   f.store32(0, i.reg(Reg.RDX, 32).wrap(), S.exchange + 4);
-  i.faultIf(f.call(mc.writeMsr, index).eqz(), Vector.GP, 0);
+  i.faultIf(i.mayAsk(() => f.call(mc.writeMsr, index)).eqz(), Vector.GP, 0);
   f.if(index.eq(Msr.EFER), () => {
     exitTrap(i, Misc2.EFER_WRITE_TRAP, SvmExit.EFER_WRITE_TRAP, S.efer.get(f));
   });
@@ -124,7 +124,7 @@ const rdtsc = goesOn((i) => {
 });
 
 /** RDPMC: at CPL 1–3 only with CR4.PCE, but in real mode. */
-const rdpmc = ended((i) => {
+const rdpmc = asks((i) => {
   const { f, mc } = i;
   const denied = S.cr4.has(f, Cr4.PCE).eqz().and(S.cpl.get(f).ne(0));
   i.faultIf(denied.and(S.cr0.has(f, Cr0.PE)), Vector.GP, 0);
@@ -169,7 +169,7 @@ const rdtscp = goesOn((i) => {
   i.setReg(Reg.RCX, 32, S.tscAux.get(i.f));
 });
 
-const cpuid = ended((i) => {
+const cpuid = asks((i) => {
   const { f, mc } = i;
   intercept(i, InterceptWord.MISC1, Misc1.CPUID, SvmExit.CPUID);
   i.outside(() => f.call(mc.cpuid, i.reg(Reg.RAX, 32).wrap(), i.reg(Reg.RCX, 32).wrap()));

@@ -42,6 +42,8 @@ export class CpuState {
   readonly budgetStart: Field32 = at.i32();
   /** Budget kept back while one instruction runs alone. */
   readonly held: Field32 = at.i32();
+  /** Instructions that the run had retired when the program outside was last asked. */
+  readonly retired: Field32 = at.i32();
   /** Budget kept back behind the present slice, see `engine/slice.ts`. */
   readonly sliceHeld: Field32 = at.i32();
   /** Budget that the present slice began with. */

@@ -43,6 +43,9 @@ export const WINDOWS = 0xd000;
 /** What the interpreter counts for statistics: u64 each, by {@linkcode Counter}. */
 export const COUNTERS = 0xd400;
 
+/** Whether the way on has to be looked up anew, see `state/disturbed.ts`. */
+export const DISTURBED = 0xd500;
+
 /** Where indirect jumps have gone, see `engine/jump_edges.ts`. */
 export const JUMP_EDGES = 0x1_0000;
 /** Bytes of that table, a power of two. */
