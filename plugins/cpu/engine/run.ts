@@ -192,6 +192,15 @@ export function defineRun(mc: Microcode, tag: Tag): void {
     S.breakpointHits.set(f, 0);
   });
 
+  /** What follows an instruction that came to no end. */
+  const unwound = module.define("unwound", [], undefined, (f) => {
+    f.call(mc.afterUnwind);
+    S.budget.set(f, S.budget.get(f).add(S.held.get(f)));
+    S.held.set(f, 0);
+    S.stepping.set(f, 0);
+    S.link.set(f, 0);
+  });
+
   module.body(mc.run, (f, budget) => {
     S.budget.set(f, budget);
     S.budgetStart.set(f, budget);
@@ -305,6 +314,16 @@ export function defineRun(mc: Microcode, tag: Tag): void {
             S.flagsB.get(f),
           ]);
           f.if(
+            S.faulted.get(f),
+            () => {
+              S.faulted.set(f, 0);
+              f.call(unwound);
+              f.branch(next);
+            },
+            undefined,
+            "unlikely",
+          );
+          f.if(
             alone.get(),
             () => {
               S.budget.set(f, S.budget.get(f).add(S.held.get(f)));
@@ -318,11 +337,7 @@ export function defineRun(mc: Microcode, tag: Tag): void {
           f.branch(next);
         });
       }, () => {
-        f.call(mc.afterUnwind);
-        S.budget.set(f, S.budget.get(f).add(S.held.get(f)));
-        S.held.set(f, 0);
-        S.stepping.set(f, 0);
-        S.link.set(f, 0);
+        f.call(unwound);
         f.branch(restart);
       });
     });

@@ -295,6 +295,7 @@ export function defineAccess(mc: Microcode): void {
     },
   );
 
+  /** An access of an instruction's `own` leaves page faults to its caller, those of the processor raise them. */
   const load = (
     f: FunctionBuilder,
     linear: I64,
@@ -323,13 +324,27 @@ export function defineAccess(mc: Microcode): void {
       undefined,
       "unlikely",
     );
-    f.return(f.call(loadPhysical, f.call(mc.translate, linear, access, mmu), bytes));
+    const pa = f.call(own ? mc.tryTranslate : mc.translate, linear, access, mmu);
+    if (own) f.if(S.faulted.get(f), () => f.return(i64(0)), undefined, "unlikely");
+    f.return(f.call(loadPhysical, pa, bytes));
   };
-  module.body(mc.slowLoad, (f, linear, bits, mmu) => {
+  const raiseFault = (f: FunctionBuilder): void =>
+    f.if(S.faulted.get(f), () => f.call(mc.unwindFault), undefined, "unlikely");
+  module.body(mc.tryLoad, (f, linear, bits, mmu) => {
     load(f, linear, bits, mmu, Access.READ, true);
   });
-  module.body(mc.slowLoadForWrite, (f, linear, bits, mmu) => {
+  module.body(mc.tryLoadForWrite, (f, linear, bits, mmu) => {
     load(f, linear, bits, mmu, Access.WRITE, true);
+  });
+  module.body(mc.slowLoad, (f, linear, bits, mmu) => {
+    const value = f.call(mc.tryLoad, linear, bits, mmu);
+    raiseFault(f);
+    f.return(value);
+  });
+  module.body(mc.slowLoadForWrite, (f, linear, bits, mmu) => {
+    const value = f.call(mc.tryLoadForWrite, linear, bits, mmu);
+    raiseFault(f);
+    f.return(value);
   });
 
   const store = (
@@ -358,10 +373,16 @@ export function defineAccess(mc: Microcode): void {
       undefined,
       "unlikely",
     );
-    f.call(storePhysical, f.call(mc.translate, linear, Access.WRITE, mmu), bytes, value);
+    const pa = f.call(own ? mc.tryTranslate : mc.translate, linear, Access.WRITE, mmu);
+    if (own) f.if(S.faulted.get(f), () => f.return(), undefined, "unlikely");
+    f.call(storePhysical, pa, bytes, value);
   };
-  module.body(mc.slowStore, (f, linear, bits, value, mmu) => {
+  module.body(mc.tryStore, (f, linear, bits, value, mmu) => {
     store(f, linear, bits, value, mmu, true);
+  });
+  module.body(mc.slowStore, (f, linear, bits, value, mmu) => {
+    f.call(mc.tryStore, linear, bits, value, mmu);
+    raiseFault(f);
   });
 
   module.body(mc.probeStore, (f, linear, bytes) => {

@@ -2,10 +2,10 @@
  * Page walks that meet nothing out of the ordinary, which are nearly all.
  *
  * Where a guest changes CR3 or drops its TLB, translations are refilled by the million. Such a walk reads two
- * to five entries, finds them present and marked, and comes to a page that the access may use. That and nothing
- * else is done here, in as few steps as it takes: at anything else (a fault, an accessed or dirty bit to be
- * set, nested paging, tables in what is no plain memory) the quick walk gives up, having changed nothing, and
- * `memory/walk.ts` begins anew.
+ * to five entries, finds them present, the tables marked as accessed, and comes to a page that the access may
+ * use. That and nothing else is done here, in as few steps as it takes: at anything else (a fault, the first use
+ * of a table, nested paging, tables in what is no plain memory) the quick walk gives up, having changed nothing,
+ * and `memory/walk.ts` begins anew.
  *
  * @module
  */
@@ -58,6 +58,8 @@ interface Walk {
   readonly odd: Variable<I64>;
   /** The entry at hand. */
   readonly entry: Variable<I64>;
+  /** Its memory address. */
+  readonly address: Variable<I32>;
   /** All entries so far, anded. */
   readonly all: Variable<I64>;
   /** All entries so far, ored. */
@@ -79,13 +81,17 @@ function plainMemory(f: FunctionBuilder, pa: I64): I32 {
   return word.and(~CHUNK_MASK).or(pa.wrap().and(CHUNK_MASK));
 }
 
-/** Goes to the entry at physical address `pa`; `odd` are bits that it must not have at this level. */
-function step({ f, odd, entry }: Walk, pa: I64, bytes: 4 | 8, more: number): void {
-  const address = plainMemory(f, pa);
-  entry.set(bytes === 8 ? f.load64(address) : f.load32(address).extendU());
-  const wanted = PRESENT | ACCESSED;
-  giveUpIf(f, entry.get().and(odd.get().or(wanted | more)).ne(wanted));
+/** Goes to the entry at physical address `pa`, which must have the bits `wanted` and not those `unwanted`. */
+function step(walk: Walk, pa: I64, bytes: 4 | 8, wanted: number, unwanted = 0): void {
+  const { f, odd, entry, address } = walk;
+  address.set(plainMemory(f, pa));
+  const at = address.get();
+  entry.set(bytes === 8 ? f.load64(at) : f.load32(at).extendU());
+  giveUpIf(f, entry.get().and(odd.get().or(wanted | unwanted)).ne(wanted));
 }
+
+/** What a table's entry must have. Large pages are marked but once, and need not be here. */
+const TABLE = PRESENT | ACCESSED;
 
 /** Notes what the entry at hand allows. */
 function gather({ entry, all, any }: Walk): void {
@@ -100,7 +106,8 @@ function walk64(walk: Walk, first: number): void {
     const span = 3 + 9 * level;
     const index = linear.shrU(span).and(0x1ff);
     // Entries of level 4 and 5 cannot be large, and their bit 8 is reserved as well (figure 5-20).
-    step(walk, entry.get().and(ADDRESS).add(index.shl(3)), 8, level > 3 ? LARGE | GLOBAL : 0);
+    const pa = entry.get().and(ADDRESS).add(index.shl(3));
+    step(walk, pa, 8, level > 1 ? TABLE : PRESENT, level > 3 ? LARGE | GLOBAL : 0);
     gather(walk);
     if (level === 1) shift.set(span);
     else if (level <= 3) {
@@ -118,7 +125,7 @@ function walk64(walk: Walk, first: number): void {
 function walk32(walk: Walk, cr4: I64): void {
   const { f, linear, entry, shift, found } = walk;
   const low = 0xffff_f000;
-  step(walk, S.cr3.get(f).and(low).add(linear.shrU(22).and(0x3ff).shl(2)), 4, 0);
+  step(walk, S.cr3.get(f).and(low).add(linear.shrU(22).and(0x3ff).shl(2)), 4, TABLE);
   gather(walk);
   f.if(entry.get().has(LARGE).and(cr4.has(Cr4.PSE)), () => {
     // Bits 20:13 are address bits 39:32, where there is no memory, bit 21 is reserved.
@@ -126,7 +133,7 @@ function walk32(walk: Walk, cr4: I64): void {
     shift.set(22);
     f.branch(found);
   });
-  step(walk, entry.get().and(low).add(linear.shrU(12).and(0x3ff).shl(2)), 4, 0);
+  step(walk, entry.get().and(low).add(linear.shrU(12).and(0x3ff).shl(2)), 4, PRESENT);
   gather(walk);
   shift.set(12);
 }
@@ -143,10 +150,11 @@ export function defineQuickWalk(mc: Microcode): Fn<readonly [L, I, I, I], L> {
     const all = f.variable(I64T, -1);
     const any = f.variable(I64T, 0);
     const entry = f.variable(I64T, S.cr3.get(f));
+    const place = f.variable(I32T, 0);
     const shift = f.variable(I32T, 0);
     const odd = f.variable(I64T, 0);
     f.block((found) => {
-      const walk: Walk = { f, linear, odd, entry, all, any, shift, found };
+      const walk: Walk = { f, linear, odd, entry, address: place, all, any, shift, found };
       f.if(
         cr4.has(Cr4.PAE),
         () => {
@@ -173,7 +181,7 @@ export function defineQuickWalk(mc: Microcode): Fn<readonly [L, I, I, I], L> {
     const userPage = all.get().has(USER);
     const writable = all.get().has(WRITABLE);
     // Where CR0.WP is clear more is allowed than what this lets pass.
-    giveUpIf(f, isWrite.and(writable.and(entry.get().has(DIRTY)).eqz()));
+    giveUpIf(f, isWrite.and(writable.eqz()));
     giveUpIf(f, isFetch.and(any.get().has(NO_EXECUTE)));
     f.if(isUser, () => giveUpIf(f, userPage.eqz()), () => {
       const mayMind = userPage.and(cr4.has(Cr4.SMEP | Cr4.SMAP));
@@ -193,6 +201,20 @@ export function defineQuickWalk(mc: Microcode): Fn<readonly [L, I, I, I], L> {
     const mask = i64(1).shl(shift.get().extendU()).sub(1);
     const pa = entry.get().and(ADDRESS).and(mask.xor(-1)).or(linear.and(mask));
     const address = plainMemory(f, pa);
+    const marks = isWrite.select(i64(ACCESSED | DIRTY), i64(ACCESSED));
+    f.if(
+      entry.get().and(marks).ne(marks),
+      () => {
+        entry.set(entry.get().or(marks));
+        f.if(
+          cr4.has(Cr4.PAE),
+          () => f.store64(place.get(), entry.get()),
+          () => f.store32(place.get(), entry.get().wrap()),
+        );
+      },
+      undefined,
+      "unlikely",
+    );
     notePageSize(f, linear, shift.get());
     f.if(isFetch, () => fillFetch(f, linear, address, isUser), () => {
       // What is read now is often written next. A page that is dirty already can be entered for both; what

@@ -69,6 +69,9 @@ export const PageError = {
   KEY: 0x20,
 } as const;
 
+/** What a translation yields that met a page fault; no other is negative. */
+const FAULTED: I64 = i64(-1);
+
 /** A page-table entry as found: where it stands and what it holds. */
 interface Entry {
   /** Memory address; 0 if the table is in no memory. */
@@ -292,6 +295,12 @@ export function defineWalk(mc: Microcode): void {
   const quickWalk = defineQuickWalk(mc);
 
   module.body(mc.translate, (f, linear, access, mmu) => {
+    const pa = f.call(mc.tryTranslate, linear, access, mmu);
+    f.if(pa.ltS(0), () => f.call(mc.unwindFault), undefined, "unlikely");
+    f.return(pa);
+  });
+
+  module.body(mc.tryTranslate, (f, linear, access, mmu) => {
     tally(f, Counter.WALKS);
     const isFetch = access.eq(Access.FETCH);
     const isWrite = access.eq(Access.WRITE);
@@ -323,6 +332,7 @@ export function defineWalk(mc: Microcode): void {
       };
       const fail = (present: boolean, reserved: boolean): void => {
         f.call(mc.pageFault, linear, errorOf(present, reserved));
+        f.return(FAULTED);
       };
       // Nested paging writes a guest's tables always; EPT only where its own accessed and dirty flags are on.
       const tableWrite = Access.WRITE | TABLE_ACCESS | LINEAR_ACCESS;
@@ -378,6 +388,7 @@ export function defineWalk(mc: Microcode): void {
       f.if(forbidden, () => {
         const bit = key.get().select(i32(PageError.KEY), i32(0));
         f.call(mc.pageFault, linear, errorOf(true, false).or(bit));
+        f.return(FAULTED);
       });
       const protectedPage = result.writable.get().eqz().or(cr4.has(Cr4.PKE | Cr4.PKS));
       const unprotected = isWrite.and(isUser.eqz()).and(S.cr0.has(f, Cr0.WP).eqz());

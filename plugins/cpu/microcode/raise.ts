@@ -6,7 +6,7 @@
  */
 import { dropWindows } from "../memory/windows.ts";
 import { S } from "../state/cpu_state.ts";
-import type { FunctionBuilder, I32, I64, Tag } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, i32, type I64, type Tag } from "../wasm/mod.ts";
 import { BlockHeader, MICRO_OP_BYTES, MicroOp, Serviced } from "../engine/block_layout.ts";
 import { type Microcode, Unwind } from "./microcode.ts";
 
@@ -82,11 +82,11 @@ export function defineRaise(mc: Microcode, tag: Tag): void {
     S.exceptionError.set(f, error);
     S.stackAccess.set(f, 0);
     S.unwind.set(f, Unwind.EXCEPTION);
-    f.throw(tag);
   };
 
   module.body(mc.raise, (f, vector) => {
     record(f, vector.or(EventFormat.EXCEPTION).or(EventFormat.VALID), 0);
+    f.throw(tag);
   });
 
   module.body(mc.raiseError, (f, vector, error) => {
@@ -95,13 +95,21 @@ export function defineRaise(mc: Microcode, tag: Tag): void {
       vector.or(EventFormat.EXCEPTION).or(EventFormat.ERROR).or(EventFormat.VALID),
       error,
     );
+    f.throw(tag);
   });
 
   module.body(mc.pageFault, (f, linear, error) => {
     // A page fault drops what is known of its address (SDM vol. 3, 4.10.4.1).
     dropWindows(f, S.tlbContext.get(f));
     S.exceptionAddress.set(f, linear);
-    f.call(mc.raiseError, Vector.PF, error);
+    const { EXCEPTION, ERROR, VALID } = EventFormat;
+    record(f, i32(Vector.PF | EXCEPTION | ERROR | VALID), error);
+    S.faulted.set(f, 1);
+  });
+
+  module.body(mc.unwindFault, (f) => {
+    S.faulted.set(f, 0);
+    f.throw(tag);
   });
 
   module.body(mc.settle, (f) => {

@@ -174,7 +174,9 @@ export abstract class Instruction extends Emission {
     this.#memory = { linear, pointer };
     return f.choose(I64T, pointer, () => f.loadZ(bits, pointer), () => {
       this.spill();
-      return f.call(this.mc.slowLoadForWrite, linear, bits, S.mmu.get(f));
+      const value = f.call(this.mc.tryLoadForWrite, linear, bits, S.mmu.get(f));
+      this.leaveIfFaulted();
+      return value;
     }, "likely").bounded(bits);
   }
 
@@ -215,7 +217,8 @@ export abstract class Instruction extends Emission {
     const { linear, pointer } = this.#memory;
     f.if(pointer, () => f.storeLow(bits, pointer, value), () => {
       this.spill();
-      f.call(this.mc.slowStore, linear, bits, value, S.mmu.get(f));
+      f.call(this.mc.tryStore, linear, bits, value, S.mmu.get(f));
+      this.leaveIfFaulted();
     }, "likely");
   }
 
@@ -276,6 +279,16 @@ export abstract class Instruction extends Emission {
 
   // Memory.
 
+  /**
+   * Returns to the dispatcher if an access by `tryLoad` or `tryStore` met a page fault. For all that the
+   * dispatcher can see it was thrown: everything had been stored. But page faults are frequent, and an exception
+   * of WebAssembly's takes a microsecond.
+   */
+  leaveIfFaulted(): void {
+    const { f } = this;
+    f.if(S.faulted.get(f), () => f.return(), undefined, "unlikely");
+  }
+
   /** Zero-extended load of `bits` at a linear address; `stack` if the stack is accessed implicitly. */
   load(bits: number, linear: I64, stack = false): I64 {
     const { f } = this;
@@ -283,7 +296,8 @@ export abstract class Instruction extends Emission {
     return f.choose(I64T, hit, () => f.loadZ(bits, address()), () => {
       this.spill();
       if (stack) S.stackAccess.set(f, 1);
-      const value = f.call(this.mc.slowLoad, linear, bits, S.mmu.get(f));
+      const value = f.call(this.mc.tryLoad, linear, bits, S.mmu.get(f));
+      this.leaveIfFaulted();
       if (stack) S.stackAccess.set(f, 0);
       return value;
     }, "likely").bounded(bits);
@@ -296,7 +310,8 @@ export abstract class Instruction extends Emission {
     f.if(hit, () => f.storeLow(bits, address(), value), () => {
       this.spill();
       if (stack) S.stackAccess.set(f, 1);
-      f.call(this.mc.slowStore, linear, bits, value, S.mmu.get(f));
+      f.call(this.mc.tryStore, linear, bits, value, S.mmu.get(f));
+      this.leaveIfFaulted();
       if (stack) S.stackAccess.set(f, 0);
     }, "likely");
   }

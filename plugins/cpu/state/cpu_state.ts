@@ -72,6 +72,11 @@ export class CpuState {
   readonly link: Field32 = at.i32();
   /** Why the last unwinding took place (see `microcode/unwind.ts`). */
   readonly unwind: Field32 = at.i32();
+  /**
+   * 1 from a page fault until it is unwound. Whoever sees it behind an access that may have met one returns at
+   * once, as far as the dispatcher.
+   */
+  readonly faulted: Field32 = at.i32();
 
   /** What the program outside made of an instruction (`Outcome` in microcode/outside.ts). */
   readonly outcome: Field32 = at.i32();

@@ -14,8 +14,10 @@ export interface EventRoutines {
   readonly raise: Fn<[I]>;
   /** `(vector, error)`: raises an exception with an error code. Does not return. */
   readonly raiseError: Fn<[I, I]>;
-  /** `(linear, error)`: raises #PF. Does not return. */
+  /** `(linear, error)`: records #PF and sets `S.faulted`; the caller is to return at once. */
   readonly pageFault: Fn<[L, I]>;
+  /** `()`: unwinds the page fault that has been recorded. Does not return. */
+  readonly unwindFault: Fn<[]>;
   /** `(kind)`: unwinds to the dispatcher. Does not return. */
   readonly unwindTo: Fn<[I]>;
   /** `()`: makes RIP and RFLAGS in the state what the program outside expects to see. */
@@ -65,6 +67,7 @@ export const EVENTS: Signatures<EventRoutines> = {
   raise: [[I32T], undefined],
   raiseError: [[I32T, I32T], undefined],
   pageFault: [[I64T, I32T], undefined],
+  unwindFault: [[], undefined],
   unwindTo: [[I32T], undefined],
   beforeOutside: [[], undefined],
   afterOutside: [[], undefined],

@@ -20,6 +20,8 @@ export interface MemoryRoutines {
   readonly nestedFault: Fn<[L, I, I]>;
   /** `(linear, access, mmuIndex)`: physical address, with the TLB filled; raises. */
   readonly translate: Fn<[L, I, I], L>;
+  /** The same, but negative where there is a page fault: it is recorded, and `S.faulted` set. */
+  readonly tryTranslate: Fn<[L, I, I], L>;
   /** `(linear)`: memory address of the code at a linear address; raises. */
   readonly fetch: Fn<[L], I>;
   /** `()`: empties the active TLB context. */
@@ -42,6 +44,12 @@ export interface MemoryRoutines {
   readonly slowLoadForWrite: Fn<[L, I, I], L>;
   /** `(linear, bits, value, mmuIndex)`: store that missed the TLB. */
   readonly slowStore: Fn<[L, I, L, I]>;
+  /** As `slowLoad`, but a page fault is recorded, and `S.faulted` set, where that raises. */
+  readonly tryLoad: Fn<[L, I, I], L>;
+  /** As `slowLoadForWrite`, likewise. */
+  readonly tryLoadForWrite: Fn<[L, I, I], L>;
+  /** As `slowStore`, likewise. */
+  readonly tryStore: Fn<[L, I, L, I]>;
   /** `(linear)` at the current privilege: one for each width. */
   readonly load8: Fn<[L], L>;
   /** 16 bits, zero-extended. */
@@ -80,6 +88,7 @@ export const MEMORY: Signatures<MemoryRoutines> = {
   nestedTranslate: [[I64T, I32T], I64T],
   nestedFault: [[I64T, I32T, I32T], undefined],
   translate: [[I64T, I32T, I32T], I64T],
+  tryTranslate: [[I64T, I32T, I32T], I64T],
   fetch: [[I64T], I32T],
   flushTlb: [[], undefined],
   moveWindows: [[I32T], undefined],
@@ -91,6 +100,9 @@ export const MEMORY: Signatures<MemoryRoutines> = {
   slowLoad: [[I64T, I32T, I32T], I64T],
   slowLoadForWrite: [[I64T, I32T, I32T], I64T],
   slowStore: [[I64T, I32T, I64T, I32T], undefined],
+  tryLoad: [[I64T, I32T, I32T], I64T],
+  tryLoadForWrite: [[I64T, I32T, I32T], I64T],
+  tryStore: [[I64T, I32T, I64T, I32T], undefined],
   load8: [[I64T], I64T],
   load16: [[I64T], I64T],
   load32: [[I64T], I64T],

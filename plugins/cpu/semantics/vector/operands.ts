@@ -32,6 +32,26 @@ export function sseAvailable(i: Instruction): void {
 /** How a memory operand of 16 bytes or more may lie. */
 export type Alignment = "aligned" | "any";
 
+/** Loads 128 bits that the TLB missed; the instruction has been spilled. */
+export function missedLoad(i: Instruction, linear: I64): V128 {
+  const value = i.f.call(VectorUnit.load, linear);
+  i.leaveIfFaulted();
+  return value;
+}
+
+/** Stores 128 bits likewise, of an access that has been probed if it goes across two pages. */
+export function missedStore(i: Instruction, linear: I64, value: V128): void {
+  i.f.call(VectorUnit.store, linear, value);
+  i.leaveIfFaulted();
+}
+
+/** Faults if one of the two pages of a store cannot be written; within one page the first part of it would. */
+export function probeAcrossPages(i: Instruction, linear: I64, bytes: number): void {
+  const { f } = i;
+  const across = linear.wrap().and(0xfff).gtU(0x1000 - bytes);
+  f.if(across, () => f.call(i.mc.probeStore, linear, bytes), undefined, "unlikely");
+}
+
 /** Loads 32, 64 or 128 bits as the low lane of a vector. */
 export function loadVector(i: Instruction, bits: number, linear: I64): V128 {
   const { f } = i;
@@ -39,8 +59,10 @@ export function loadVector(i: Instruction, bits: number, linear: I64): V128 {
   const { hit, address } = i.lookUp(bits, linear, false);
   return f.choose(V128T, hit, () => f.loadVector(bits, address()), () => {
     i.spill();
-    if (bits === 128) return f.call(VectorUnit.load, linear);
-    return ZERO.withLane64(0, f.call(i.mc.slowLoad, linear, bits, S.mmu.get(f)));
+    if (bits === 128) return missedLoad(i, linear);
+    const value = f.call(i.mc.tryLoad, linear, bits, S.mmu.get(f));
+    i.leaveIfFaulted();
+    return ZERO.withLane64(0, value);
   }, "likely");
 }
 
@@ -50,7 +72,8 @@ export function storeVector(i: Instruction, linear: I64, value: V128): void {
   const { hit, address } = i.lookUp(128, linear, true);
   f.if(hit, () => f.store128(address(), value), () => {
     i.spill();
-    f.call(VectorUnit.store, linear, value);
+    probeAcrossPages(i, linear, 16);
+    missedStore(i, linear, value);
   }, "likely");
 }
 

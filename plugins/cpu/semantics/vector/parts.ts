@@ -6,9 +6,17 @@
  */
 import { Cr0, Cr4, Xcr0 } from "../../microcode/registers.ts";
 import { S } from "../../state/cpu_state.ts";
-import { i32, I32T, type I64, type V128, V128T } from "../../wasm/mod.ts";
+import { I32T, type I64, type V128, V128T } from "../../wasm/mod.ts";
 import type { Instruction, Semantics } from "../instruction.ts";
-import { type Alignment, loadVector, storeVector, vectorOperandAddress } from "./operands.ts";
+import {
+  type Alignment,
+  loadVector,
+  missedLoad,
+  missedStore,
+  probeAcrossPages,
+  storeVector,
+  vectorOperandAddress,
+} from "./operands.ts";
 import { VectorUnit, ZERO } from "./unit.ts";
 
 /** Components of XCR0 without which AVX is undefined. */
@@ -57,8 +65,8 @@ function loadParts(i: Instruction, bits: number, linear: I64): V128[] {
     high.set(f.load128(at.get(), 16));
   }, () => {
     i.spill();
-    low.set(f.call(VectorUnit.load, linear));
-    high.set(f.call(VectorUnit.load, linear.add(16)));
+    low.set(missedLoad(i, linear));
+    high.set(missedLoad(i, linear.add(16)));
   }, "likely");
   return [low.get(), high.get()];
 }
@@ -102,8 +110,8 @@ export function storeParts(
     f.store128(at.get(), high, 16);
   }, () => {
     i.spill();
-    f.call(i.mc.probeStore, linear, i32(32));
-    f.call(VectorUnit.store, linear, low!);
-    f.call(VectorUnit.store, linear.add(16), high);
+    probeAcrossPages(i, linear, 32);
+    missedStore(i, linear, low!);
+    missedStore(i, linear.add(16), high);
   }, "likely");
 }

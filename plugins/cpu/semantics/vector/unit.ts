@@ -30,9 +30,9 @@ type V = TypeToken<V128>;
 
 /** Functions of the unit. */
 export const VectorUnit: {
-  /** `(linear)`: 128 bits. */
+  /** `(linear)`: 128 bits. A page fault is recorded, as by `tryLoad`. */
   readonly load: Fn<[L], V>;
-  /** `(linear, value)`: stores all of 128 bits or, after a fault, nothing. */
+  /** `(linear, value)`: stores 128 bits, in two halves. A page fault is recorded, as by `tryStore`. */
   readonly store: Fn<[L, V]>;
   /** `(linear, value, mask)`: stores the bytes whose byte in the mask has bit 7 set, after checking all. */
   readonly maskedStore: Fn<[L, V, V]>;
@@ -61,15 +61,16 @@ function define(module: ModuleBuilder, mc: Microcode): void {
   // In two halves: a fault reports the first byte that is missing either way, and devices see what
   // they see of a 64-bit processor's longest plain access.
   module.body(VectorUnit.load, (f, linear) => {
-    const low = f.call(mc.slowLoad, linear, 64, S.mmu.get(f));
-    const high = f.call(mc.slowLoad, linear.add(8), 64, S.mmu.get(f));
+    const low = f.call(mc.tryLoad, linear, 64, S.mmu.get(f));
+    f.if(S.faulted.get(f), () => f.return(ZERO), undefined, "unlikely");
+    const high = f.call(mc.tryLoad, linear.add(8), 64, S.mmu.get(f));
     f.return(splat64(low).withLane64(1, high));
   });
 
   module.body(VectorUnit.store, (f, linear, value) => {
-    f.call(mc.probeStore, linear, 16);
-    f.call(mc.slowStore, linear, 64, value.lane64(0), S.mmu.get(f));
-    f.call(mc.slowStore, linear.add(8), 64, value.lane64(1), S.mmu.get(f));
+    f.call(mc.tryStore, linear, 64, value.lane64(0), S.mmu.get(f));
+    f.if(S.faulted.get(f), () => f.return(), undefined, "unlikely");
+    f.call(mc.tryStore, linear.add(8), 64, value.lane64(1), S.mmu.get(f));
   });
 
   module.body(VectorUnit.maskedStore, (f, linear, value, mask) => {
