@@ -134,10 +134,10 @@ export function defineRun(mc: Microcode, tag: Tag): void {
     tally(f, Counter.SEARCHES);
     const code = f.call(mc.fetch, linear.get());
     const enter = (block: I32): void => {
+      logFill(f, S.tlbContext.get(f), entry);
       f.store64(entry, rip);
       f.store32(entry, block, 8);
       f.store32(entry, mode, 12);
-      logFill(f, S.tlbContext.get(f), entry);
       f.return(block);
     };
     search(f, code, rip, linear.get(), csBase.get(), csLimit.get(), mode, enter);

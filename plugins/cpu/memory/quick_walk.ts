@@ -99,16 +99,25 @@ function gather({ entry, all, any }: Walk): void {
   any.set(any.get().or(entry.get()));
 }
 
+/** log2 of what an 8-byte entry of `level` covers. */
+const spanOf = (level: number): number => 3 + 9 * level;
+
+/** Goes from the 8-byte entry at hand to the one of `level` in the table that it leads to. */
+function step64(walk: Walk, level: number): void {
+  const { linear, entry } = walk;
+  const index = linear.shrU(spanOf(level)).and(0x1ff);
+  const pa = entry.get().and(ADDRESS).add(index.shl(3));
+  // Entries of level 4 and 5 cannot be large, and their bit 8 is reserved as well (figure 5-20).
+  step(walk, pa, 8, level > 1 ? TABLE : PRESENT, level > 3 ? LARGE | GLOBAL : 0);
+  gather(walk);
+}
+
 /** Levels of 8-byte entries, from `first` down to the page; `entry` holds what leads to the first table. */
 function walk64(walk: Walk, first: number): void {
-  const { f, linear, entry, shift, found } = walk;
+  const { f, entry, shift, found } = walk;
   for (let level = first; level > 0; level--) {
-    const span = 3 + 9 * level;
-    const index = linear.shrU(span).and(0x1ff);
-    // Entries of level 4 and 5 cannot be large, and their bit 8 is reserved as well (figure 5-20).
-    const pa = entry.get().and(ADDRESS).add(index.shl(3));
-    step(walk, pa, 8, level > 1 ? TABLE : PRESENT, level > 3 ? LARGE | GLOBAL : 0);
-    gather(walk);
+    step64(walk, level);
+    const span = spanOf(level);
     if (level === 1) shift.set(span);
     else if (level <= 3) {
       f.if(entry.get().has(LARGE), () => {
@@ -162,7 +171,8 @@ export function defineQuickWalk(mc: Microcode): Fn<readonly [L, I, I, I], L> {
           const noExecute = efer.has(Efer.NXE).select(i64(0), i64(NO_EXECUTE));
           odd.set(S.reservedPte.get(f).or(BEYOND_MEMORY).or(noExecute));
           f.if(efer.has(Efer.LMA), () => {
-            giveUpIf(f, cr4.has(Cr4.LA57).or(entry.get().has(BEYOND_MEMORY)));
+            giveUpIf(f, entry.get().has(BEYOND_MEMORY));
+            f.if(cr4.has(Cr4.LA57), () => step64(walk, 5), undefined, "unlikely");
             walk64(walk, 4);
           }, () => {
             odd.set(odd.get().or(PAE_HIGH));

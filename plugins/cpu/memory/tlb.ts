@@ -32,6 +32,9 @@ import { pageHoldsCode } from "./physical.ts";
 import { fetchSlot, tlbSlot } from "./slots.ts";
 import { dropWindows } from "./windows.ts";
 
+/** Most pages in a row whose entries are searched for when they are taken away. */
+const MOST_SEARCHES = 8;
+
 /** log2 of the size of the smallest page. */
 const PAGE_SHIFT = 12;
 
@@ -84,11 +87,14 @@ export function dropLoose(f: FunctionBuilder, mc: Microcode): void {
   f.if(S.cr0.has(f, Cr0.WP).and(loose), () => f.call(mc.flushTlb), undefined, "unlikely");
 }
 
-/** Notes that the entry at `address` has been filled, so that a flush finds it. */
+/** Notes that the entry at `address` is about to be filled, so that a flush finds it. */
 export function logFill(f: FunctionBuilder, context: I32, address: I32): void {
-  const count = f.load32(context, Context.FILLED);
-  f.if(count.ltU(LOG_ENTRIES), () => f.store32(context.add(count.shl(2)), address, Context.LOG));
-  f.store32(context, count.add(1), Context.FILLED);
+  // One that was not empty has been noted.
+  f.if(f.load64(address).eq(-1), () => {
+    const count = f.load32(context, Context.FILLED);
+    f.if(count.ltU(LOG_ENTRIES), () => f.store32(context.add(count.shl(2)), address, Context.LOG));
+    f.store32(context, count.add(1), Context.FILLED);
+  });
 }
 
 /** Enters a data translation: the page of `linear` stands around memory address `address`. */
@@ -105,9 +111,9 @@ export function fillData(
   const entry = context.add(mmu.mul(INDEX_BYTES)).add(tlbSlot(low)).add(Context.DATA);
   const delta = address.sub(low);
   const put = (at: I32): void => {
+    logFill(f, context, at);
     f.store64(at, page);
     f.store32(at, delta, 8);
-    logFill(f, context, at);
   };
   put(entry);
   f.if(write.and(pageHoldsCode(f, address).eqz()), () => {
@@ -121,10 +127,10 @@ export function fillFetch(f: FunctionBuilder, linear: I64, address: I32, user: I
   const context = S.tlbContext.get(f);
   const array = context.add(user.select(i32(0), i32(FETCH_BYTES)));
   const entry = array.add(fetchSlot(linear.wrap())).add(Context.FETCH);
+  logFill(f, context, entry);
   f.store64(entry, pageOf(linear));
   f.store32(entry, address.and(~0xfff), 8);
   include(f, context, Context.FETCHED, linear.shrU(PAGE_SHIFT));
-  logFill(f, context, entry);
 }
 
 // Pages of the local APIC under AVIC (APM vol. 2, 15.29.4.1). A translation to one leads to the backing
@@ -205,6 +211,7 @@ export function defineTlb(mc: Microcode): void {
     f.store32(context, 0, Context.FILLED);
     f.store32(context, PAGE_SHIFT, Context.LARGE);
     f.store32(context, 0, Context.LOOSE);
+    f.store32(context, 0, Context.SEARCHED);
     for (const set of [Context.LARGE_REGIONS, Context.FETCHED]) {
       for (let byte = 0; byte < SET_BITS / 8; byte += 8) f.store64(context, 0, set + byte);
     }
@@ -240,8 +247,11 @@ export function defineTlb(mc: Microcode): void {
       f.return();
     });
 
+    // What is in the sets is taken out by a whole flush alone, which soon costs less than one search more.
+    const searched = f.load32(context, Context.SEARCHED).add(1);
+    f.store32(context, searched, Context.SEARCHED);
     const count = f.load32(context, Context.FILLED);
-    f.if(count.gtU(LOG_ENTRIES), () => {
+    f.if(count.gtU(LOG_ENTRIES).or(searched.gtU(MOST_SEARCHES)), () => {
       f.call(mc.flushTlb);
       f.return();
     });
@@ -263,8 +273,11 @@ export function defineTlb(mc: Microcode): void {
       f.if(within(address).or(within(address.add(MAX_INSTRUCTION_BYTES - 1))), () => {
         f.store64(entry, -1);
       }, () => {
-        f.store32(context.add(kept.get().shl(2)), entry, Context.LOG);
-        kept.set(kept.get().add(1));
+        // What another flush has emptied is noted anew when it is filled.
+        f.if(address.ne(-1), () => {
+          f.store32(context.add(kept.get().shl(2)), entry, Context.LOG);
+          kept.set(kept.get().add(1));
+        });
       });
       i.set(i.get().add(1));
     });

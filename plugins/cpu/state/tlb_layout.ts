@@ -55,6 +55,8 @@ export const Context = {
   LOOSE: 28,
   /** u64: EPT pointer under which the context was filled; 0 for none. */
   EPT: 32,
+  /** u32: pages taken away since the last flush whose entries had to be looked for in the log. */
+  SEARCHED: 40,
   /** Windows of each index while they are not in force ({@linkcode WINDOWS_BYTES} each). */
   WINDOWS: 0x40,
   /** A bit for each region of 4 MiB (modulo their number): an entry may be a piece of a large page in it. */
