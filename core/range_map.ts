@@ -24,6 +24,9 @@ export class RangeMap<T extends Range> {
   readonly #limit: number;
   #ranges: T[] = [];
   #last: T | undefined = undefined;
+  /** Where nothing was found last: from an address up to another. */
+  #gapStart = 0;
+  #gapEnd = 0;
 
   /** `space` names the kind of address in messages; addresses run from 0 to `limit - 1`. */
   constructor(space: string, limit: number) {
@@ -42,6 +45,7 @@ export class RangeMap<T extends Range> {
     if (last !== undefined && address >= last.base && address - last.base < last.length) {
       return last;
     }
+    if (address >= this.#gapStart && address < this.#gapEnd) return undefined;
     const ranges = this.#ranges;
     let low = 0;
     let high = ranges.length;
@@ -50,11 +54,14 @@ export class RangeMap<T extends Range> {
       if ((ranges[middle] as T).base <= address) low = middle + 1;
       else high = middle;
     }
-    if (low === 0) return undefined;
-    const range = ranges[low - 1] as T;
-    if (address - range.base >= range.length) return undefined;
-    this.#last = range;
-    return range;
+    const range = low === 0 ? undefined : ranges[low - 1];
+    if (range !== undefined && address - range.base < range.length) {
+      this.#last = range;
+      return range;
+    }
+    this.#gapStart = range === undefined ? 0 : range.base + range.length;
+    this.#gapEnd = ranges[low]?.base ?? this.#limit;
+    return undefined;
   }
 
   /** The first range that has an address in `base` to `base + length - 1`, if any. */
@@ -86,12 +93,14 @@ export class RangeMap<T extends Range> {
       throw new OverlapError(this.#space, describeRange(range), describeRange(other));
     }
     this.#ranges = [...this.#ranges, range].sort((a, b) => a.base - b.base);
+    this.#gapEnd = this.#gapStart;
   }
 
   /** Removes a range; one that is not there is ignored. */
   remove(range: T): void {
     this.#ranges = this.#ranges.filter((other) => other !== range);
     if (this.#last === range) this.#last = undefined;
+    this.#gapEnd = this.#gapStart;
   }
 }
 

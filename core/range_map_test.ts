@@ -59,3 +59,14 @@ Deno.test("ranges that cannot be are refused", () => {
     assertThrows(() => map.add(range("bad", base ?? 0, length ?? 0)), ArgumentError);
   }
 });
+
+Deno.test("where nothing was found something may come, and go again", () => {
+  const map = new RangeMap<Range>("test address", 1000);
+  map.add(range("a", 100, 10));
+  assertEquals([map.find(50), map.find(500)], [undefined, undefined]);
+  const later = range("b", 499, 2);
+  map.add(later);
+  assertEquals([map.find(498), map.find(500), map.find(501)], [undefined, later, undefined]);
+  map.remove(later);
+  assertEquals([map.find(500), map.find(105)?.name], [undefined, "a"]);
+});

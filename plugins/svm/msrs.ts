@@ -56,8 +56,6 @@ function answer(access: MsrAccess, lo: number, hi: number): boolean {
 
 function read(vm: Vm, guest: GuestCpu, access: MsrAccess): boolean {
   const { svm, vmcb } = guest;
-  const field = FIELDS.get(access.index);
-  if (field !== undefined) return answer(access, vmcb.get32(field[0]), vmcb.get32(field[0] + 4));
   switch (access.index) {
     case Msr.EFER:
       return answer(access, vmcb.get32(Save.EFER) & (svm.svme ? -1 : ~Efer.SVME), 0);
@@ -82,8 +80,11 @@ function read(vm: Vm, guest: GuestCpu, access: MsrAccess): boolean {
       return answer(access, vmcb.get32(Control.TSC_OFFSET), vmcb.get32(Control.TSC_OFFSET + 4));
     case Msr.TSC_AUX:
       return answer(access, guest.tscAux, 0);
-    default:
-      return false;
+    default: {
+      const field = FIELDS.get(access.index);
+      if (field === undefined) return false;
+      return answer(access, vmcb.get32(field[0]), vmcb.get32(field[0] + 4));
+    }
   }
 }
 

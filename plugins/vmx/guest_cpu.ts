@@ -87,6 +87,8 @@ export class GuestCpu implements ControlState, VmxGuest {
   interruptWindow = false;
   /** Waiting until it can take an NMI. */
   nmiWindow = false;
+  /** EFER 31:0, of which no bit above exists: the guest cannot change it without an exit. */
+  eferLow = 0;
   /** EFER.LMA. */
   longMode = false;
   /** What of its local APIC hardware does. */
@@ -210,11 +212,12 @@ export class GuestCpu implements ControlState, VmxGuest {
 
   /** EFER. */
   get efer(): bigint {
-    return this.vmcs.get64(Vmcs.GUEST_EFER);
+    return BigInt(this.eferLow);
   }
 
   set efer(value: bigint) {
-    this.vmcs.set64(Vmcs.GUEST_EFER, value);
+    this.eferLow = Number(value & 0xffff_ffffn);
+    this.vmcs.set32(Vmcs.GUEST_EFER, this.eferLow);
     this.longMode = (value & BigInt(Efer.LMA)) !== 0n;
     this.recalculate();
   }

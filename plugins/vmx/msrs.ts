@@ -49,16 +49,9 @@ function answer(access: MsrAccess, lo: number, hi: number): boolean {
 
 function read(vm: Vm, guest: GuestCpu, access: MsrAccess): boolean {
   const { vmcs } = guest;
-  const { index } = access;
-  const field = FIELDS.get(index);
-  if (field !== undefined) return answer(access, vmcs.get32(field[0]), vmcs.high(field[0]));
-  const own = UNSWITCHED.get(index);
-  if (own !== undefined) {
-    return answer(access, guest.unswitchedLo(own[0]), guest.unswitchedHi(own[0]));
-  }
-  switch (index) {
+  switch (access.index) {
     case Msr.EFER:
-      return answer(access, vmcs.get32(Vmcs.GUEST_EFER), 0);
+      return answer(access, guest.eferLow, 0);
     case Msr.PAT:
       return answer(access, vmcs.get32(Vmcs.GUEST_PAT), vmcs.high(Vmcs.GUEST_PAT));
     case Msr.TSC: {
@@ -72,8 +65,13 @@ function read(vm: Vm, guest: GuestCpu, access: MsrAccess): boolean {
       return answer(access, vmcs.get32(Vmcs.TSC_OFFSET), vmcs.high(Vmcs.TSC_OFFSET));
     case Msr.TSC_AUX:
       return answer(access, guest.tscAux, 0);
-    default:
-      return false;
+    default: {
+      const field = FIELDS.get(access.index);
+      if (field !== undefined) return answer(access, vmcs.get32(field[0]), vmcs.high(field[0]));
+      const own = UNSWITCHED.get(access.index);
+      if (own === undefined) return false;
+      return answer(access, guest.unswitchedLo(own[0]), guest.unswitchedHi(own[0]));
+    }
   }
 }
 
@@ -123,11 +121,12 @@ function write(vm: Vm, guest: GuestCpu, { index, lo, hi }: MsrAccess): boolean {
 
 function writeEfer(guest: GuestCpu, value: number): boolean {
   if ((value & ~EFER_GUEST) !== 0) return false;
-  const old = guest.vmcs.get32(Vmcs.GUEST_EFER);
+  const old = guest.eferLow;
   const paging = (guest.vmcs.get32(Vmcs.GUEST_CR0) & Cr0.PG) !== 0;
   if (paging && ((old ^ value) & Efer.LME) !== 0) return false;
   // LMA is not software's to write.
-  guest.vmcs.set32(Vmcs.GUEST_EFER, (value & ~Efer.LMA) | (old & Efer.LMA));
+  guest.eferLow = (value & ~Efer.LMA) | (old & Efer.LMA);
+  guest.vmcs.set32(Vmcs.GUEST_EFER, guest.eferLow);
   if (((old ^ value) & Efer.NXE) !== 0) guest.flush = true;
   return true;
 }

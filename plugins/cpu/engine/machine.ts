@@ -69,6 +69,15 @@ const OUTSIDE_IMPORTS: readonly string[] = [
   "setTaskPriority",
 ];
 
+/** Functions that are called too often to be looked up by name. */
+interface EntryPoints {
+  readonly run: (budget: number) => number;
+  readonly enterGuest: (low: number, high: number, registers: number, budget: number) => void;
+  readonly enterVmx: (registers: number, launch: number, budget: number) => number;
+  readonly vmread: (encoding: number) => number;
+  readonly vmwrite: (encoding: number, low: number, high: number) => number;
+}
+
 /** Sizes of a machine. */
 export interface MachineOptions {
   /** Bytes of host physical memory that can be in use at one time. */
@@ -101,6 +110,8 @@ export class Machine {
   readonly longs: BigUint64Array<ArrayBuffer>;
   /** Interpreter functions by name. */
   readonly exports: Record<string, CallableFunction>;
+  /** Those of them that are called at every exit. */
+  readonly entries: EntryPoints;
   /** Decoded blocks. */
   readonly blocks: Blocks;
   /** Compiled regions. */
@@ -166,6 +177,14 @@ export class Machine {
     const imports = this.#imports();
     this.handlers = new Handlers(this.memory, table, this.#timed ? this.#timing(imports) : imports);
     this.exports = this.handlers.exports;
+    const { run, enterGuest, vmxHostEnter, vmxHostRead, vmxHostWrite } = this.exports;
+    this.entries = {
+      run: run as EntryPoints["run"],
+      enterGuest: enterGuest as EntryPoints["enterGuest"],
+      enterVmx: vmxHostEnter as EntryPoints["enterVmx"],
+      vmread: vmxHostRead as EntryPoints["vmread"],
+      vmwrite: vmxHostWrite as EntryPoints["vmwrite"],
+    };
     this.blocks = new Blocks(buffer, this.handlers, cpus, model.isa);
     this.regions = new Regions(buffer, this.handlers, this.blocks, {
       tier: options.tier ?? "auto",
@@ -467,7 +486,7 @@ export class Machine {
   enterGuest(low: number, high: number, registers: number, budget: number): void {
     const start = this.#begin();
     try {
-      this.exports.enterGuest!(low, high, registers, budget);
+      this.entries.enterGuest(low, high, registers, budget);
       this.#end(start);
     } catch (error) {
       this.#end(start);
@@ -482,7 +501,7 @@ export class Machine {
   enterVmx(registers: number, launch: number, budget: number): number {
     const start = this.#begin();
     try {
-      const result = this.exports.vmxHostEnter!(registers, launch, budget) as number;
+      const result = this.entries.enterVmx(registers, launch, budget);
       this.#end(start);
       return result;
     } catch (error) {
@@ -547,7 +566,7 @@ export class Machine {
   run(budget: number): number {
     const start = this.#begin();
     try {
-      return this.exports.run!(budget) as number;
+      return this.entries.run(budget);
     } finally {
       this.#end(start);
     }

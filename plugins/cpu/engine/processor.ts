@@ -205,7 +205,7 @@ export class Processor {
    */
   vmread(encoding: number): number {
     this.load();
-    const result = this.#machine.exports.vmxHostRead!(encoding) as number;
+    const result = this.#machine.entries.vmread(encoding);
     if (result !== 0) throw vmfail("VMREAD", result);
     return this.#machine.exchange[0]! >>> 0;
   }
@@ -213,7 +213,7 @@ export class Processor {
   /** VMWRITE of the current VMCS: the field becomes `low`, and `high` in bits 63:32. Throws as VMREAD. */
   vmwrite(encoding: number, low: number, high: number): void {
     this.load();
-    const result = this.#machine.exports.vmxHostWrite!(encoding, low | 0, high | 0) as number;
+    const result = this.#machine.entries.vmwrite(encoding, low | 0, high | 0);
     if (result !== 0) throw vmfail("VMWRITE", result);
   }
 

@@ -1,6 +1,6 @@
 /**
  * SVM for a host that is the program outside: what a hypervisor's entry stub does around VMRUN. The twin of
- * `vmx/host_stub.ts`.
+ * `vmx/host_stub.ts`. It knows where the VMCB stands in memory, so that this is looked up once.
  *
  * The registers that VMRUN takes from the VMCB are written there, the others are loaded; VMLOAD, VMRUN; and
  * behind the #VMEXIT, VMSAVE and the registers.
@@ -12,7 +12,9 @@ import type { Microcode } from "../microcode/microcode.ts";
 import { Event, registerAddress, S } from "../state/cpu_state.ts";
 import { type I32, i32, I32T, type I64 } from "../wasm/mod.ts";
 import { SvmExit } from "./exit_codes.ts";
+import { saveExtra } from "./unit.ts";
 import { Save } from "./vmcb.ts";
+import { loadExtra } from "./world_switch.ts";
 
 /** General registers that VMRUN leaves to software: all but RAX and RSP. */
 const SWITCHED: readonly number[] = [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -31,17 +33,6 @@ const physicalOf = (low: I32, high: I32): I64 => low.extendU().or(high.extendU()
 export function defineSvmHostStub(mc: Microcode): void {
   const { module } = mc;
 
-  module.body(mc.enterGuest, (f, low, high, registers, budget) => {
-    const vmcb = physicalOf(low, high);
-    const block = f.call(mc.vmcbAddress, vmcb);
-    for (const [n, offset] of IN_VMCB) f.store64(block, f.load64(registers, 8 * n), offset);
-    f.call(mc.vmload, vmcb);
-    for (const n of SWITCHED) f.store64(0, f.load64(registers, 8 * n), registerAddress(n));
-    f.store64(0, vmcb, registerAddress(0));
-    f.call(mc.vmrun, vmcb, S.rip.get(f));
-    f.call(mc.leaveGuestStub, low, high, registers, f.call(mc.run, budget));
-  });
-
   /** #VMEXIT between two instructions, for a reason from outside. */
   const forceExit = module.define("forceExit", [I32T], undefined, (f, code) => {
     f.if(S.guestMode.get(f), () => {
@@ -56,20 +47,38 @@ export function defineSvmHostStub(mc: Microcode): void {
     S.events.clear(f, Event.EXIT | Event.SHUTDOWN);
   });
 
-  module.body(mc.leaveGuestStub, (f, low, high, registers, stop) => {
-    f.if(stop.ne(Stop.VMEXIT), () => {
-      // The guest is to exit at this boundary though nothing in it asked for it. A triple fault or INIT that
-      // is not intercepted takes the host down with it.
-      const code = stop.eq(Stop.SHUTDOWN).select(
-        i32(SvmExit.SHUTDOWN),
-        stop.eq(Stop.INIT).select(i32(SvmExit.INIT), i32(SvmExit.INTR)),
-      );
-      f.call(forceExit, code);
-    });
+  const leave = module.define(
+    "leaveStub",
+    [I32T, I32T, I32T],
+    undefined,
+    (f, block, registers, stop) => {
+      f.if(stop.ne(Stop.VMEXIT), () => {
+        // The guest is to exit at this boundary though nothing in it asked for it. A triple fault or INIT that
+        // is not intercepted takes the host down with it.
+        const code = stop.eq(Stop.SHUTDOWN).select(
+          i32(SvmExit.SHUTDOWN),
+          stop.eq(Stop.INIT).select(i32(SvmExit.INIT), i32(SvmExit.INTR)),
+        );
+        f.call(forceExit, code);
+      });
+      saveExtra(f, mc, block);
+      for (const n of SWITCHED) f.store64(registers, f.load64(0, registerAddress(n)), 8 * n);
+      for (const [n, offset] of IN_VMCB) f.store64(registers, f.load64(block, offset), 8 * n);
+    },
+  );
+
+  module.body(mc.enterGuest, (f, low, high, registers, budget) => {
     const vmcb = physicalOf(low, high);
-    f.call(mc.vmsave, vmcb);
     const block = f.call(mc.vmcbAddress, vmcb);
-    for (const n of SWITCHED) f.store64(registers, f.load64(0, registerAddress(n)), 8 * n);
-    for (const [n, offset] of IN_VMCB) f.store64(registers, f.load64(block, offset), 8 * n);
+    for (const [n, offset] of IN_VMCB) f.store64(block, f.load64(registers, 8 * n), offset);
+    loadExtra(f, block);
+    for (const n of SWITCHED) f.store64(0, f.load64(registers, 8 * n), registerAddress(n));
+    f.store64(0, vmcb, registerAddress(0));
+    f.call(mc.vmrunAt, block, vmcb, S.rip.get(f));
+    f.call(leave, block, registers, f.call(mc.run, budget));
+  });
+
+  module.body(mc.leaveGuestStub, (f, low, high, registers, stop) => {
+    f.call(leave, f.call(mc.vmcbAddress, physicalOf(low, high)), registers, stop);
   });
 }

@@ -65,6 +65,17 @@ function usesPdptes(f: FunctionBuilder): I32 {
   return S.efer.has(f, Efer.LMA).eqz().and(S.cr4.has(f, Cr4.PAE)).and(S.cr0.has(f, Cr0.PG));
 }
 
+/** VMSAVE to memory address `area`. */
+export function saveExtra(f: FunctionBuilder, mc: Microcode, area: I32): void {
+  storeExtra(f, area);
+  f.if(
+    pageHoldsCode(f, area),
+    () => f.call(mc.codeWritten, area, VMCB_BYTES),
+    undefined,
+    "unlikely",
+  );
+}
+
 /** Gives the SVM functions their bodies. */
 export function defineSvm(mc: Microcode): void {
   const { module } = mc;
@@ -99,15 +110,8 @@ export function defineSvm(mc: Microcode): void {
   });
 
   module.body(mc.vmsave, (f, vmcb) => {
-    const area = f.variable(I32T, operand(f, vmcb, Access.WRITE)).get();
-    storeExtra(f, area);
     // The instruction is the last of its block, so that nothing stale is executed behind it.
-    f.if(
-      pageHoldsCode(f, area),
-      () => f.call(mc.codeWritten, area, VMCB_BYTES),
-      undefined,
-      "unlikely",
-    );
+    saveExtra(f, mc, f.variable(I32T, operand(f, vmcb, Access.WRITE)).get());
   });
 
   /** Leaves guest mode: the host's state comes back from the save area. */
@@ -169,7 +173,10 @@ export function defineSvm(mc: Microcode): void {
   });
 
   module.body(mc.vmrun, (f, vmcbPa, nextRip) => {
-    const vmcb = f.call(mc.vmcbAddress, vmcbPa);
+    f.call(mc.vmrunAt, f.call(mc.vmcbAddress, vmcbPa), vmcbPa, nextRip);
+  });
+
+  module.body(mc.vmrunAt, (f, vmcb, vmcbPa, nextRip) => {
     const hostArea = f.call(mc.physical, S.hsavePa.get(f));
     f.if(hostArea.eqz(), () => f.call(mc.raiseError, Vector.GP, 0));
     S.hostArea.set(f, hostArea);

@@ -14,6 +14,8 @@ export interface SvmRoutines {
   readonly vmcbAddress: Fn<[L], I>;
   /** `(vmcb, nextRip)`: VMRUN, all privileges checked. */
   readonly vmrun: Fn<[L, L]>;
+  /** The same of the VMCB at a memory address: `(address, vmcb, nextRip)`. */
+  readonly vmrunAt: Fn<[I, L, L]>;
   /** `(vmcbLow, vmcbHigh, registers, budget)`: a hypervisor's entry stub: VMLOAD, VMRUN, and all behind it. */
   readonly enterGuest: Fn<[I, I, I, I]>;
   /**
@@ -69,6 +71,7 @@ export interface SvmRoutines {
 export const SVM: Signatures<SvmRoutines> = {
   vmcbAddress: [[I64T], I32T],
   vmrun: [[I64T, I64T], undefined],
+  vmrunAt: [[I32T, I64T, I64T], undefined],
   enterGuest: [[I32T, I32T, I32T, I32T], undefined],
   leaveGuestStub: [[I32T, I32T, I32T, I32T], undefined],
   vmload: [[I64T], undefined],
