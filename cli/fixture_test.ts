@@ -27,6 +27,7 @@ export class FakeIo implements CliIo {
   readonly terminal: CliIo["terminal"];
   readonly stdin: ReadableStream<Uint8Array> | undefined;
   readonly written: Record<string, string> = {};
+  readonly writtenBytes: Record<string, Uint8Array> = {};
   readonly closed: string[] = [];
   readonly raw: boolean[] = [];
   readonly exits: number[] = [];
@@ -82,8 +83,9 @@ export class FakeIo implements CliIo {
     const file = this.#files[path];
     if (file instanceof Error) return Promise.reject(file);
     return Promise.resolve({
-      write: (text: string) => {
-        this.written[path] = text;
+      write: (content: string | Uint8Array) => {
+        if (typeof content === "string") this.written[path] = content;
+        else this.writtenBytes[path] = content.slice();
         return Promise.resolve();
       },
       close: () => void this.closed.push(path),

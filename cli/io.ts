@@ -9,7 +9,7 @@ import { type CodeCache, FileCodeCache } from "../plugins/cpu/mod.ts";
 /** A file that is written in one piece, when everything else is done. */
 export interface OutputFile {
   /** Writes the whole file. */
-  write(text: string): Promise<void>;
+  write(content: string | Uint8Array<ArrayBuffer>): Promise<void>;
   /** Lets go of it. */
   close(): void;
 }
@@ -66,9 +66,10 @@ export function denoIo(): CliIo {
     async openForWriting(path) {
       const file = await Deno.open(path, { write: true, create: true });
       return {
-        async write(text) {
+        async write(content) {
           await file.truncate(0);
-          await writeAll(file, new TextEncoder().encode(text));
+          const text = typeof content === "string";
+          await writeAll(file, text ? new TextEncoder().encode(content) : content);
         },
         close: () => file.close(),
       };

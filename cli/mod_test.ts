@@ -437,6 +437,20 @@ Deno.test("--disk puts a disk on the bus of a PC", async () => {
   assertEquals((await run("--machine=pc", "--disk=odd.img")).status, Status.INPUT);
 });
 
+Deno.test("--keep-disks writes the disks to their files at the end", async () => {
+  const rom = new Uint8Array(4096).fill(0x90);
+  // mov al, 21h; out f4h, al; hlt
+  rom.set([0xb0, 0x21, 0xe6, 0xf4, 0xf4], 0xff0);
+  const disk = new Uint8Array(1024).fill(7);
+  const words = ["run", "rom.bin", "--format=firmware", "--machine=pc", "--quiet", "--disk=disk"];
+  const io = new FakeIo({ files: { "rom.bin": rom, disk } });
+  assertEquals(await main(words, io), 0x43);
+  assertEquals(io.writtenBytes, {});
+  assertEquals(await main([...words, "--keep-disks"], io), 0x43);
+  assertEquals(io.writtenBytes, { disk });
+  assertEquals(io.closed, ["disk"]);
+});
+
 Deno.test("--format firmware runs a ROM from the reset vector", async () => {
   const rom = new Uint8Array(4096).fill(0x90);
   // mov al, 21h; out f4h, al; hlt

@@ -27,21 +27,34 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const settings = readSettings(parseArguments(args, RUN_OPTIONS));
   const input = await readInput(settings, io);
   const added = await readPlugins(settings, io);
-  const json = settings.json === undefined ? undefined : await openJson(settings.json, io);
+  const json = settings.json === undefined
+    ? undefined
+    : await openOutput("--json", settings.json, io);
+  const kept: OutputFile[] = [];
   try {
-    return await runImage(settings, input, added, json, io);
+    for (const path of settings.keepDisks ? settings.disks : []) {
+      kept.push(await openOutput("--disk", path, io));
+    }
+    const disks = input.disks.map((bytes) => bytes.slice());
+    const status = await runImage(settings, input, disks, added, json, io);
+    for (const [k, file] of kept.entries()) {
+      await file.write(disks[k]!).catch((error) => {
+        throw fileError(Status.OUTPUT, "--disk", settings.disks[k] ?? "", error);
+      });
+    }
+    return status;
   } finally {
-    json?.close();
+    for (const file of [json, ...kept]) file?.close();
   }
 }
 
 /** Device number of the first disk on the PCI bus. */
 const FIRST_DISK = 4;
 
-/** A disk of its own for each machine: what a guest writes is not there for the next. */
+/** A disk, of which the guest writes `bytes`. */
 function diskPlugin(bytes: Uint8Array, index: number): Plugin {
   const name = index === 0 ? "virtioblk" : `virtioblk${index + 1}`;
-  return virtioBlk(memoryDisk(bytes.slice()), { name, slot: FIRST_DISK + index });
+  return virtioBlk(memoryDisk(bytes), { name, slot: FIRST_DISK + index });
 }
 
 /** A plugin made of a file, whose faults are the file's. */
@@ -71,15 +84,16 @@ async function readPlugins({ parts, plugins }: Settings, io: CliIo): Promise<Add
   return { parts: choices, more };
 }
 
-function openJson(path: string, io: CliIo): Promise<OutputFile> {
+function openOutput(option: string, path: string, io: CliIo): Promise<OutputFile> {
   return io.openForWriting(path).catch((error) => {
-    throw fileError(Status.OUTPUT, "--json", path, error);
+    throw fileError(Status.OUTPUT, option, path, error);
   });
 }
 
 async function runImage(
   settings: Settings,
   input: Input,
+  disks: readonly Uint8Array[],
   added: Added,
   json: OutputFile | undefined,
   io: CliIo,
@@ -102,7 +116,7 @@ async function runImage(
   const cache = openCodeCache(settings, io, terminal);
   try {
     const typed = settings.stdin && io.stdin !== undefined ? new SerialInput(io.stdin) : undefined;
-    using vm = await makeVm(settings, input, added, cache, settings.profile, {
+    using vm = await makeVm(settings, { ...input, disks }, added, cache, settings.profile, {
       output: (bytes) => terminal.console(bytes),
       ...(typed === undefined ? {} : { input: typed }),
     }, (text) => terminal.say(`trapline: ${text}\n`));
@@ -123,9 +137,11 @@ async function runImage(
       if (raw) io.setRaw(false);
     }
     const wallMs = io.now() - start;
-    const again = typed?.received
-      ? undefined
-      : () => makeVm(settings, input, added, cache, false, {});
+    const again = typed?.received ? undefined : () => {
+      // Disks of its own, as they were.
+      const again = { ...input, disks: input.disks.map((bytes) => bytes.slice()) };
+      return makeVm(settings, again, added, cache, false, {});
+    };
     const status = await conclude(settings, vm, result, wallMs, terminal, json, again);
     if (cache !== undefined) saveCodeCache(settings, cache, terminal);
     return status;

@@ -77,6 +77,7 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     help:
       "a disk on the PCI bus (virtio), with --machine pc; what the guest\nwrites is not kept; may be given again",
   },
+  { name: "keep-disks", help: "write what is on the disks at the end to their files" },
   { name: "initrd", value: "FILE", help: "the initial RAM disk of a Linux kernel" },
   {
     name: "kernel",
@@ -162,6 +163,8 @@ export interface Settings {
   readonly modules: readonly string[];
   /** Paths of disks. */
   readonly disks: readonly string[];
+  /** Whether their files get what is on them at the end. */
+  readonly keepDisks: boolean;
   /** Path of the initial RAM disk. */
   readonly initrd: string | undefined;
   /** Path of the kernel that firmware is to start. */
@@ -228,6 +231,7 @@ export function readSettings(args: ParsedArguments): Settings {
     append: args.value("append"),
     modules: args.values("module"),
     disks: args.values("disk"),
+    keepDisks: args.has("keep-disks"),
     initrd: args.value("initrd"),
     kernel: args.value("kernel"),
     firmwareFiles: args.values("fw-cfg").map((text) => readPair("fw-cfg", text, "NAME=FILE")),

@@ -5,6 +5,7 @@
  *     deno task linux --vendor metal --memory 1G
  *     deno task linux --disk disk.img        # it is /dev/vda
  *     deno task linux --modules raid6_pq,sha512_ssse3
+ *     deno task linux --arch i686            # Debian's 32-bit kernel, if apt knows packages for i386
  *
  * The kernel and a statically linked BusyBox come from Debian's archive by apt-get, into the user's cache
  * folder, and are made into an initial RAM disk, with the kernel's modules for virtio disks and consoles
@@ -13,8 +14,8 @@
  * What is compiled of the kernel is kept beside it (`--no-code-cache`: it is not), so that the next boot
  * starts with it.
  *
- * Limits: what has been booted is Debian 12's kernel, with one and with four vCPUs. What is written to a
- * disk is not kept.
+ * Limits: what has been booted is Debian 12's kernels for amd64 and i686, with one and with four vCPUs. What
+ * is written to a disk is kept with `--keep-disks` alone.
  *
  * @module
  */
@@ -24,12 +25,22 @@ import { cpio, type CpioEntry } from "./cpio.ts";
 import { Debian } from "./debian.ts";
 import { loadOrder, moduleName } from "./kernel_modules.ts";
 
-const META_PACKAGE = "linux-image-amd64";
-const BUSYBOX = "busybox-static";
+/** The packages of an architecture. */
+interface Packages {
+  /** Which of Debian's kernels. */
+  readonly meta: string;
+  readonly busybox: string;
+}
+
+const PACKAGES: { readonly [arch: string]: Packages } = {
+  amd64: { meta: "linux-image-amd64", busybox: "busybox-static" },
+  i686: { meta: "linux-image-686:i386", busybox: "busybox-static:i386" },
+};
 const COMMAND_LINE = "console=ttyS0";
 const MACHINE: readonly string[] = ["--machine", "pc"];
-/** The option that is not for `trapline run`. */
+/** The options that are not for `trapline run`. */
 const MODULES = "--modules";
+const ARCH = "--arch";
 /** Modules that are always loaded; ext4 asks for CRC-32C by name when it mounts. */
 const ALWAYS: readonly string[] = [
   "virtio_pci",
@@ -78,15 +89,24 @@ function fileIn(folder: string, prefix: string): string {
   return `${folder}/${name}`;
 }
 
-/** Makes kernel and RAM disk, if they are not there; returns their paths. */
-async function prepare(extra: readonly string[]): Promise<{ kernel: string; initrd: string }> {
+/** Makes kernel and RAM disk for `arch`, if they are not there; returns their paths. */
+export async function prepare(
+  extra: readonly string[],
+  arch: string,
+): Promise<{ kernel: string; initrd: string }> {
   const debian: Debian = new Debian("linux");
-  const image = await debian.dependency(META_PACKAGE, /^linux-image-\d/);
+  const packages = Object.hasOwn(PACKAGES, arch) ? PACKAGES[arch] : undefined;
+  if (packages === undefined) {
+    debian.give(`${ARCH} ${arch}: there are ${Object.keys(PACKAGES).join(", ")}`);
+  }
+  const image = await debian.dependency(packages.meta, /^linux-image-\d/);
   const files = await debian.files(image, [
     "boot/vmlinuz*",
     ...FOLDERS.map((folder) => `lib/modules/*/kernel/${folder}`),
   ]);
-  const busybox = await Deno.readFile(`${await debian.files(BUSYBOX, ["bin"])}/bin/busybox`);
+  const busybox = await Deno.readFile(
+    `${await debian.files(packages.busybox, ["bin"])}/bin/busybox`,
+  );
   const paths = modulesIn(`${files}/lib/modules`);
   let modules: ReadonlyMap<string, Uint8Array>;
   try {
@@ -101,7 +121,7 @@ async function prepare(extra: readonly string[]): Promise<{ kernel: string; init
   const initrd = await debian.keep(
     "initrd",
     cpio([
-      ...["bin", "dev", "proc", "sys", "modules"]
+      ...["bin", "dev", "mnt", "proc", "sys", "modules"]
         .map((path): CpioEntry => ({ path, kind: "folder" })),
       { path: "dev/console", kind: "device", major: 5, minor: 1 },
       { path: "bin/busybox", kind: "file", bytes: busybox },
@@ -118,22 +138,24 @@ async function prepare(extra: readonly string[]): Promise<{ kernel: string; init
   return { kernel: fileIn(`${files}/boot`, "vmlinuz"), initrd };
 }
 
-/** Takes the modules that are named out of the words; the rest is for `trapline run`. */
-function moduleWords(words: readonly string[]): { modules: string[]; rest: string[] } {
-  const modules: string[] = [];
+/** Takes the values of option `name` out of the words; the rest is for others. */
+function take(name: string, words: readonly string[]): { values: string[]; rest: string[] } {
+  const values: string[] = [];
   const rest: string[] = [];
   for (let k = 0; k < words.length; k++) {
     const word = words[k]!;
-    if (word === MODULES) modules.push(...(words[++k] ?? "").split(","));
-    else if (word.startsWith(`${MODULES}=`)) modules.push(...word.split("=")[1]!.split(","));
+    if (word === name) values.push(words[++k] ?? "");
+    else if (word.startsWith(`${name}=`)) values.push(word.slice(name.length + 1));
     else rest.push(word);
   }
-  return { modules: modules.filter((name) => name !== ""), rest };
+  return { values, rest };
 }
 
 if (import.meta.main) {
-  const { modules, rest } = moduleWords(Deno.args);
-  const { kernel, initrd } = await prepare(modules);
+  const modules = take(MODULES, Deno.args);
+  const { values: [arch = "amd64"], rest } = take(ARCH, modules.rest);
+  const names = modules.values.flatMap((value) => value.split(",")).filter((name) => name !== "");
+  const { kernel, initrd } = await prepare(names, arch);
   const words = [kernel, ...MACHINE, "--initrd", initrd, "--append", COMMAND_LINE];
   if (!rest.some((word) => word.startsWith("--code-cache"))) {
     words.push("--code-cache", `${kernel}.code`);
