@@ -9,6 +9,7 @@ import type { CodeCache } from "../plugins/cpu/mod.ts";
 import { SerialInput, type SerialOptions } from "../plugins/serial/mod.ts";
 import { firmware } from "../plugins/firmware/mod.ts";
 import { fwCfg as firmwareConfiguration } from "../plugins/fwcfg/mod.ts";
+import { pci } from "../plugins/pci/mod.ts";
 import { memoryDisk, virtioBlk } from "../plugins/virtio/mod.ts";
 import { parseArguments } from "./arguments.ts";
 import type { PartChoice } from "./boards.ts";
@@ -192,7 +193,13 @@ async function makeVm(
   const { vendor, cpu, ignoreMsrs, acceleration, memory, cpus, processors } = settings;
   const { scheduler, lastExits, tier } = settings;
   const plugins = machinePlugins({
-    ...added,
+    parts: [
+      // Firmware shadows itself.
+      ...rom === undefined || settings.machine !== "pc"
+        ? []
+        : [{ part: "pci", plugin: pci({ shadowed: false }) }],
+      ...added.parts,
+    ],
     more: [
       ...added.more,
       ...rom === undefined ? [] : [fromFile(image.name, () => firmware(rom))],

@@ -9,6 +9,7 @@
 
 import type { PendingException } from "./event.ts";
 import type { ExitAction } from "./exit.ts";
+import type { MemoryRange } from "./memory_layout.ts";
 import type { MsrAccess } from "./msr.ts";
 import type { Saved } from "./saved.ts";
 import { defineSlot, type Slot } from "./slot.ts";
@@ -137,6 +138,14 @@ export interface Vendor {
    * method gives its guests no system management mode, and the interrupt is lost.
    */
   raiseSmi?(vcpu: Vcpu): void;
+  /**
+   * Makes pieces of memory reachable for vCPUs in system management mode alone, in place of those that were
+   * before; elsewhere no memory is there. Memslots, and what devices and tools reach, stay as they are. A
+   * vendor that has no such mode does not have this method either.
+   *
+   * @param ranges Whole pages.
+   */
+  setSmram?(ranges: readonly MemoryRange[]): void;
 
   /** The branches of a vCPU, if the vendor can count them. */
   branchCounts?(vcpu: Vcpu): BranchCounts;

@@ -81,10 +81,13 @@ function modulesIn(folder: string): ReadonlyMap<string, string> {
   return found;
 }
 
-/** The only file in a folder whose name begins so. */
+/** What the file with a kernel's compiled code has behind the kernel's name. */
+const CODE = ".code";
+
+/** The only file in a folder whose name begins so, but for compiled code. */
 function fileIn(folder: string, prefix: string): string {
   const names = Array.from(Deno.readDirSync(folder), ({ name }) => name);
-  const name = names.find((name) => name.startsWith(prefix));
+  const name = names.find((name) => name.startsWith(prefix) && !name.endsWith(CODE));
   if (name === undefined) throw new Error(`no ${prefix} in ${folder}`);
   return `${folder}/${name}`;
 }
@@ -158,7 +161,7 @@ if (import.meta.main) {
   const { kernel, initrd } = await prepare(names, arch);
   const words = [kernel, ...MACHINE, "--initrd", initrd, "--append", COMMAND_LINE];
   if (!rest.some((word) => word.startsWith("--code-cache"))) {
-    words.push("--code-cache", `${kernel}.code`);
+    words.push("--code-cache", `${kernel}${CODE}`);
   }
   Deno.exit(await main(["run", ...words, ...rest], denoIo()));
 }

@@ -29,8 +29,9 @@ interface Boot {
   readonly busy: number;
 }
 
-/** What the shell says when it waits for a command. */
-const PROMPT = /# (?:\x1b\[6n)?$/;
+/** What the shell's prompt ends with, and what it may ask the terminal behind it. */
+const PROMPT = "# ";
+const WHERE_IS_THE_CURSOR = "\u001b[6n";
 const OPTIONS = ["vendors", "cpus", "archs", "time"] as const;
 /** What both have, in QEMU's and in `trapline run`'s notation. */
 const MEMORY = "128M";
@@ -62,7 +63,8 @@ async function boot(command: string, args: readonly string[], lines: string[]): 
   let busy = NaN;
   for await (const part of child.stdout.pipeThrough(new TextDecoderStream())) {
     text += part;
-    if (!PROMPT.test(text) || text.length === seen || left.length === 0) continue;
+    const end = text.slice(-20).replaceAll(WHERE_IS_THE_CURSOR, "");
+    if (!end.endsWith(PROMPT) || text.length === seen || left.length === 0) continue;
     seen = text.length;
     if (Number.isNaN(wall)) {
       wall = (performance.now() - start) / 1000;

@@ -94,6 +94,7 @@ export {
 } from "./extended_state_switch.ts";
 export { resetXsave, setExtendedRegisters, withExtendedRegisters } from "./xsave_area.ts";
 export { StateView } from "./state/view.ts";
+export type { SmmState } from "./smm/saved.ts";
 export { readProcessorState, writeProcessorState } from "./system_state.ts";
 export type { SegmentState } from "./state/view.ts";
 export type { Field32, Field64 } from "./state/field.ts";

@@ -12,6 +12,7 @@ import {
   type BranchCounts,
   type ExitAction,
   ExitReason,
+  type MemoryRange,
   MpState,
   type MsrAccess,
   type PendingException,
@@ -29,6 +30,7 @@ import {
   readProcessorState,
   S,
   setExtendedRegisters,
+  type SmmState,
   Vector,
   walkPages,
   withExtendedRegisters,
@@ -38,6 +40,8 @@ import { type CreateTimer, MetalVcpu } from "./metal_vcpu.ts";
 
 /** The physical address space the processors are attached to: the guest's. */
 export const GUEST_SPACE = 1;
+/** The one of processors in system management mode, where SMRAM is as well. */
+const SMM_SPACE = 2;
 
 /** Exceptions that push an error code. */
 const WITH_ERROR: ReadonlySet<number> = new Set([
@@ -60,6 +64,8 @@ export class MetalVendor implements Vendor {
   readonly #createTimer: CreateTimer;
   readonly #vcpus: (MetalVcpu | undefined)[] = [];
   #mapped = false;
+  /** Memory that is there in SMM alone. */
+  #smram: readonly MemoryRange[] = [];
 
   constructor(vm: Vm, processors: Processors, createTimer: CreateTimer) {
     this.#createTimer = createTimer;
@@ -91,9 +97,38 @@ export class MetalVendor implements Vendor {
   /** Memslots come and go: physical memory is the guest's. */
   memslotChanged(gpa: number, size: number, hpa: number, readonly: boolean, added: boolean): void {
     if (!this.#mapped) return;
-    if (added) this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
-    else this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
+    for (const space of [GUEST_SPACE, SMM_SPACE]) {
+      if (added) this.#processors.mapAlias(space, gpa, size, hpa, readonly);
+      else this.#processors.unmapAlias(space, gpa, size);
+    }
+    this.#hide(this.#smram);
+    this.#flushTlbs();
+  }
+
+  #flushTlbs(): void {
     for (const own of this.#vcpus) if (own !== undefined) this.#load(own.vcpu).flushTlbs();
+  }
+
+  #hide(ranges: readonly MemoryRange[]): void {
+    for (const { gpa, size } of ranges) this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
+  }
+
+  /** See `Vendor.setSmram`. */
+  setSmram(ranges: readonly MemoryRange[]): void {
+    const shown = this.#smram;
+    this.#smram = ranges.map(({ gpa, size }) => ({ gpa, size }));
+    if (!this.#mapped) return;
+    for (const range of shown) {
+      for (const slot of this.#vm.memory.slots) {
+        const gpa = Math.max(range.gpa, slot.gpa);
+        const size = Math.min(range.gpa + range.size, slot.gpa + slot.size) - gpa;
+        if (size <= 0) continue;
+        const hpa = slot.hpa + (gpa - slot.gpa);
+        this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa, slot.readonly);
+      }
+    }
+    this.#hide(this.#smram);
+    this.#flushTlbs();
   }
 
   /** See `Vendor.createVcpu`. Throws `ArgumentError` if there are fewer processors than vCPUs. */
@@ -109,10 +144,13 @@ export class MetalVendor implements Vendor {
       this.#mapped = true;
       for (const { gpa, size, hpa, readonly } of this.#vm.memory.slots) {
         this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
+        this.#processors.mapAlias(SMM_SPACE, gpa, size, hpa, readonly);
       }
+      this.#hide(this.#smram);
     }
     const own = new MetalVcpu(vcpu, processor, () => this.#load(vcpu), this.#createTimer);
     processor.attach(own, GUEST_SPACE);
+    processor.setSmmSpace(SMM_SPACE);
     processor.reset();
     this.#vcpus[vcpu.index] = own;
     this.#bindRegisters(own);
@@ -127,6 +165,7 @@ export class MetalVendor implements Vendor {
     this.#mapped = false;
     for (const { gpa, size } of this.#vm.memory.slots) {
       this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
+      this.#processors.unmapAlias(SMM_SPACE, gpa, size);
     }
   }
 
@@ -321,11 +360,15 @@ export class MetalVendor implements Vendor {
     if (this.#apx) setExtendedRegisters(processor.registerStorage, area);
   }
 
-  /** Everything is in registers and system state. */
-  saveVcpu(): Saved {
-    return null;
+  /** System management mode; everything else is in registers and system state. */
+  saveVcpu(vcpu: Vcpu): Saved {
+    const { smmState } = this.#load(vcpu);
+    return { smm: { ...smmState } };
   }
 
   /** See `Vendor.loadVcpu`. */
-  loadVcpu(): void {}
+  loadVcpu(vcpu: Vcpu, saved: Saved): void {
+    const { smm } = saved as unknown as { readonly smm: SmmState };
+    this.#load(vcpu).smmState = smm;
+  }
 }

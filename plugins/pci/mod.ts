@@ -12,11 +12,15 @@
  * the line that the bridge's register names; several on one line are wired together. All is as firmware
  * leaves it: inputs on lines 10, 10, 11 and 11, level-triggered, ranges at C000h and F000_0000h on.
  *
+ * The host bridge's SMRAM register at 72h (82441FX data sheet, 3.2.24) hides A0000h to BFFFFh from all but
+ * system management mode where it is enabled and not open, and keeps its bits once it is locked. While it is
+ * not enabled RAM is there, as the board has no display that would be.
+ *
  * CF9h, between the two ports, is the ISA bridge's reset control register: bit 2 going from 0 to 1 asks
  * for a reset (82371SB data sheet, 2.5.4).
  *
- * Limits: one bus, no bridges to others. The host bridge's own registers read back and do nothing: memory
- * is where the VM has it. Base addresses have 32 bits. Accesses to a range of a function that lies where
+ * Limits: one bus, no bridges to others. The host bridge's registers PAM0 to PAM6 read back and do nothing:
+ * memory is where the VM has it. SMRAM cannot be closed to data alone: D_CLS stays clear. Base addresses have 32 bits. Accesses to a range of a function that lies where
  * something else is go there.
  *
  * @example What is at device 0
@@ -36,6 +40,7 @@
 import {
   defineSlot,
   type KeyedHookPoint,
+  type MemoryRange,
   type Plugin,
   resetHook,
   type Slot,
@@ -99,16 +104,42 @@ const FIRST_ADDRESS = 0xf000_0000;
 /** Port of the edge/level control register of lines 8 to 15. */
 const LEVEL_CONTROL = 0x4d1;
 
-const HOST_BRIDGE: PciFunctionOptions = {
-  name: "host bridge",
-  device: 0,
-  vendorId: 0x8086,
-  deviceId: 0x1237,
-  revision: 2,
-  classCode: 0x06_0000,
-  // Attributes of the memory from C0000h to FFFFFh (82441FX data sheet, 3.2.16): all is RAM.
-  registers: [0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e, 0x5f].map((offset) => [offset, 0x33, 0xff]),
-};
+/** Attributes of the memory from C0000h to FFFFFh (82441FX data sheet, 3.2.16). */
+const ATTRIBUTES: readonly number[] = [0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e, 0x5f];
+/** All of it is RAM, to be read and written. */
+const SHADOWED = 0x33;
+
+const SMRAM = 0x72;
+/** Bits of SMRAM. */
+const SmramBit = {
+  /** D_OPEN: memory is there in all modes. */
+  OPEN: 0x40,
+  /** D_LCK: OPEN is clear, and the register cannot be written until RESET. */
+  LOCK: 0x10,
+  /** G_SMRAME: system management mode has memory there. */
+  ENABLE: 0x08,
+  /** C_BASE_SEG, which is fixed: A0000h. */
+  BASE: 0x02,
+} as const;
+const SMRAM_RANGE: MemoryRange = { gpa: 0xa_0000, size: 0x2_0000 };
+
+/** The host bridge, whose SMRAM register is `written` with its value. */
+function hostBridge(shadowed: boolean, written: () => void): PciFunctionOptions {
+  const { OPEN, LOCK, ENABLE, BASE } = SmramBit;
+  return {
+    name: "host bridge",
+    device: 0,
+    vendorId: 0x8086,
+    deviceId: 0x1237,
+    revision: 2,
+    classCode: 0x06_0000,
+    registers: [
+      ...ATTRIBUTES.map((offset) => [offset, shadowed ? SHADOWED : 0, 0xff] as const),
+      [SMRAM, BASE, OPEN | LOCK | ENABLE],
+    ],
+    written,
+  };
+}
 
 /** What is kept besides the functions' configuration spaces. */
 interface State {
@@ -172,8 +203,18 @@ function inputOf(device: number, pin: number): number {
   return (device + pin + 2) % INPUTS;
 }
 
+/** Options of {@linkcode pci}. */
+export interface PciOptions {
+  /**
+   * Whether the host bridge says that C0000h to FFFFFh are RAM, as firmware leaves it; as after RESET if not.
+   * `true` if not given.
+   */
+  readonly shadowed?: boolean;
+}
+
 /** The PCI bus as a plugin. */
-export function pci(): Plugin {
+export function pci(options: PciOptions = {}): Plugin {
+  const { shadowed = true } = options;
   return {
     name: "pci",
     version: "1.0.0",
@@ -200,7 +241,23 @@ export function pci(): Plugin {
         }
         bus.route(lines);
       };
-      addPciFunction(ctx, HOST_BRIDGE);
+      /** SMRAM as it was before software wrote it last. */
+      let smram: number = SmramBit.BASE;
+      const bridge = addPciFunction(ctx, hostBridge(shadowed, () => updateSmram()));
+      const updateSmram = (): void => {
+        const written = bridge.read(SMRAM, 1);
+        const now = (smram & SmramBit.LOCK) !== 0
+          ? smram
+          : (written & SmramBit.LOCK) !== 0
+          ? written & ~SmramBit.OPEN
+          : written;
+        bridge.set(SMRAM, 1, now);
+        const hidden = (value: number): boolean =>
+          (value & SmramBit.ENABLE) !== 0 && (value & SmramBit.OPEN) === 0;
+        const changes = hidden(now) !== hidden(smram);
+        smram = now;
+        if (changes) vm.vendor.current.setSmram?.(hidden(now) ? [SMRAM_RANGE] : []);
+      };
       const isaBridge = addPciFunction(ctx, {
         name: "ISA bridge",
         device: 1,
@@ -271,11 +328,15 @@ export function pci(): Plugin {
       ctx.on(resetHook, () => {
         state.address = state.resetControl = 0;
         for (const each of bus.functions) each.reset();
+        smram &= ~SmramBit.LOCK;
+        updateSmram();
         reroute();
         configure();
       }, { stage: "post" });
       ctx.on(vcpuCreatedHook, (vcpu) => {
-        if (vcpu.index === 0) configure();
+        if (vcpu.index !== 0) return;
+        configure();
+        updateSmram();
       });
     },
   };

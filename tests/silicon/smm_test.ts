@@ -3,7 +3,18 @@
  * SMM lasts, auto-halt restart, SMBASE (APM vol. 2, ch. 10; SDM vol. 3C, ch. 33).
  */
 import { assertEquals } from "@std/assert";
-import { type CpuModel, Cr0, Cr4, Efer, Msr, S, Seg, Stop } from "../../plugins/cpu/mod.ts";
+import {
+  type CpuModel,
+  Cr0,
+  Cr4,
+  Efer,
+  Msr,
+  readProcessorState,
+  S,
+  Seg,
+  Stop,
+  writeProcessorState,
+} from "../../plugins/cpu/mod.ts";
 import { Bench, Place, Sel, verdict } from "./bench.ts";
 import { hex } from "./code.ts";
 
@@ -418,6 +429,59 @@ for (const maker of ["amd", "intel"] as const) {
     assertEquals(bench.run(2).stop, Stop.BUDGET);
     assertEquals(bench.run(10).stop, Stop.INIT);
     assertEquals(state.get32(S.smm), 0);
+  });
+
+  Deno.test(`${maker}: memory that is there in SMM alone is the handler's`, () => {
+    const own = new Bench(maker === "amd" ? {} : { model: INTEL });
+    const HIDDEN = 0x7_0000;
+    const SPACE = { HANDLERS: 2, PROGRAMS: 1 } as const;
+    prepare(
+      own,
+      "8a 03 c6 03 11 90 8a 23 f4",
+      `66 26 67 a1 00 00 07 00 66 26 67 c7 05 00 00 07 00
+      78 56 34 12 ${RSM}`,
+    );
+    own.processors.mapAlias(SPACE.HANDLERS, 0, 0x80_0000, own.base);
+    own.processors.unmapAlias(SPACE.PROGRAMS, HIDDEN, 0x1000);
+    own.processor.setSmmSpace(SPACE.HANDLERS);
+    own.write(HIDDEN, hex("44 33 22 11"));
+    const accesses: string[] = [];
+    own.outside.deviceRead = (low) => void accesses.push(`read ${low.toString(16)}`);
+    own.outside.deviceWrite = (low) => void accesses.push(`write ${low.toString(16)}`);
+    own.processor.state.setRegister(3, BigInt(HIDDEN));
+    // mov al, [rbx]; mov byte [rbx], 11h; the SMI: mov eax, [70000h]; mov dword [70000h], 12345678h
+    own.run(2);
+    assertEquals(smi(own).stop, Stop.HALT);
+    assertEquals(accesses, ["read 70000", "write 70000", "read 70000"]);
+    assertEquals(own.get32(HIDDEN), 0x1234_5678);
+    const [offset, bits] = place(maker, "RAX");
+    assertEquals(saved(own, offset, bits) & 0xffn, 0xffn);
+  });
+
+  Deno.test(`${maker}: a vCPU's SMM is saved in the middle of a handler, and goes on elsewhere`, () => {
+    const [one, two] = [0, 1].map(() => new Bench(maker === "amd" ? {} : { model: INTEL }));
+    const handler = `ff 06 00 01 ff 06 00 01 ${RSM}`;
+    const benches = [one!, two!];
+    for (const each of benches) prepare(each, "90 f4", handler);
+    const from = one!.processor;
+    from.raiseSmi();
+    one!.run(1);
+    from.raiseSmi();
+    const { smmState } = from;
+    assertEquals([smmState.inside, smmState.pending, smmState.base], [true, true, SMBASE]);
+    const to = two!.processor;
+    for (let at = 0; at < 0x4_0000; at += 0x1000) two!.write(at, one!.read(at, 0x1000));
+    writeProcessorState(to, readProcessorState(from), 2n);
+    for (let n = 0; n < 16; n++) to.state.setRegister(n, from.state.register(n));
+    to.state.set(S.rip, from.state.rip);
+    to.smmState = smmState;
+    for (const each of benches) assertEquals(each.run(100).stop, Stop.HALT);
+    // Four times: the one that was latched came behind RSM.
+    assertEquals(two!.get16(0x100), one!.get16(0x100));
+    assertEquals(two!.processor.state.rip, from.state.rip);
+    assertEquals(to.state.get32(S.smm), 0);
+    for (let n = 0; n < 16; n++) assertEquals(to.state.register(n), from.state.register(n));
+    assertEquals(to.smmState.pending, false);
   });
 
   Deno.test(`${maker}: code in the area that was executed before is what the SMI stores there`, () => {

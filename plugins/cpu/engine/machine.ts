@@ -458,6 +458,7 @@ export class Machine {
     this.state.set32(S.physicalMap, map);
     this.state.set32(S.hostMap, map);
     this.state.set32(S.guestMap, map);
+    this.state.set32(S.smmMap, map);
     this.flushTlbs();
   }
 
@@ -592,7 +593,7 @@ export class Machine {
     this.words[S.apicId.address >> 2] = cpu;
     this.longs[S.avicBar.address >> 3] = NOWHERE;
     this.longs[S.avicTlbPage.address >> 3] = NOWHERE;
-    for (const field of [S.physicalMap, S.hostMap, S.guestMap]) {
+    for (const field of [S.physicalMap, S.hostMap, S.guestMap, S.smmMap]) {
       this.words[field.address >> 2] = this.chunkMap(0);
     }
     this.words[S.svmFeatures.address >> 2] = this.model.svmFeatures;

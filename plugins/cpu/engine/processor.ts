@@ -11,6 +11,7 @@ import { Event, EventLog, Mode, MonitorWait, registerAddress, S } from "../state
 import type { Field64 } from "../state/field.ts";
 import type { StateView } from "../state/view.ts";
 import { pkruOf, readXsave, writeXsave } from "../state/xsave.ts";
+import { readSmmState, type SmmState, writeSmmState } from "../smm/saved.ts";
 import { IntControl } from "../svm/vmcb.ts";
 import { VmxExit } from "../vmx/exit_reasons.ts";
 import { PointerOperation, STUB_INVALID, StubFailure } from "../vmx/host_stub.ts";
@@ -117,6 +118,28 @@ export class Processor {
    */
   setGuestSpace(space: number): void {
     this.state.set32(S.guestMap, this.#machine.chunkMap(space));
+  }
+
+  /**
+   * In system management mode, physical addresses are those of address space `space`: what is memory there
+   * and nowhere else is SMRAM that is hidden.
+   */
+  setSmmSpace(space: number): void {
+    const { state } = this;
+    const map = this.#machine.chunkMap(space);
+    if (state.get32(S.smm) !== 0) state.set32(S.physicalMap, map);
+    state.set32(S.smmMap, map);
+    this.flushTlbs();
+  }
+
+  /** What of system management mode is in no register; see {@linkcode SmmState}. */
+  get smmState(): SmmState {
+    return readSmmState(this.state, this.#machine.bytes);
+  }
+
+  set smmState(value: SmmState) {
+    writeSmmState(this.state, this.#machine.bytes, value);
+    this.flushTlbs();
   }
 
   /** Gives it back to nobody. */

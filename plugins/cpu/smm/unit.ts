@@ -5,8 +5,10 @@
  * inside the processor, and RSM brings it back (APM vol. 2, 15.22.3, first solution; SDM vol. 3C, 33.14,
  * the default treatment).
  *
- * Limits: SMRAM is not hidden from other modes, so that SMM_ADDR, SMM_MASK and the SMRRs do not exist; no
- * I/O instruction is interrupted, hence none restarted; the dual-monitor treatment, by which SMIs go to an
+ * What is memory in SMM alone is another physical address space's (`Processor.setSmmSpace`): a chip set hides
+ * SMRAM so.
+ *
+ * Limits: the processor itself hides none, so that SMM_ADDR, SMM_MASK and the SMRRs do not exist; no I/O instruction is interrupted, hence none restarted; the dual-monitor treatment, by which SMIs go to an
  * SMM monitor of VMX's, is not offered (IA32_VMX_BASIC bit 49 is clear).
  *
  * @module
@@ -172,7 +174,7 @@ export function defineSmm(mc: Microcode): void {
     // VMX operation is left, and CR4.VMXE with it, before the state is saved (SDM vol. 3C, 33.14.1).
     f.store64(0, S.cr4.get(f).and(Cr4.VMXE), ASIDE_VMXE);
     f.if(S.intel.get(f), () => S.cr4.set(f, S.cr4.get(f).and(~Cr4.VMXE)));
-    S.physicalMap.set(f, S.hostMap.get(f));
+    S.physicalMap.set(f, S.smmMap.get(f));
     f.if(S.intel.get(f), () => saveAll(f, INTEL_SAVE_AREA), () => saveAll(f, AMD_SAVE_AREA));
     putAside(f);
     S.smm.set(f, 1);
@@ -278,7 +280,7 @@ export function defineSmm(mc: Microcode): void {
     bringBack(f);
     f.call(mc.refreshSegments);
     const guest = S.guestMode.get(f).or(S.nonRoot.get(f));
-    f.if(guest, () => S.physicalMap.set(f, S.guestMap.get(f)));
+    S.physicalMap.set(f, guest.select(S.guestMap.get(f), S.hostMap.get(f)));
     f.call(mc.flushContexts, 0, 0, 2);
     f.call(mc.selectContext, S.asid.get(f));
     f.if(S.nonRoot.get(f), () => f.call(mc.selectGuestContext));
@@ -294,11 +296,14 @@ export function defineSmm(mc: Microcode): void {
       f.store64(0, S.nmiBlocked.get(f).extendU(), S.smmAside);
       S.nmiBlocked.set(f, 1);
       S.smm.set(f, 1);
+      S.physicalMap.set(f, S.smmMap.get(f));
     });
     f.if(bits.and(SmmCtl.EXIT).ne(0), () => {
       S.nmiBlocked.set(f, f.load64(0, S.smmAside).wrap());
       S.smm.set(f, 0);
+      S.physicalMap.set(f, S.hostMap.get(f));
     });
+    f.call(mc.flushContexts, 0, 0, 2);
     f.return(1);
   });
 }

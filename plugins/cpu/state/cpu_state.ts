@@ -219,6 +219,8 @@ export class CpuState {
   readonly hostMap: Field32 = at.i32();
   /** See {@linkcode CpuState.hostMap}. */
   readonly guestMap: Field32 = at.i32();
+  /** The one in force in system management mode. */
+  readonly smmMap: Field32 = at.i32();
   /** Counts choices of TLB contexts, to find the least recent. */
   readonly contextClock: Field32 = at.i32();
   /** Base of the active TLB context. */

@@ -137,7 +137,7 @@ export function defineSvm(mc: Microcode): void {
     S.trapBits.set(f, 0);
     S.breakpointHits.set(f, 0);
     f.if(S.hostOutside.get(f), () => S.events.or(f, Event.EXIT));
-    S.physicalMap.set(f, S.hostMap.get(f));
+    S.physicalMap.set(f, S.smm.get(f).select(S.smmMap.get(f), S.hostMap.get(f)));
     setFlags(f, f.load64(0, S.hostImage + Image.RFLAGS).and(~Rflags.VM));
     S.rip.set(f, f.load64(0, S.hostImage + Image.RIP));
     S.dr7.set(f, Dr7.FIXED);
