@@ -62,7 +62,7 @@ export function formatStatistics(vm: Vm, result: RunResult, wallMs: number): str
       count(regions.evicted)
     } of them for room; ` +
     `${count(regions.live)} live (${count(regions.liveBytes)} bytes)`,
-    `               the longest took ${code.longestMs.toFixed(1)} ms`,
+    `               the guest stood still for ${code.longestMs.toFixed(1)} ms at most`,
     "",
   ].join("\n");
 }

@@ -25,12 +25,29 @@ export interface CodeStatistics {
   cached: number;
   /** Milliseconds that building and compiling took, V8's work in the background not counted. */
   compileMs: number;
-  /** The longest time that one region took, in milliseconds. */
+  /** The longest time that a guest stood still for it, in milliseconds. */
   longestMs: number;
+}
+
+/** Code that is being made, in steps between which the guest runs. */
+export interface CodeInMaking {
+  /** Takes the next step; yields the bytes of the module once its function is in the table. */
+  step(): number | undefined;
 }
 
 /** So many pieces of code that come from the cache are built all the same, and compared. */
 const CHECKED = 2;
+
+/** Nodes of WebAssembly that are recorded in one step. */
+const STEP_NODES = 4000;
+
+/** What `steps` comes to in the end. */
+function finished<T>(steps: Generator<undefined, T, void>): T {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
 
 /** Makes the code of one machine's regions. */
 export class RegionCode {
@@ -48,27 +65,48 @@ export class RegionCode {
     this.#cache = cache;
   }
 
-  /** Puts the function of the region of `blocks` into the table at `index`; yields the bytes of its module. */
-  instantiate(blocks: readonly RegionBlock[], index: number): number {
+  /**
+   * Starts to put the function of the region of `blocks` into the table at `index`. The blocks must stay until
+   * the last step has been taken.
+   */
+  make(blocks: readonly RegionBlock[], index: number): CodeInMaking {
+    const steps = this.#make(blocks, index);
+    return { step: () => this.timed(() => steps.next().value ?? undefined) };
+  }
+
+  /** Does what the guest stands still for. */
+  timed<T>(work: () => T): T {
     const { statistics } = this;
     const start = performance.now();
-    const size = this.#instantiate(blocks, index);
+    const result = work();
     const ms = performance.now() - start;
     statistics.compileMs += ms;
     if (ms > statistics.longestMs) statistics.longestMs = ms;
-    return size;
+    return result;
   }
 
-  #instantiate(blocks: readonly RegionBlock[], index: number): number {
+  /**
+   * Yields `undefined` between steps, at last the bytes of the module. There are as many steps with the cache
+   * as without it, so that what is compiled next is the same.
+   */
+  *#make(blocks: readonly RegionBlock[], index: number): Generator<undefined, number, void> {
     const cache = this.#trusted ? this.#cache : undefined;
     const key = cache === undefined ? "" : this.#key(blocks, index);
     const known = cache?.get(key);
-    if (known !== undefined && this.#usable(known, blocks, index)) {
-      this.statistics.cached++;
-      return known.length;
+    yield;
+    if (known !== undefined) {
+      if (this.#usable(known, blocks, index)) {
+        this.statistics.cached++;
+        return known.length;
+      }
+      cache?.drop(key);
     }
-    if (known !== undefined) cache?.drop(key);
-    const code = this.#build(blocks, index);
+    const module = yield* this.#build(blocks, index);
+    yield;
+    module.place();
+    yield;
+    const code = module.encode();
+    yield;
     this.#link(code);
     if (this.#trusted) cache?.put(key, code);
     return code.length;
@@ -78,7 +116,7 @@ export class RegionCode {
   #usable(code: Uint8Array<ArrayBuffer>, blocks: readonly RegionBlock[], index: number): boolean {
     if (this.#checked < CHECKED) {
       this.#checked++;
-      const right = this.#build(blocks, index);
+      const right = finished(this.#build(blocks, index)).encode();
       if (right.length !== code.length || right.some((byte, k) => byte !== code[k])) {
         // All of it may have been left by another version of the compiler.
         this.#trusted = false;
@@ -100,20 +138,26 @@ export class RegionCode {
     new WebAssembly.Instance(new WebAssembly.Module(code), { env: this.#handlers.environment });
   }
 
-  #build(blocks: readonly RegionBlock[], index: number): Uint8Array<ArrayBuffer> {
+  *#build(
+    blocks: readonly RegionBlock[],
+    index: number,
+  ): Generator<undefined, ModuleBuilder, void> {
     const head = blocks[0]!;
     const { memoryPages, microcode } = this.#handlers;
     const builder = new ModuleBuilder({ memoryPages, tableSize: TABLE_SIZE });
     const mode = this.#records.word(head.address + BlockHeader.MODE);
     const name = `region ${head.rip.toString(16)}`;
-    builder.element(
-      index,
-      buildRegion(builder, microcode, name, head, this.#records, {
-        long: (mode & Mode.LONG) !== 0,
-        apx: (mode & Mode.APX) !== 0,
-      }),
+    const region = yield* buildRegion(
+      builder,
+      microcode,
+      name,
+      head,
+      this.#records,
+      { long: (mode & Mode.LONG) !== 0, apx: (mode & Mode.APX) !== 0 },
+      STEP_NODES,
     );
-    return builder.encode();
+    builder.element(index, region);
+    return builder;
   }
 
   /** Digest of all that the code of the region of `blocks` at `index` of the table follows from. */

@@ -99,10 +99,13 @@ export class RegionGraph {
   readonly #known = new Map<number, RegionBlock>();
   readonly #mode: number;
   readonly #codeSegment: readonly [number, number];
+  readonly #most: number;
   #instructions = 0;
 
-  constructor(source: BlockSource, head: number) {
+  /** The region of at most `most` instructions; if that is less than it could have, it stays open. */
+  constructor(source: BlockSource, head: number, most: number = MAX_REGION_INSTRUCTIONS) {
     this.#source = source;
+    this.#most = most;
     this.#mode = this.#word(head + BlockHeader.MODE);
     this.#codeSegment = this.#segmentOf(head);
     this.#add(head);
@@ -130,9 +133,12 @@ export class RegionGraph {
       this.#word(address + BlockHeader.MODE) !== this.#mode ||
       base !== this.#codeSegment[0] || limit !== this.#codeSegment[1] ||
       this.#word(address + BlockHeader.CODE2) !== 0 ||
-      this.blocks.length >= MAX_REGION_BLOCKS ||
-      this.#instructions + count > MAX_REGION_INSTRUCTIONS
+      this.blocks.length >= MAX_REGION_BLOCKS
     ) return undefined;
+    if (this.blocks.length > 0 && this.#instructions + count > this.#most) {
+      this.open ||= this.#most < MAX_REGION_INSTRUCTIONS;
+      return undefined;
+    }
     const ops: RegionOp[] = [];
     for (let record = address + BlockHeader.BYTES;; record += MICRO_OP_BYTES) {
       const form = this.#source.formOf(record);

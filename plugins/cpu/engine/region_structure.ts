@@ -34,6 +34,8 @@ export type EdgeKind =
 export class RegionStructure {
   /** Places of the blocks that can be reached. */
   readonly places: ReadonlyMap<RegionBlock, Place>;
+  /** The blocks that edges come from to each. */
+  readonly #before: ReadonlyMap<RegionBlock, readonly RegionBlock[]>;
   readonly #reaches = new Map<RegionBlock, number>();
 
   /** The structure of the region with `head` that has the fewest irregular edges. */
@@ -52,6 +54,9 @@ export class RegionStructure {
       places.set(block, { order: k, dominator: head, children: [], forward: 0, loop: false });
     }
     this.places = places;
+    const before = new Map<RegionBlock, RegionBlock[]>(order.map((block) => [block, []]));
+    for (const block of order) for (const { to } of edgesOf(block)) before.get(to)!.push(block);
+    this.#before = before;
     this.#dominate(order);
     for (const block of order) {
       if (block !== head) places.get(places.get(block)!.dominator)!.children.push(block);
@@ -102,32 +107,45 @@ export class RegionStructure {
   /** All loops by their heads, each with all its blocks. */
   loops(): Map<RegionBlock, Set<RegionBlock>> {
     const loops = new Map<RegionBlock, Set<RegionBlock>>();
-    for (const [head, { loop }] of this.places) if (loop) loops.set(head, this.#bodyOf(head));
+    for (const [head, { loop }] of this.places) {
+      if (loop) loops.set(head, this.#bodyOf(head, this.#before.get(head) ?? []));
+    }
     return loops;
   }
 
-  /** The loops that have no other loop inside, each with all its blocks. */
-  innermost(): Set<RegionBlock>[] {
-    const loops = this.loops();
-    const heads = [...loops.keys()];
-    return [...loops.values()].filter((body) =>
-      heads.filter((head) => body.has(head)).length === 1
-    );
+  /**
+   * The loops that have no other loop inside, each with all its blocks. Where several loops begin with the same
+   * block, those count together that are `fit` together, the smaller ones first.
+   */
+  innermost(fit: (body: ReadonlySet<RegionBlock>) => boolean): Set<RegionBlock>[] {
+    const found: Set<RegionBlock>[] = [];
+    for (const [head, { loop }] of this.places) {
+      if (!loop) continue;
+      const bodies = (this.#before.get(head) ?? [])
+        .filter((source) => this.#dominates(head, source))
+        .map((source) => this.#bodyOf(head, [source]))
+        .sort((x, y) => x.size - y.size);
+      let together: Set<RegionBlock> | undefined;
+      for (const body of bodies) {
+        const more: Set<RegionBlock> = body.union(together ?? new Set());
+        const heads = [...more].filter((block) => this.places.get(block)!.loop);
+        if (heads.length > 1 || !fit(more)) break;
+        together = more;
+      }
+      if (together !== undefined) found.push(together);
+    }
+    return found;
   }
 
-  /** The blocks from which `head` is come back to without leaving what it dominates. */
-  #bodyOf(head: RegionBlock): Set<RegionBlock> {
-    const before = new Map<RegionBlock, RegionBlock[]>();
-    for (const block of this.places.keys()) {
-      for (const { to } of edgesOf(block)) before.set(to, [...before.get(to) ?? [], block]);
-    }
+  /** The blocks from which `head` is come back to from `sources` without leaving what it dominates. */
+  #bodyOf(head: RegionBlock, sources: readonly RegionBlock[]): Set<RegionBlock> {
     const body = new Set([head]);
     const add = (block: RegionBlock): void => {
       if (body.has(block) || !this.#dominates(head, block)) return;
       body.add(block);
-      for (const other of before.get(block) ?? []) add(other);
+      for (const other of this.#before.get(block) ?? []) add(other);
     };
-    for (const other of before.get(head) ?? []) add(other);
+    for (const source of sources) add(source);
     return body;
   }
 
@@ -140,14 +158,12 @@ export class RegionStructure {
 
   /** Nearest dominators, by going over the blocks until nothing changes. */
   #dominate(order: readonly RegionBlock[]): void {
-    const before = new Map<RegionBlock, RegionBlock[]>(order.map((block) => [block, []]));
-    for (const block of order) for (const { to } of edgesOf(block)) before.get(to)!.push(block);
     const found = new Set([order[0]!]);
     for (let changed = true; changed;) {
       changed = false;
       for (const block of order.slice(1)) {
         let common: RegionBlock | undefined;
-        for (const other of before.get(block)!) {
+        for (const other of this.#before.get(block)!) {
           if (!found.has(other)) continue;
           common = common === undefined ? other : this.#meet(common, other);
         }

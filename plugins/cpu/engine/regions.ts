@@ -8,12 +8,12 @@
  * @module
  */
 import { S } from "../state/cpu_state.ts";
-import { BlockHeader, DEAD_MODE, MicroOp } from "./block_layout.ts";
+import { BlockHeader, DEAD_MODE, MAX_REGION_INSTRUCTIONS, MicroOp } from "./block_layout.ts";
 import { ALL_BLOCKS, type Blocks } from "./blocks.ts";
 import type { CodeCache } from "./code_cache.ts";
 import { FIRST_REGION, type Handlers, TABLE_SIZE } from "./handlers.ts";
 import { Records } from "./records.ts";
-import { type CodeStatistics, RegionCode } from "./region_code.ts";
+import { type CodeInMaking, type CodeStatistics, RegionCode } from "./region_code.ts";
 import { type BlockSource, edgesOf, type RegionBlock, RegionGraph } from "./region_graph.ts";
 import { RegionStructure } from "./region_structure.ts";
 
@@ -88,6 +88,35 @@ interface Region {
   used: number;
 }
 
+/**
+ * While no more instructions than the first number have been compiled, regions have at most the second: what
+ * compiles is slow before V8 has optimized it, and the guest stands still meanwhile.
+ */
+const WARMING: readonly (readonly [before: number, most: number])[] = [[500, 50], [2500, 150]];
+
+/** A region that is being compiled: the guest runs between the steps. */
+interface RegionInMaking {
+  readonly head: number;
+  readonly index: number;
+  readonly blocks: readonly RegionBlock[];
+  readonly edges: number;
+  readonly open: boolean;
+  readonly code: CodeInMaking;
+  /**
+   * Looks before it is put to use, whenever it was ready: what is compiled next must not depend on whether code
+   * came from the cache.
+   */
+  looks: number;
+  /** Bytes of its module, once it is ready. */
+  bytes: number | undefined;
+}
+
+/** Regions of so few instructions are compiled in one go. */
+const AT_ONCE = 48;
+/** Instructions that one step gets done with, or nearly so, and steps besides. */
+const IN_A_STEP = 50;
+const OTHER_STEPS = 4;
+
 /** Times that a head is compiled because there are more ways than before. */
 const RENEWALS = 2;
 
@@ -124,6 +153,7 @@ export class Regions {
   readonly #members = new Map<number, Set<Region>>();
   readonly #free: number[] = [];
   #next = FIRST_REGION;
+  #making: RegionInMaking | undefined;
 
   constructor(memory: ArrayBuffer, handlers: Handlers, blocks: Blocks, options: RegionOptions) {
     this.#handlers = handlers;
@@ -162,6 +192,7 @@ export class Regions {
   sample(block: number): number {
     const { slice, seen } = this.#policy;
     this.#look(block);
+    this.#goOn();
     const entry = seen === Infinity ? undefined : this.#entryFor(block);
     this.#count(block);
     if (entry !== undefined) this.#note(entry);
@@ -203,26 +234,32 @@ export class Regions {
     const times = (this.#seen.get(block) ?? 0) + 1;
     this.#seen.set(block, times);
     if (times < (this.#members.has(block) ? seenAgain : seen)) return;
+    if (this.#making !== undefined) return;
     this.#seen.delete(block);
-    this.#compile(block);
+    this.#begin(block);
   }
 
-  #compile(head: number): void {
-    const { blocks, open } = new RegionGraph(this.#source, head);
+  /** Most instructions of a region now. */
+  #most(): number {
+    const { instructions } = this.statistics;
+    return WARMING.find(([before]) => instructions < before)?.[1] ?? MAX_REGION_INSTRUCTIONS;
+  }
+
+  /** Begins to compile the region with `head`. */
+  #begin(head: number): void {
+    const { blocks, open } = this.#code.timed(() =>
+      new RegionGraph(this.#source, head, this.#most())
+    );
     this.#cool();
-    const first = blocks[0];
-    if (first === undefined) return;
+    if (blocks.length === 0) return;
     const edges = blocks.reduce((sum, block) => sum + edgesOf(block).length, 0);
     const before = this.#regions.get(head);
     const renewed = this.#renewed.get(head) ?? 0;
     this.#renewed.set(head, renewed + 1);
-    if (before !== undefined) {
-      if (before.blocks.length === blocks.length && before.edges === edges) {
-        // Nothing new has been seen, and looks cost, too.
-        before.open &&= renewed < RENEWALS;
-        return;
-      }
-      this.#remove(before);
+    if (before !== undefined && before.blocks.length === blocks.length && before.edges === edges) {
+      // Nothing new has been seen, and looks cost, too.
+      before.open &&= renewed < RENEWALS;
+      return;
     }
     const index = this.#free.pop() ?? this.#next++;
     if (index >= TABLE_SIZE) {
@@ -230,7 +267,32 @@ export class Regions {
       this.#evict();
       return;
     }
-    const bytes = this.#code.instantiate(blocks, index);
+    const instructions = blocks.reduce((sum, { count }) => sum + count, 0);
+    this.#making = {
+      head,
+      index,
+      blocks,
+      edges,
+      open: open && renewed < RENEWALS,
+      code: this.#code.make(blocks, index),
+      looks: instructions <= AT_ONCE ? 0 : OTHER_STEPS + Math.ceil(instructions / IN_A_STEP),
+      bytes: undefined,
+    };
+    this.#goOn();
+  }
+
+  /** Takes the next step with the region that is being compiled, and puts it to use when it is time. */
+  #goOn(): void {
+    const making = this.#making;
+    if (making === undefined) return;
+    making.bytes ??= making.code.step();
+    if (making.looks-- > 0) return;
+    while (making.bytes === undefined) making.bytes = making.code.step();
+    const { bytes } = making;
+    this.#making = undefined;
+    const { head, index, blocks, edges, open } = making;
+    const before = this.#regions.get(head);
+    if (before !== undefined) this.#remove(before);
     const region: Region = {
       head,
       handler: this.#handlerOf(head + BlockHeader.BYTES),
@@ -238,7 +300,7 @@ export class Regions {
       blocks,
       edges,
       loopHeads: undefined,
-      open: open && renewed < RENEWALS,
+      open,
       bytes,
       used: this.statistics.samples,
     };
@@ -255,6 +317,14 @@ export class Regions {
     this.statistics.live++;
     this.statistics.liveBytes += bytes;
     if (this.statistics.liveBytes > this.#codeLimit) this.#evict();
+  }
+
+  /** Gives up the region that is being compiled. */
+  #giveUp(): void {
+    if (this.#making === undefined) return;
+    this.#handlers.table.set(this.#making.index, null);
+    this.#free.push(this.#making.index);
+    this.#making = undefined;
   }
 
   /** Drops the regions that were seen longest ago. */
@@ -279,6 +349,7 @@ export class Regions {
   #drop(block: number): void {
     this.#seen.delete(block);
     this.#renewed.delete(block);
+    if (this.#making?.blocks.some(({ address }) => address === block)) this.#giveUp();
     for (const region of this.#members.get(block) ?? []) this.#remove(region);
   }
 
@@ -301,6 +372,7 @@ export class Regions {
 
   /** Drops all regions. */
   clear(): void {
+    this.#giveUp();
     for (const region of [...this.#regions.values()]) this.#remove(region);
     this.#seen.clear();
     this.#renewed.clear();

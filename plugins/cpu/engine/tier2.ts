@@ -53,6 +53,13 @@ export interface RegionMode {
   readonly apx: boolean;
 }
 
+/** With what a block is come to along an edge. */
+interface Arrival {
+  readonly flags: FlagState;
+  /** Registers that the state may not have yet. */
+  readonly unsaved: readonly number[];
+}
+
 /** What the instructions of a region share. */
 class RegionFunction implements RegionContext {
   readonly mc: Microcode;
@@ -68,6 +75,13 @@ class RegionFunction implements RegionContext {
   readonly #head: RegionBlock;
   readonly #close: ReadonlySet<RegionBlock>;
   readonly #labels = new Map<RegionBlock, Label>();
+  /** With what those blocks are come to that one edge leads to. */
+  readonly #arrivals = new Map<RegionBlock, Arrival>();
+  /** The lazy flags at the entry. */
+  readonly #entry: FlagState;
+  /** Nodes to be recorded between two stops, and how many there were at the last. */
+  #most = 0;
+  #recorded = 0;
   /** Registers that the state may not have yet, where the code being built is. */
   #unsaved = new Set<number>();
   /** For blocks of innermost loops: registers that the state need not have where ways to them meet. */
@@ -90,7 +104,9 @@ class RegionFunction implements RegionContext {
     this.#head = head;
     this.structure = RegionStructure.of(head);
     this.#close = this.#closeLoops();
-    for (const body of this.structure.innermost()) this.#keepIn(body);
+    const short = (body: ReadonlySet<RegionBlock>): boolean =>
+      [...body].reduce((sum, { ops }) => sum + ops.length, 0) <= MOST_KEPT;
+    for (const body of this.structure.innermost(short)) this.#keepIn(body);
     this.budget = f.variable(I32T, budget);
     this.kind = f.variable(I32T, flags.kind);
     this.a = f.variable(I64T, flags.a);
@@ -99,8 +115,14 @@ class RegionFunction implements RegionContext {
       { length: mode.apx ? REGISTERS : LEGACY_REGISTERS },
       (_, n) => f.variable(I64T, f.load64(0, registerAddress(n))),
     );
-    this.#checkEntry(head, flags);
-    this.#tree(head, flags);
+    this.#entry = flags;
+  }
+
+  /** Emits all of it; stops between blocks wherever `most` nodes have been recorded since. */
+  *emit(most: number): Generator<undefined, void, void> {
+    this.#checkEntry(this.#head, this.#entry);
+    this.#most = most;
+    yield* this.#tree(this.#head, this.#entry);
   }
 
   /**
@@ -136,18 +158,17 @@ class RegionFunction implements RegionContext {
       )
     );
     if (!compiled) return close;
-    for (const body of this.structure.innermost()) {
-      const sites = [...body].flatMap(({ ops }) => ops)
-        .filter(({ form }) => form.operands.some(({ kind }) => kind === "M"));
-      if (sites.length <= MOST_SITES) { for (const block of body) close.add(block); }
-    }
+    const sites = ({ ops }: RegionBlock): number =>
+      ops.filter(({ form }) => form.operands.some(({ kind }) => kind === "M")).length;
+    const few = (body: ReadonlySet<RegionBlock>): boolean =>
+      [...body].reduce((sum, block) => sum + sites(block), 0) <= MOST_SITES;
+    for (const body of this.structure.innermost(few)) for (const block of body) close.add(block);
     return close;
   }
 
-  /** Keeps the registers that instructions of loop `body` have as their first operand, if it is short. */
+  /** Keeps the registers that instructions of loop `body` have as their first operand. */
   #keepIn(body: ReadonlySet<RegionBlock>): void {
     const ops = [...body].flatMap((block) => block.ops);
-    if (ops.length > MOST_KEPT) return;
     const kept = new Set(ops.map((op) => this.#records.firstRegister(op)));
     kept.delete(undefined);
     for (const block of body) this.#kept.set(block, kept as Set<number>);
@@ -209,34 +230,47 @@ class RegionFunction implements RegionContext {
   }
 
   /** Emits `block` and all that it dominates. */
-  #tree(block: RegionBlock, flags: FlagState): void {
+  *#tree(block: RegionBlock, flags: FlagState): Generator<undefined, void, void> {
     const { f, structure } = this;
-    const place = structure.places.get(block)!;
-    const merges = place.children
-      .filter((child) => structure.places.get(child)!.forward > 1)
-      .sort((x, y) => structure.places.get(y)!.order - structure.places.get(x)!.order);
-    if (!place.loop) return this.#within(block, merges, flags);
-    this.#store(flags);
-    this.#saveFor(block);
-    this.#unsaved = new Set(this.#kept.get(block));
-    f.loop((again) => {
-      this.#labels.set(block, again);
-      this.#within(block, merges, this.#stored());
+    const { loop, children } = structure.places.get(block)!;
+    if (loop) {
+      this.#store(flags);
+      this.#saveFor(block);
+      this.#unsaved = new Set(this.#kept.get(block));
+      this.#labels.set(block, f.openLoop());
+    }
+    yield* this.#within(block, children, loop ? this.#stored() : flags);
+    if (loop) {
       this.#labels.delete(block);
-    });
+      f.closeLoop();
+    }
   }
 
-  /** Emits `block` inside the blocks of WebAssembly that lead to `merges`, the outermost first. */
-  #within(block: RegionBlock, merges: readonly RegionBlock[], flags: FlagState): void {
-    const [outer, ...inner] = merges;
-    if (outer === undefined) return this.#ops(block, flags);
-    this.f.block((out) => {
-      this.#labels.set(outer, out);
-      this.#within(block, inner, flags);
-      this.#labels.delete(outer);
-    });
-    this.#unsaved = new Set(this.#kept.get(outer));
-    this.#tree(outer, this.#stored());
+  /** Emits `block`, and behind it the blocks that it is the nearest dominator of: what leads there branches there. */
+  *#within(
+    block: RegionBlock,
+    children: readonly RegionBlock[],
+    flags: FlagState,
+  ): Generator<undefined, void, void> {
+    const { f, structure } = this;
+    for (const child of [...children].reverse()) this.#labels.set(child, f.openBlock());
+    this.#ops(block, flags);
+    if (f.nodes.length - this.#recorded >= this.#most) {
+      yield;
+      this.#recorded = f.nodes.length;
+    }
+    for (const child of children) {
+      this.#labels.delete(child);
+      f.closeBlock();
+      const merge = structure.places.get(child)!.forward > 1;
+      const arrival = merge
+        ? { flags: this.#stored(), unsaved: this.#kept.get(child) ?? [] }
+        : this.#arrivals.get(child);
+      // A condition that is known may have left out the only edge.
+      if (arrival === undefined) continue;
+      this.#unsaved = new Set(arrival.unsaved);
+      yield* this.#tree(child, arrival.flags);
+    }
   }
 
   #store(flags: FlagState): void {
@@ -310,9 +344,13 @@ class RegionFunction implements RegionContext {
       );
     }
     this.budget.set(left);
-    if (kind === "single") return this.#apart(() => this.#tree(to, flags));
-    this.#store(flags);
-    this.#saveFor(to);
+    if (kind === "single") {
+      if (this.#arrivals.has(to)) throw new Error("a region has an edge twice");
+      this.#arrivals.set(to, { flags, unsaved: [...this.#unsaved] });
+    } else {
+      this.#store(flags);
+      this.#saveFor(to);
+    }
     const label = this.#labels.get(to);
     if (label === undefined) throw new Error("an edge of a region leads out of its structure");
     f.branch(label);
@@ -341,16 +379,24 @@ class RegionFunction implements RegionContext {
   }
 }
 
-/** Builds the function of the region with `head` as its entry. */
-export function buildRegion(
+/**
+ * Builds the function of the region with `head` as its entry, and yields its reference at last; before that,
+ * yields `undefined` wherever some `most` nodes have been recorded since.
+ */
+export function* buildRegion(
   module: ModuleBuilder,
   mc: Microcode,
   name: string,
   head: RegionBlock,
   records: Records,
   mode: RegionMode,
-): HandlerRef {
-  return module.define(name, HANDLER_PARAMS, undefined, (f, _uop, budget, kind, a, b) => {
-    new RegionFunction(mc, f, head, records, budget, { kind, a, b }, mode);
+  most: number,
+): Generator<undefined, HandlerRef, void> {
+  const ref = module.declare(name, HANDLER_PARAMS, undefined);
+  let region: RegionFunction | undefined;
+  module.body(ref, (f, _uop, budget, kind, a, b) => {
+    region = new RegionFunction(mc, f, head, records, budget, { kind, a, b }, mode);
   });
+  yield* region!.emit(most);
+  return ref;
 }

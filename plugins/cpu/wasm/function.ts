@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { lower } from "./lower.ts";
+import { lower, type LoweredFunction, place } from "./lower.ts";
 import type { FunctionRef, ModuleBuilder, Signature, Tag } from "./module.ts";
 import { I32_TYPE, I64_TYPE, Op, V128_TYPE, type ValueType } from "./opcodes.ts";
 import { I32, i32, I64, i64, Node, NodeKind, type Value } from "./value.ts";
@@ -123,6 +123,9 @@ export class FunctionBuilder {
   readonly #scopes: object[] = [{}];
   #loop = 0;
   #loops = 0;
+  /** The loops around the one at hand, the outermost first. */
+  readonly #outerLoops: number[] = [];
+  #placed = false;
 
   constructor(module: ModuleBuilder, params: readonly ValueType[]) {
     this.module = module;
@@ -317,20 +320,39 @@ export class FunctionBuilder {
 
   /** A block; branching to the label leaves it. */
   block(body: (out: Label) => void): void {
-    const node = this.#control(Op.BLOCK);
-    body({ node });
+    body(this.openBlock());
+    this.closeBlock();
+  }
+
+  /** Begins a block, up to {@linkcode FunctionBuilder.closeBlock}. */
+  openBlock(): Label {
+    return { node: this.#control(Op.BLOCK) };
+  }
+
+  /** Ends the block that was begun last. */
+  closeBlock(): void {
     this.#control(Op.END);
   }
 
   /** A loop; branching to the label starts the next round, falling off the end leaves. */
   loop(body: (again: Label) => void): void {
-    const outer = this.#loop;
+    body(this.openLoop());
+    this.closeLoop();
+  }
+
+  /** Begins a loop, up to {@linkcode FunctionBuilder.closeLoop}. */
+  openLoop(): Label {
     // The marker itself belongs to the outer loop: values it would inline belong there.
     const node = this.#control(Op.LOOP);
+    this.#outerLoops.push(this.#loop);
     this.#loop = ++this.#loops;
-    body({ node });
+    return { node };
+  }
+
+  /** Ends the loop that was begun last. */
+  closeLoop(): void {
     this.#control(Op.END);
-    this.#loop = outer;
+    this.#loop = this.#outerLoops.pop()!;
   }
 
   /** Runs `body` for as long as `condition` (evaluated before each round) is non-zero. */
@@ -460,8 +482,16 @@ export class FunctionBuilder {
     this.effect(Op.CALL_INDIRECT, [...args, index], 0, 0, signature);
   }
 
+  /** Decides where values are evaluated; nothing may be recorded behind it. */
+  place(): void {
+    if (this.#placed) return;
+    place(this.nodes);
+    this.#placed = true;
+  }
+
   /** Encodes the body: local declarations, code, end. */
-  encode(): ReturnType<typeof lower> {
+  encode(): LoweredFunction {
+    this.place();
     return lower(this);
   }
 }

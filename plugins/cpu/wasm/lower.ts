@@ -30,9 +30,8 @@ export interface LoweredFunction {
   readonly hints: readonly BranchHint[];
 }
 
-/** Lowers the recorded nodes of `fn`. */
+/** Lowers the recorded nodes of `fn`, which {@linkcode place} has seen. */
 export function lower(fn: FunctionBuilder): LoweredFunction {
-  place(fn.nodes);
   return new Emitter(fn).run();
 }
 
@@ -47,7 +46,7 @@ const EVERYWHERE = -2;
 const CHEAP: ReadonlySet<number> = new Set([I32_WRAP_I64, I64_EXTEND_I32_S, I64_EXTEND_I32_U]);
 
 /** Decides for each value whether it is dropped, evaluated at its use, or kept in a local. */
-function place(nodes: readonly Node[]): void {
+export function place(nodes: readonly Node[]): void {
   const memory = new Int32Array(nodes.length + 1);
   const locals = new Int32Array(nodes.length + 1);
   for (let i = 0; i < nodes.length; i++) {

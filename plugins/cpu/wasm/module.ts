@@ -178,6 +178,11 @@ export class ModuleBuilder {
     this.#elements.push({ index, ref });
   }
 
+  /** The first part of {@linkcode ModuleBuilder.encode}'s work. */
+  place(): void {
+    for (const { body } of this.#declared) body?.place();
+  }
+
   /** Encodes the module. */
   encode(): Uint8Array<ArrayBuffer> {
     const lowered = this.#declared.map(({ ref, body }) => {
