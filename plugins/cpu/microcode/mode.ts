@@ -33,39 +33,52 @@ function flat(f: FunctionBuilder, segment: number, needed: number): I32 {
     );
 }
 
-/** Gives the mode function its body. */
+const bit = (condition: I32, mask: number): I32 => condition.select(i32(mask), i32(0));
+
+/** Gives the mode functions their bodies. */
 export function defineMode(mc: Microcode): void {
   const { module } = mc;
 
   module.body(mc.updateMode, (f) => {
-    disturbed.set(f, 1);
-    const cr0 = S.cr0.get(f);
     const cr4 = S.cr4.get(f);
-    const flags = S.rflags.get(f);
-    const bit = (condition: I32, mask: number): I32 => condition.select(i32(mask), i32(0));
     const code = f.load32(0, at(Seg.CS, SegmentField.ATTRIBUTES));
     const long = S.efer.has(f, Efer.LMA).and(code.and(Attr.L).ne(0));
     const user = S.cpl.get(f).eq(3);
     const readWrite = SegmentUse.READ | SegmentUse.WRITE;
     const stack = f.load32(0, at(Seg.SS, SegmentField.ATTRIBUTES));
-    const legacy = long.eqz();
-    const mode = long
-      .or(bit(user, Mode.USER))
-      .or(bit(legacy.and(code.and(Attr.DB).ne(0)), Mode.BIG))
-      .or(bit(legacy.and(stack.and(Attr.DB).ne(0)), Mode.STACK32))
-      .or(bit(legacy.and(flat(f, Seg.CS, 0)), Mode.FLAT_CS))
-      .or(bit(legacy.and(flat(f, Seg.SS, readWrite)), Mode.FLAT_SS))
-      .or(
-        bit(
-          legacy.and(flat(f, Seg.DS, readWrite)).and(flat(f, Seg.ES, readWrite)),
-          Mode.FLAT_DATA,
-        ),
-      )
-      .or(bit(long.and(cr4.has(Cr4.OSXSAVE)).and(S.xcr0.has(f, Xcr0.APX)), Mode.APX))
-      .or(bit(cr0.has(Cr0.PE).eqz().or(flags.has(Rflags.VM)), Mode.REAL))
-      .or(bit(S.countsBranches.get(f), Mode.COUNT_BRANCHES));
-    S.mode.set(f, mode);
+    const bySegments = f.choose(
+      I32T,
+      long,
+      () => bit(cr4.has(Cr4.OSXSAVE).and(S.xcr0.has(f, Xcr0.APX)), Mode.APX).or(Mode.LONG),
+      () =>
+        bit(code.and(Attr.DB), Mode.BIG)
+          .or(bit(stack.and(Attr.DB), Mode.STACK32))
+          .or(bit(flat(f, Seg.CS, 0), Mode.FLAT_CS))
+          .or(bit(flat(f, Seg.SS, readWrite), Mode.FLAT_SS))
+          .or(bit(
+            flat(f, Seg.DS, readWrite).and(flat(f, Seg.ES, readWrite)),
+            Mode.FLAT_DATA,
+          )),
+    );
+    const real = S.cr0.has(f, Cr0.PE).eqz().or(S.rflags.has(f, Rflags.VM));
+    S.mode.set(
+      f,
+      bySegments
+        .or(bit(user, Mode.USER))
+        .or(bit(real, Mode.REAL))
+        .or(bit(S.countsBranches.get(f), Mode.COUNT_BRANCHES)),
+    );
     S.canonicalShift.set(f, cr4.has(Cr4.LA57).select(i64(7), i64(16)));
+    f.call(mc.modeChanged);
+  });
+
+  module.body(mc.modeChanged, (f) => {
+    disturbed.set(f, 1);
+    const cr0 = S.cr0.get(f);
+    const cr4 = S.cr4.get(f);
+    const flags = S.rflags.get(f);
+    const mode = S.mode.get(f);
+    const user = mode.and(Mode.USER).ne(0);
     const context = S.tlbContext.get(f);
     // The jump cache finds blocks by RIP and mode; where CS has a base, another base means other code,
     // and under another limit code ends elsewhere.

@@ -67,6 +67,19 @@ export function defineSystemCall(mc: Microcode): void {
     S.cpl.set(f, cpl);
     f.call(mc.updateMode);
   };
+  /**
+   * The same for SYSENTER and SYSEXIT outside of long mode, which make CS and SS flat: of the mode word only what
+   * ES, DS and counting say stays.
+   */
+  const enterFlat = (f: FunctionBuilder, cpl: number): void => {
+    f.if(S.efer.has(f, Efer.LMA), () => enter(f, cpl), () => {
+      S.cpl.set(f, cpl);
+      const flat = Mode.BIG | Mode.STACK32 | Mode.FLAT_CS | Mode.FLAT_SS;
+      const kept = S.mode.get(f).and(Mode.FLAT_DATA | Mode.COUNT_BRANCHES);
+      S.mode.set(f, kept.or(cpl === 3 ? flat | Mode.USER : flat));
+      f.call(mc.modeChanged);
+    }, "unlikely");
+  };
   /** SYSCALL and SYSRET: whether a single-step trap follows is decided by TF as they leave it. */
   const trapAfter = (f: FunctionBuilder): void => {
     S.stepping.set(f, 0);
@@ -159,7 +172,7 @@ export function defineSystemCall(mc: Microcode): void {
     f.store64(0, S.sysenterEsp.get(f).and(width), RSP);
     setCode(f, cs.and(0xfffc), 0, long);
     setStack(f, cs.and(0xfffc).add(8), 0);
-    enter(f, 0);
+    enterFlat(f, 0);
   });
 
   module.body(mc.systemExit, (f, bits) => {
@@ -181,6 +194,6 @@ export function defineSystemCall(mc: Microcode): void {
     const base = cs.add(wide.select(i32(32), i32(16)));
     setCode(f, base.or(3), 3, wide);
     setStack(f, base.add(8).or(3), 3);
-    enter(f, 3);
+    enterFlat(f, 3);
   });
 }

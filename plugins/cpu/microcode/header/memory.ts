@@ -34,6 +34,8 @@ export interface MemoryRoutines {
   readonly flushJumps: Fn<[]>;
   /** `()`: recomputes CPL, mode word and TLB pointers from the segment and control registers. */
   readonly updateMode: Fn<[]>;
+  /** `()`: what of that follows from a new mode word; privilege, RFLAGS, CR0 and CR4 are as it was made from. */
+  readonly modeChanged: Fn<[]>;
   /** `(tag)`: makes the TLB context of `tag` the active one. */
   readonly selectContext: Fn<[I]>;
   /** `(tag, linear, how)`: flushes contexts: `how` 0 a page of `tag`, 1 all of `tag`, 2 everything. */
@@ -95,6 +97,7 @@ export const MEMORY: Signatures<MemoryRoutines> = {
   flushPage: [[I64T], undefined],
   flushJumps: [[], undefined],
   updateMode: [[], undefined],
+  modeChanged: [[], undefined],
   selectContext: [[I32T], undefined],
   flushContexts: [[I32T, I64T, I32T], undefined],
   slowLoad: [[I64T, I32T, I32T], I64T],
