@@ -5,7 +5,13 @@
  */
 
 import { createVm, type Plugin, roundRobin, type RunResult } from "../core/mod.ts";
-import { cpu, type CpuChoice, type FeatureChoice, isIsaFeature } from "../plugins/cpu/mod.ts";
+import {
+  cpu,
+  type CpuChoice,
+  type FeatureChoice,
+  isIsaFeature,
+  type Tier,
+} from "../plugins/cpu/mod.ts";
 import { fwCfg } from "../plugins/fwcfg/mod.ts";
 import { firmwareVectors } from "../plugins/flat/mod.ts";
 import { lapic } from "../plugins/lapic/mod.ts";
@@ -44,7 +50,7 @@ import {
   VENDORS,
 } from "./machine.ts";
 import { parseCount } from "./numbers.ts";
-import { readAcceleration } from "./settings.ts";
+import { readAcceleration, readTier, TIER_OPTION } from "./settings.ts";
 import { Status } from "./statuses.ts";
 
 /** The options of `trapline kut`. */
@@ -69,6 +75,7 @@ export const KUT_OPTIONS: readonly OptionSpec[] = [
     value: "SECONDS",
     help: "for each test; 300, or what the list says if that is\nmore, if not given",
   },
+  TIER_OPTION,
   { name: "max-instructions", value: "N", help: "end a test after so many instructions, like 1e9" },
   { name: "json", value: "FILE", help: "write the results to a file" },
   {
@@ -89,6 +96,7 @@ interface KutSettings {
   readonly vendor: string;
   readonly cpu: CpuChoice | undefined;
   readonly acceleration: Acceleration;
+  readonly tier: Tier;
   readonly timeout: number | undefined;
   readonly instructions: number | undefined;
   readonly verbose: boolean;
@@ -194,6 +202,7 @@ function readSettings(args: ParsedArguments): KutSettings {
       .filter((name) => name !== ""),
     vendor,
     acceleration,
+    tier: readTier(args),
     timeout: number("timeout"),
     instructions: number("max-instructions"),
     verbose: args.has("verbose"),
@@ -427,7 +436,7 @@ function testPlugins(
   settings: KutSettings,
   output: (bytes: Uint8Array) => void,
 ): Plugin[] {
-  const { vendor, cpu: chosen, acceleration } = settings;
+  const { vendor, cpu: chosen, acceleration, tier } = settings;
   const choice = VENDORS[vendor];
   if (choice === undefined) throw usageError(`--vendor ${vendor}: there is no such vendor`);
   const intel = processorVendor(machine, settings) === "intel";
@@ -454,7 +463,7 @@ function testPlugins(
     { part: "fwcfg", plugin: fwCfg({ items: new Map([[KERNEL_DATA, KERNEL_MAGIC]]) }) },
   ]);
   return [
-    cpu({ model, features }),
+    cpu({ model, features, tier }),
     choice.make(),
     roundRobin({}),
     ...parts,

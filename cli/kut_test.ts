@@ -227,6 +227,19 @@ Deno.test("a test that does not end is ended", async () => {
   assertStringIncludes(limited.err, "the limit was reached");
 });
 
+Deno.test("--tier: both tiers retire the same instructions", async () => {
+  const retired = async (tier: string): Promise<readonly number[]> => {
+    const { record } = await kut("kut", "--json=out.json", `--tier=${tier}`);
+    return record!.tests.map(({ instructions }) => instructions);
+  };
+  const interpreted = await retired("1");
+  assertEquals(interpreted.some((count) => count > 0), true);
+  assertEquals(await retired("2"), interpreted);
+  const { status, err } = await kut("kut", "--tier=3");
+  assertEquals(status, Status.USAGE);
+  assertStringIncludes(err, "--tier 3: it is 1, 2 or auto");
+});
+
 Deno.test("--baseline makes the status one of regressions", async () => {
   const { record } = await kut("kut", "--json=out.json");
   const files = { ...FILES, "base.json": encode(JSON.stringify(record)) };

@@ -11,6 +11,13 @@ import { usageError } from "./errors.ts";
 import type { Acceleration } from "./machine.ts";
 import { parseCount, parseMemory, parseSize } from "./numbers.ts";
 
+/** How guest code is run. */
+export const TIER_OPTION: OptionSpec = {
+  name: "tier",
+  value: "N",
+  help: "1 interprets all code, 2 compiles all of it; auto (default) what is\nworth it",
+};
+
 /** The options of `trapline run`. */
 export const RUN_OPTIONS: readonly OptionSpec[] = [
   {
@@ -121,11 +128,7 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
       "instructions to show when the guest died, found by running it again\nup to there; 16 if not given and the run was short, 0 for none",
   },
   { name: "last-exits", value: "N", help: "exits to show when the guest died; 16 if not given" },
-  {
-    name: "tier",
-    value: "N",
-    help: "1 interprets all code, 2 compiles all of it; auto (default) what is\nworth it",
-  },
+  TIER_OPTION,
   {
     name: "code-cache",
     value: "FILE",
@@ -245,7 +248,7 @@ export function readSettings(args: ParsedArguments): Settings {
     top: number("top", 1, MOST) ?? 8,
     lastExits: number("last-exits", 1, 65536) ?? 16,
     lastInstructions: number("last-instructions", 0, 65536),
-    tier: readTier(args.value("tier") ?? "auto"),
+    tier: readTier(args),
     codeCache: args.has("no-code-cache") ? undefined : args.value("code-cache"),
     stats: args.has("stats"),
     profile: !args.has("no-profile"),
@@ -278,7 +281,9 @@ export function readAcceleration(args: ParsedArguments, vendor: string): Acceler
   return { avic, apicv, ipiv };
 }
 
-function readTier(text: string): Tier {
+/** What {@linkcode TIER_OPTION} says. */
+export function readTier(args: ParsedArguments): Tier {
+  const text = args.value("tier") ?? "auto";
   if (text === "auto") return text;
   if (text !== "1" && text !== "2") throw usageError(`--tier ${text}: it is 1, 2 or auto`);
   return text === "1" ? 1 : 2;
