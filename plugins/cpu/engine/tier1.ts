@@ -136,6 +136,10 @@ export class InterpretedInstruction extends Instruction {
     return this.rip().add(this.f.load8(this.#uop, MicroOp.LENGTH).extendU());
   }
 
+  budget(): I32 {
+    return this.#budget;
+  }
+
   recordAddress(): I32 {
     return this.#uop;
   }

@@ -212,6 +212,10 @@ export class CompiledInstruction extends MemoryInstruction {
     return this.rip().add(this.#records.byte(this.#op.record + MicroOp.LENGTH));
   }
 
+  budget(): I32 {
+    return this.#region.budget.get();
+  }
+
   recordAddress(): I32 {
     return i32(this.#op.record);
   }

@@ -158,17 +158,19 @@ function answered(mc: Microcode, f: FunctionBuilder): I32 {
   return refused.eqz();
 }
 
+/** The time-stamp counter of the processor itself, where `budget` is left. */
+export function hostTsc(f: FunctionBuilder, budget: I32): I64 {
+  // It counts retired instructions; the whole block was charged on entry.
+  const used = S.budgetStart.get(f).sub(budget).sub(S.held.get(f))
+    .sub(S.timerHeld.get(f)).sub(S.sliceHeld.get(f)).sub(S.deliveries.get(f));
+  return S.tscStart.get(f).add(S.tscAdjust.get(f)).add(used.extendS());
+}
+
 /** Gives the MSR functions their bodies. */
 export function defineMsr(mc: Microcode): void {
   const { module } = mc;
 
-  module.body(mc.readHostTsc, (f) => {
-    // The time-stamp counter counts retired instructions; the whole block was charged on entry.
-    const used = S.budgetStart.get(f).sub(S.budget.get(f)).sub(S.held.get(f))
-      .sub(S.timerHeld.get(f)).sub(S.sliceHeld.get(f)).sub(S.deliveries.get(f));
-    f.return(S.tscStart.get(f).add(S.tscAdjust.get(f)).add(used.extendS()));
-  });
-
+  module.body(mc.readHostTsc, (f) => f.return(hostTsc(f, S.budget.get(f))));
   module.body(mc.readTsc, (f) => {
     f.return(scaledTsc(f, f.call(mc.readHostTsc)).add(S.tscOffset.get(f)));
   });

@@ -8,7 +8,7 @@
 import { S } from "../state/cpu_state.ts";
 import { Secondary } from "../vmx/controls.ts";
 import { readField, Vmcs } from "../vmx/fields.ts";
-import { type FunctionBuilder, type I64, I64T } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, type I64, I64T } from "../wasm/mod.ts";
 
 /** Fraction bits of VMX' multiplier, and of the TSC ratio. */
 const VMX_FRACTION = 48;
@@ -31,6 +31,12 @@ function multiplyScaled(a: I64, b: I64, fraction: number): I64 {
   const bottom = middle.shl(32).or(half(low));
   const top = aHigh.mul(bHigh).add(first.shrU(32)).add(second.shrU(32)).add(middle.shrU(32));
   return top.shl(64 - fraction).or(bottom.shrU(fraction));
+}
+
+/** 1 if the counter that a guest reads has the processor's own rate; so it has for who is none. */
+export function readsOwnRate(f: FunctionBuilder): I32 {
+  const ratio = S.guestMode.get(f).and(S.tscRatio.get(f).ne(TSC_RATIO_DEFAULT));
+  return S.secondaryControls.has(f, Secondary.TSC_SCALING).or(ratio).eqz();
 }
 
 /** A counter as an SVM guest sees it, to which the TSC ratio applies. */

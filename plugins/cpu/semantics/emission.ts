@@ -77,6 +77,8 @@ export abstract class Emission {
   abstract rip(): I64;
   /** RIP of the next instruction. */
   abstract nextRip(): I64;
+  /** How many instructions may still be retired, those of the block at hand charged. */
+  abstract budget(): I32;
   /** Stores what microcode needs: which instruction, the budget, the flags as they were before. */
   protected abstract emitSpill(): void;
   /** Takes general-purpose registers from the state again, where they are kept elsewhere. */

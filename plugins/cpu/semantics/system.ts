@@ -5,7 +5,8 @@
  * @module
  */
 import { canonicalForAny } from "../memory/canonical.ts";
-import { Msr } from "../microcode/msr.ts";
+import { hostTsc, Msr } from "../microcode/msr.ts";
+import { readsOwnRate } from "../microcode/tsc_scaling.ts";
 import { Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Rflags } from "../microcode/registers.ts";
 import { Event, Mode, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
@@ -15,7 +16,7 @@ import { SvmFeature } from "../svm/features.ts";
 import { hasVirtualNmi } from "../svm/virtual.ts";
 import { IntControl } from "../svm/vmcb.ts";
 import { Secondary } from "../vmx/controls.ts";
-import { type I32, i32, type I64 } from "../wasm/mod.ts";
+import { type I32, i32, type I64, I64T } from "../wasm/mod.ts";
 import { CACHES } from "./cache.ts";
 import { CONTROL_REGISTERS } from "./control_registers.ts";
 import { DESCRIPTOR_TABLES } from "./descriptor_tables.ts";
@@ -111,8 +112,17 @@ function checkTsd(i: Instruction): void {
 }
 
 function readTime(i: Instruction): void {
-  i.spill();
-  const now = i.f.call(i.mc.readTsc);
+  const { f } = i;
+  const now = f.choose(
+    I64T,
+    readsOwnRate(f),
+    () => hostTsc(f, i.budget()).add(S.tscOffset.get(f)),
+    () => {
+      i.spill();
+      return f.call(i.mc.readTsc);
+    },
+    "likely",
+  );
   i.setReg(Reg.RAX, 32, now.and(0xffff_ffff));
   i.setReg(Reg.RDX, 32, now.shrU(32));
 }
