@@ -62,6 +62,15 @@ for (const { name, vendor, pieces } of VENDORS) {
     assertEquals(given.length >= pieces, true);
   });
 
+  Deno.test(`${name}: what is loaded finds x87 as firmware leaves it`, () => {
+    // FNINIT's control word, and not RESET's: fnstcw [500h]; mov ax, [500h]; add al, ah; out F4h, al
+    const code = [0xd9, 0x3e, 0x00, 0x05, 0xa1, 0x00, 0x05, 0x00, 0xe0, 0xe6, 0xf4];
+    const plugins = [...vendor(), ports(() => {})];
+    using vm = createVmSync({ memory: 2 ** 21, plugins, images: [flat(new Uint8Array(code))] });
+    const end = vm.runSync({ instructions: 1000 });
+    assertEquals(end.reason === "exit-code" ? end.code : end.reason, 0x7f + 0x03);
+  });
+
   Deno.test(`${name}: an NMI that comes while one is handled is taken after the IRET`, () => {
     const code = [
       ...[0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x70], // xor ax,ax; ds = ss = 0; sp = 7000h

@@ -2,7 +2,9 @@
  * The processor modes in which a loader can hand over: real mode, protected mode and 64-bit mode, with
  * the descriptor and page tables that go with them.
  *
- * In all of them interrupts are off, general registers are 0, and x87 and SSE are as after RESET.
+ * In all of them interrupts are off, general registers are 0, SSE is as after RESET, and x87 as FNINIT
+ * leaves it: firmware initializes it, and kernels have come to count on that. After RESET all x87
+ * exceptions are unmasked.
  *
  * @module
  */
@@ -29,6 +31,12 @@ const EFER_LME = 1n << 8n;
 const EFER_LMA = 1n << 10n;
 
 const RFLAGS_FIXED = 2n;
+
+/** FCW, FSW and the abridged FTW behind FNINIT, as an XSAVE area begins (SDM vol. 1, 10.5.1, table 8-1). */
+const FNINIT: readonly number[] = [0x7f, 0x03, 0, 0, 0];
+/** XSTATE_BV in the header of an XSAVE area (SDM vol. 1, 13.4.2), and its bit of x87. */
+const XSTATE_BV = 512;
+const XSTATE_X87 = 1;
 
 const PAGE = 4096;
 const ENTRIES = 512;
@@ -166,6 +174,10 @@ function enter(vcpu: Vcpu, rip: bigint, set: (state: SystemState) => void): void
   state.interruptShadow = false;
   set(state);
   vendor.setSystemState(vcpu, state);
+  const area = vendor.getXsave(vcpu);
+  area.set(FNINIT);
+  area[XSTATE_BV] = (area[XSTATE_BV] ?? 0) | XSTATE_X87;
+  vendor.setXsave(vcpu, area);
   for (let register = Gpr.RAX; register <= Gpr.R31; register++) regs.setPair(register, 0, 0);
   regs.rip = rip;
   regs.rflags = RFLAGS_FIXED;
