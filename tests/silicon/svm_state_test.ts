@@ -184,6 +184,49 @@ Deno.test("the CR0.WP that VMRUN loads counts at once, whatever the guest has wr
   assertEquals(write(), "4e");
 });
 
+Deno.test("so does the CR4.SMEP that VMRUN loads, and CR4.PKE", () => {
+  const fetch = (): string => {
+    bench.write(bench.vmcb + Control.TLB_CONTROL, [0]);
+    bench.setControl64(Save.RIP, SvmPlace.GUEST_CODE);
+    return bench.enter("f4");
+  };
+  reader();
+  bench.setControl32(InterceptWord.EXCEPTIONS, 1 << Vector.PF);
+  assertEquals(fetch(), "78");
+  // All of the guest's pages are user pages.
+  bench.orControl64(Save.CR4, Cr4.SMEP);
+  assertEquals(fetch(), "4e");
+  bench.clearControl64(Save.CR4, Cr4.SMEP);
+  assertEquals(fetch(), "78");
+  // The guest clears SMEP by itself, and the host sets it again.
+  bench.set64(
+    bench.pageEntry(SvmPlace.GUEST_TABLES, SvmPlace.GUEST_CODE),
+    BigInt(SvmPlace.GUEST_CODE) | 0x63n,
+  );
+  bench.orControl64(Save.CR4, Cr4.SMEP);
+  bench.setControl64(Save.RIP, SvmPlace.GUEST_CODE);
+  // mov rax, cr4; btr eax, 20; mov cr4, rax; jmp rbx, to a HLT on a user page
+  bench.write(OTHER, [0xf4]);
+  bench.state.setRegister(3, BigInt(OTHER));
+  assertEquals(bench.enter("0f 20 e0 0f ba f0 14 0f 22 e0 ff e3"), "78");
+  bench.orControl64(Save.CR4, Cr4.SMEP);
+  bench.setControl64(Save.RIP, OTHER);
+  assertEquals(bench.resume(), "4e");
+
+  reader();
+  bench.setControl32(InterceptWord.EXCEPTIONS, 1 << Vector.PF);
+  bench.set64(bench.pageEntry(SvmPlace.GUEST_TABLES, PAGE), BigInt(PAGE) | 0x67n | (1n << 59n));
+  bench.state.set(S.pkru, 0xcn);
+  assertEquals(look(1, 3), 0x11);
+  bench.orControl64(Save.CR4, Cr4.PKE);
+  bench.write(bench.vmcb + Control.TLB_CONTROL, [0]);
+  bench.setControl64(Save.RIP, SvmPlace.GUEST_CODE);
+  bench.state.setRegister(3, BigInt(PAGE));
+  assertEquals(bench.enter("8a 03 f4"), "4e");
+  bench.state.set(S.pkru, 0n);
+  bench.processor.refresh();
+});
+
 Deno.test("translations outlive VMRUN and #VMEXIT until they are flushed", () => {
   for (const command of [1, 3, 7]) {
     reader();

@@ -9,7 +9,7 @@
  * @module
  */
 import type { Microcode } from "../microcode/microcode.ts";
-import { Cr0 } from "../microcode/registers.ts";
+import { Cr0, Cr4 } from "../microcode/registers.ts";
 import { Counter, tally } from "../state/counters.ts";
 import { S } from "../state/cpu_state.ts";
 import { disturbed } from "../state/disturbed.ts";
@@ -85,6 +85,35 @@ export function noteLoose(f: FunctionBuilder): void {
 export function dropLoose(f: FunctionBuilder, mc: Microcode): void {
   const loose = f.load32(S.tlbContext.get(f), Context.LOOSE);
   f.if(S.cr0.has(f, Cr0.WP).and(loose), () => f.call(mc.flushTlb), undefined, "unlikely");
+}
+
+/** Bits of CR4 that forbid what is allowed without them, in the same arrays. */
+const RULES = Cr4.SMEP | Cr4.PKE | Cr4.PKS;
+
+/** Notes under which rules entries are filled from now on. */
+function noteRules(f: FunctionBuilder, context: I32): void {
+  f.store32(context, S.cr4.low(f).and(RULES), Context.RULES);
+  f.store32(context, S.pkru.low(f), Context.KEYS);
+  f.store32(context, S.pkrs.low(f), Context.KEYS + 4);
+}
+
+/**
+ * Has the rules that VMRUN or a VM entry has loaded count for the context at hand: what the TLB has of
+ * permissions is each page's, but entries are there for what was allowed when they were filled.
+ */
+function applyRules(f: FunctionBuilder, mc: Microcode): void {
+  dropLoose(f, mc);
+  const context = S.tlbContext.get(f);
+  const before = f.load32(context, Context.RULES);
+  const now = S.cr4.low(f).and(RULES);
+  const keys = now.and(Cr4.PKE | Cr4.PKS).ne(0)
+    .and(
+      f.load32(context, Context.KEYS).ne(S.pkru.low(f))
+        .or(f.load32(context, Context.KEYS + 4).ne(S.pkrs.low(f))),
+    );
+  const tightened = now.and(before.xor(-1));
+  f.if(tightened.or(keys), () => f.call(mc.flushTlb), undefined, "unlikely");
+  noteRules(f, context);
 }
 
 /** Notes that the entry at `address` is about to be filled, so that a flush finds it. */
@@ -211,6 +240,7 @@ export function defineTlb(mc: Microcode): void {
     f.store32(context, 0, Context.FILLED);
     f.store32(context, PAGE_SHIFT, Context.LARGE);
     f.store32(context, 0, Context.LOOSE);
+    noteRules(f, context);
     f.store32(context, 0, Context.SEARCHED);
     for (const set of [Context.LARGE_REGIONS, Context.FETCHED]) {
       for (let byte = 0; byte < SET_BITS / 8; byte += 8) f.store64(context, 0, set + byte);
@@ -298,7 +328,7 @@ export function defineTlb(mc: Microcode): void {
       () => {
         S.tlbContext.set(f, likely);
         f.store32(likely, clock, Context.USED);
-        dropLoose(f, mc);
+        applyRules(f, mc);
         f.return();
       },
       undefined,
@@ -330,7 +360,7 @@ export function defineTlb(mc: Microcode): void {
       f.store32(context, tag, Context.TAG);
     });
     f.store32(context, clock, Context.USED);
-    dropLoose(f, mc);
+    applyRules(f, mc);
   });
 
   module.body(mc.flushContexts, (f, tag, linear, how) => {

@@ -57,6 +57,10 @@ export const Context = {
   EPT: 32,
   /** u32: pages taken away since the last flush whose entries had to be looked for in the log. */
   SEARCHED: 40,
+  /** u32: bits of CR4 that forbid accesses, as they were when the context was last chosen or flushed. */
+  RULES: 44,
+  /** u32 each: PKRU and PKRS at that time. */
+  KEYS: 48,
   /** Windows of each index while they are not in force ({@linkcode WINDOWS_BYTES} each). */
   WINDOWS: 0x40,
   /** A bit for each region of 4 MiB (modulo their number): an entry may be a piece of a large page in it. */
