@@ -3,7 +3,7 @@
  * memory; and a fault in the middle of the loop is at its instruction.
  */
 import { assert, assertEquals } from "@std/assert";
-import { Cr4, S, Xcr0 } from "../../plugins/cpu/mod.ts";
+import { Cr0, Cr4, S, Xcr0 } from "../../plugins/cpu/mod.ts";
 import { Bench, Place } from "./bench.ts";
 import { code } from "./code.ts";
 
@@ -86,4 +86,29 @@ Deno.test("a fault in a compiled loop leaves the state of before its instruction
   assertEquals(interpreted.left.events[0], 14);
   assertEquals(interpreted.left.rdi, 0x80_0000n);
   assertEquals(interpreted.left.rip, BigInt(Place.CODE + LOOP.indexOf(0x29) - 1));
+});
+
+Deno.test("a compiled loop that is come to with SSE switched off faults at its first SSE instruction", () => {
+  const loop = code(
+    "48 83 c7 10", // add rdi, 16
+    "f2 0f 59 da", // mulsd xmm3, xmm2
+    "48 ff c9", // dec rcx
+  );
+  const outcome = (tier: 1 | 2): readonly unknown[] => {
+    const bench = new Bench({ model: "max", tier });
+    bench.long();
+    const { state } = bench;
+    state.set(S.cr4, state.get(S.cr4) | BigInt(Cr4.OSFXSR));
+    bench.processor.refresh();
+    const { events } = bench.execute([...loop, 0xeb, 256 - (loop.length + 2)], 4 * ROUNDS);
+    assertEquals(events, []);
+    assertEquals(bench.processors.regions.compiled > 0, tier === 2);
+    state.set(S.cr0, state.get(S.cr0) | BigInt(Cr0.TS));
+    bench.processor.refresh();
+    const after = bench.run(4 * ROUNDS);
+    return [after.events[0]?.vector, state.rip, state.register(RDI), state.register(RCX)];
+  };
+  const left = outcome(1);
+  assertEquals(left[0], 7);
+  assertEquals(outcome(2), left);
 });

@@ -13,6 +13,7 @@ import type { Microcode } from "../microcode/microcode.ts";
 import { jumpSlot } from "../memory/slots.ts";
 import { type FlagState, settleFlags } from "../semantics/flags.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
+import { sseMissing } from "../semantics/vector/operands.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
 import { Event, registerAddress, S } from "../state/cpu_state.ts";
 import {
@@ -33,7 +34,7 @@ import { type Records, REGISTERS } from "./records.ts";
 import type { RegionBlock, RegionEdge, RegionOp } from "./region_graph.ts";
 import { RegionStructure } from "./region_structure.ts";
 import { type HandlerRef, InterpretedInstruction } from "./tier1.ts";
-import { usesLocals } from "./tier2_forms.ts";
+import { isSse, usesLocals } from "./tier2_forms.ts";
 import { CompiledInstruction, type RegionContext } from "./tier2_instruction.ts";
 
 /** How many general-purpose registers there are without those of APX. */
@@ -73,6 +74,13 @@ class RegionFunction implements RegionContext {
   readonly a: Variable<I64>;
   readonly b: Variable<I64>;
   readonly #head: RegionBlock;
+  /**
+   * All of it is compiled, and asks nobody outside: the interpreter's code in line may change translations and
+   * control registers, and so may the program outside.
+   */
+  readonly #compiled: boolean;
+  /** Whether SSE instructions can be executed is found out at the entry, for all of it. */
+  readonly #sse: boolean;
   readonly #close: ReadonlySet<RegionBlock>;
   readonly #labels = new Map<RegionBlock, Label>();
   /** With what those blocks are come to that one edge leads to. */
@@ -103,6 +111,13 @@ class RegionFunction implements RegionContext {
     this.#records = records;
     this.#head = head;
     this.structure = RegionStructure.of(head);
+    const blocks = [...this.structure.places.keys()];
+    this.#compiled = blocks.every((block) =>
+      block.ops.every((op, k) =>
+        this.#compiles(block, op, k) && SEMANTICS[op.form.name]!.asks !== true
+      )
+    );
+    this.#sse = this.#compiled && blocks.some(({ ops }) => ops.some(({ form }) => isSse(form)));
     this.#close = this.#closeLoops();
     const short = (body: ReadonlySet<RegionBlock>): boolean =>
       [...body].reduce((sum, { ops }) => sum + ops.length, 0) <= MOST_KEPT;
@@ -127,16 +142,18 @@ class RegionFunction implements RegionContext {
 
   /**
    * The budget is looked at here and at the heads of loops, for all blocks up to the next one. Where it does
-   * not last so far the interpreter goes on, which looks at each block: it is kept from coming back here at
+   * not last so far, or the region's SSE instructions would fault, the interpreter goes on, which looks at each block: it is kept from coming back here at
    * once by the next instruction's running alone.
    */
   #checkEntry(head: RegionBlock, flags: FlagState): void {
     const { f } = this;
+    const short = this.budget.get().ltS(this.structure.reach(head));
+    const missing = this.#sse ? sseMissing(f) : i32(0);
     f.if(
-      this.budget.get().ltS(this.structure.reach(head)),
+      short.or(missing),
       () => {
         // Where only the slice ends there will be a new one.
-        f.if(S.sliceHeld.get(f).eqz(), () => S.events.or(f, Event.ALONE));
+        f.if(S.sliceHeld.get(f).eqz().or(missing), () => S.events.or(f, Event.ALONE));
         S.leftRegion.set(f, head.address);
         S.leftBefore.set(f, head.address);
         this.budget.set(this.budget.get().add(head.count));
@@ -150,14 +167,7 @@ class RegionFunction implements RegionContext {
   /** Blocks of innermost loops with so few accesses that each may remember its page. */
   #closeLoops(): Set<RegionBlock> {
     const close = new Set<RegionBlock>();
-    // What the interpreter's code does in line may change translations, and so may the program outside.
-    const blocks = [...this.structure.places.keys()];
-    const compiled = blocks.every((block) =>
-      block.ops.every((op, k) =>
-        this.#compiles(block, op, k) && SEMANTICS[op.form.name]!.asks !== true
-      )
-    );
-    if (!compiled) return close;
+    if (!this.#compiled) return close;
     const sites = ({ ops }: RegionBlock): number =>
       ops.filter(({ form }) => form.operands.some(({ kind }) => kind === "M")).length;
     const few = (body: ReadonlySet<RegionBlock>): boolean =>
@@ -297,6 +307,7 @@ class RegionFunction implements RegionContext {
       const { emit } = SEMANTICS[op.form.name]!;
       if (this.#compiles(block, op, k)) {
         const i = new CompiledInstruction(this, block, op, this.#records, state);
+        i.sseChecked = this.#sse;
         emit(i);
         state = i.flags;
       } else {

@@ -49,6 +49,9 @@ const VECTORS: ReadonlySet<string> = new Set([
   ...Object.keys(FMA),
 ]);
 
+/** Whether `form` is an instruction of SSE in its old encoding. */
+export const isSse = ({ name }: Form): boolean => name in SSE;
+
 /**
  * Whether the semantics of `form` work on registers that are locals. Vector operators on constants alone
  * are not folded, so that vector instructions with one are left to the interpreter's way.

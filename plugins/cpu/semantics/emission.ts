@@ -34,6 +34,8 @@ export abstract class Emission {
   flagsAtFault: FlagState;
   /** Set once the emitter has ended the block itself. */
   ended = false;
+  /** It has been found out before that SSE instructions can be executed here. */
+  sseChecked = false;
   #spilled = false;
 
   constructor(mc: Microcode, f: FunctionBuilder, form: Form, flags: FlagState) {

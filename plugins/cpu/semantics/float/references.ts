@@ -20,15 +20,22 @@ export const OPERATIONS = ["add", "sub", "mul", "div", "sqrt", "addsub"] as cons
 /** Its name. */
 export type Operation = typeof OPERATIONS[number];
 
+/** Those of single values. */
+export type ScalarOperation = Exclude<Operation, "addsub">;
+
 /** Functions on single values and vectors of one format. */
 export interface Floats extends Arithmetic, Conversions, Comparisons, Fused {
   /** `(a, b, part)`: a with the lowest lanes computed. */
   readonly vector: Readonly<Record<Operation, Fn<[V, V, I], V>>>;
+  /** `(a, b)`: a with the lowest lane computed. */
+  readonly scalar: Readonly<Record<ScalarOperation, Fn<[V, V], V>>>;
 }
 
 function declare(name: string): Floats {
   const operation = (of: Operation): Fn<[V, V, I], V> =>
     reference(`float.vector.${of}.${name}`, [V128T, V128T, I32T], V128T);
+  const scalar = (of: ScalarOperation): Fn<[V, V], V> =>
+    reference(`float.scalar.${of}.${name}`, [V128T, V128T], V128T);
   return {
     ...declareArithmetic(name),
     ...declareConversions(name),
@@ -41,6 +48,13 @@ function declare(name: string): Floats {
       div: operation("div"),
       sqrt: operation("sqrt"),
       addsub: operation("addsub"),
+    },
+    scalar: {
+      add: scalar("add"),
+      sub: scalar("sub"),
+      mul: scalar("mul"),
+      div: scalar("div"),
+      sqrt: scalar("sqrt"),
     },
   };
 }

@@ -19,6 +19,7 @@ import {
 } from "../../wasm/mod.ts";
 import type { Unit } from "../unit.ts";
 import { defineArithmetic } from "./arithmetic.ts";
+import { defineScalars } from "./attempt.ts";
 import { Approximations, defineApproximations, defineComparisons } from "./compare.ts";
 import { defineConversions } from "./convert.ts";
 import { defineDotProducts, DoubleDot, SingleDot } from "./dot.ts";
@@ -100,6 +101,7 @@ function define(module: ModuleBuilder, mc: Microcode): void {
     defineComparisons(module, format, functions);
     defineFused(module, format, functions);
     defineVectors(module, format, functions);
+    defineScalars(module, format, functions);
     defineFusedVector(module, format, functions);
   }
   defineConversions(module, Singles, Doubles);
@@ -110,9 +112,10 @@ function define(module: ModuleBuilder, mc: Microcode): void {
   defineFinish(module, mc);
 }
 
-const functionsOf = ({ vector, ...others }: Floats): Unit["functions"] => [
+const functionsOf = ({ vector, scalar, ...others }: Floats): Unit["functions"] => [
   ...Object.values(others),
   ...Object.values(vector),
+  ...Object.values(scalar),
 ];
 
 /** The unit. */

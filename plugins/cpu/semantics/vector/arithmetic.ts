@@ -1,22 +1,24 @@
 /**
- * Floating-point arithmetic of vectors: WebAssembly's where it is certain to give result and exceptions,
- * software for the rest.
- *
- * It is certain where rounding is to nearest, PE is set already and masked, no operand is denormal,
- * infinite or a NaN, and the result is normal or a zero that no underflow has made: then no exception but
- * PE can have been met. The least normal number may be what rounding made of a tiny one.
+ * Floating-point arithmetic of vectors: WebAssembly's where it is certain to give result and exceptions
+ * (`float/attempt.ts`), software for the rest.
  *
  * @module
  */
 import { Rflags } from "../../microcode/registers.ts";
-import { S } from "../../state/cpu_state.ts";
 import { type I32, I32T, type V128, V128T, type Variable } from "../../wasm/mod.ts";
-import type { VectorBinary, VectorUnary } from "../../wasm/mod.ts";
+import type { VectorBinary } from "../../wasm/mod.ts";
+import {
+  attempt,
+  computed,
+  isNormal,
+  mxcsrAllows,
+  scalarConditions,
+  wasmShape,
+} from "../float/attempt.ts";
 import type { Format } from "../float/format.ts";
-import { Mxcsr } from "../float/format.ts";
-import { allOf, normal, plain, positive, zeros } from "../float/lanes.ts";
+import { allOf, plain } from "../float/lanes.ts";
 import { Part } from "../float/part.ts";
-import { floats, type Operation } from "../float/references.ts";
+import { floats, type Operation, type ScalarOperation } from "../float/references.ts";
 import type { Instruction } from "../instruction.ts";
 import { mergeLow } from "./move.ts";
 import { ZERO } from "./unit.ts";
@@ -27,50 +29,6 @@ export interface Lanes {
   readonly format: Format;
   /** How many are computed in each part; 1 for scalars. */
   readonly count: number;
-}
-
-const wasmShape = ({ bits }: Format): "f32x4" | "f64x2" => bits === 32 ? "f32x4" : "f64x2";
-
-/** WebAssembly's result, and the lanes in which it is certain. */
-interface Attempt {
-  readonly result: V128;
-  readonly certain: V128;
-}
-
-function attempt({ format }: Lanes, operation: Operation, a: V128, b: V128): Attempt {
-  const shape = wasmShape(format);
-  const compute = (name: string): V128 => a.binary(`${shape}.${name}` as VectorBinary, b);
-  switch (operation) {
-    case "add":
-    case "sub": {
-      const result = compute(operation);
-      const certain = plain(format, a).and(plain(format, b));
-      return { result, certain: certain.and(normal(format, result).or(zeros(format, result))) };
-    }
-    case "mul": {
-      const result = compute(operation);
-      const zero = zeros(format, a).or(zeros(format, b));
-      const certain = plain(format, a).and(plain(format, b));
-      return { result, certain: certain.and(normal(format, result).or(zero)) };
-    }
-    case "div": {
-      const result = compute(operation);
-      const certain = plain(format, a).and(normal(format, b));
-      return { result, certain: certain.and(normal(format, result).or(zeros(format, a))) };
-    }
-    case "sqrt": {
-      const result = b.unary(`${shape}.sqrt` as VectorUnary);
-      return { result, certain: normal(format, b).and(positive(format, b)) };
-    }
-    default:
-      throw new Error(`${operation} is not attempted`);
-  }
-}
-
-/** 1 where MXCSR has nothing against WebAssembly's arithmetic. */
-export function mxcsrAllows(i: Instruction): I32 {
-  const { f } = i;
-  return S.mxcsr.get(f).and((3 << Mxcsr.RC) | Mxcsr.PM | Mxcsr.PE).eq(Mxcsr.PM | Mxcsr.PE);
 }
 
 /** The parts of a result, computed one after the other in software. */
@@ -108,16 +66,43 @@ export function arithmetic(
       (k, flags) => f.call(floats(format).vector[operation], a[k]!, b[k]!, flags),
     );
   if (operation === "addsub") return software();
-  const attempts = a.map((_, k) => attempt(lanes, operation, a[k]!, b[k]!));
+  if (count === 1 && a.length === 1) return [scalar(i, format, operation, a[0]!, b[0]!)];
+  const attempts = a.map((_, k) => attempt(format, operation, a[k]!, b[k]!));
   const certain = attempts.map(({ certain }) => allOf(format, certain, count))
     .reduce((x, y) => x.and(y));
   const whole = count * format.bits === 128;
   return either(
     i,
-    mxcsrAllows(i).and(certain),
+    mxcsrAllows(i.f).and(certain),
     () => attempts.map(({ result }, k) => whole ? result : mergeLow(format.bits, a[k]!, result)),
     software,
   );
+}
+
+/** The lowest lane computed; what is above it is of `a`. */
+function scalar(
+  i: Instruction,
+  format: Format,
+  operation: ScalarOperation,
+  a: V128,
+  b: V128,
+): V128 {
+  const { f } = i;
+  const result = f.zeroed(V128T);
+  f.block((done) => {
+    f.block((uncertain) => {
+      f.branchIf(mxcsrAllows(f).eqz(), uncertain, "unlikely");
+      const value = computed(format, operation, a, b);
+      for (const holds of scalarConditions(format, operation, a, b, value)) {
+        f.branchIf(holds.eqz(), uncertain, "unlikely");
+      }
+      result.set(mergeLow(format.bits, a, value));
+      f.branch(done);
+    });
+    i.spill();
+    result.set(f.call(floats(format).scalar[operation], a, b));
+  });
+  return result.get();
 }
 
 /** The parts that `certain` computes if the condition is non-zero, else those of `software`. */
@@ -180,14 +165,16 @@ export function comparedFlagBits(
   const { f } = i;
   const lowest = (name: "lt" | "eq"): I32 =>
     a.binary(`${wasmShape(format)}.${name}` as VectorBinary, b).lane("i32x4", 0);
+  const compared = (): I32 => lowest("lt").and(Rflags.CF).or(lowest("eq").and(Rflags.ZF));
   return f.choose(
     I32T,
-    allPlain(format, 1, [a, b]),
-    () => lowest("lt").and(Rflags.CF).or(lowest("eq").and(Rflags.ZF)),
-    () => {
-      i.spill();
-      return f.call(floats(format).flags, a, b, Number(all));
-    },
+    isNormal(format, a).and(isNormal(format, b)),
+    compared,
+    () =>
+      f.choose(I32T, allPlain(format, 1, [a, b]), compared, () => {
+        i.spill();
+        return f.call(floats(format).flags, a, b, Number(all));
+      }),
     "likely",
   );
 }

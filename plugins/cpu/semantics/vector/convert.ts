@@ -15,12 +15,12 @@ import {
   V128T,
 } from "../../wasm/mod.ts";
 import { DOUBLE, type Format, Mxcsr, Rounding, roundingControl, SINGLE } from "../float/format.ts";
+import { mxcsrAllows } from "../float/attempt.ts";
 import { allOf, below, laneOf, normal, plain, zeros } from "../float/lanes.ts";
 import { begin, finish } from "../float/part.ts";
 import { Doubles, floats, Singles } from "../float/references.ts";
 import { VectorConversions } from "../float/vector_convert.ts";
 import type { Instruction } from "../instruction.ts";
-import { mxcsrAllows } from "./arithmetic.ts";
 import { laneBytes } from "./integer.ts";
 import { ZERO } from "./unit.ts";
 
@@ -78,7 +78,7 @@ export function toIntegers(
 export function integersToSingles(i: Instruction, a: V128, part: number): V128 {
   return either(
     i,
-    mxcsrAllows(i),
+    mxcsrAllows(i.f),
     a.unary("f32x4.convert_i32x4_s"),
     () => i.f.call(VectorConversions.integersToSingles, a, part),
   );
@@ -105,7 +105,7 @@ export function doublesToSingles(i: Instruction, a: V128, part: number): V128 {
   const same = zeros(SINGLE, result).xor(wide).not();
   return either(
     i,
-    mxcsrAllows(i).and(operands).and(allOf(SINGLE, sound.and(same), 2)),
+    mxcsrAllows(i.f).and(operands).and(allOf(SINGLE, sound.and(same), 2)),
     result,
     () => i.f.call(VectorConversions.doublesToSingles, a, part),
   );
@@ -125,7 +125,7 @@ export function toOther(i: Instruction, from: Format, a: V128): V128 {
   const result = a.unary("f32x4.demote_f64x2_zero");
   return either(
     i,
-    mxcsrAllows(i).and(allOf(DOUBLE, normal(DOUBLE, a), 1))
+    mxcsrAllows(i.f).and(allOf(DOUBLE, normal(DOUBLE, a), 1))
       .and(allOf(SINGLE, normal(SINGLE, result), 1)),
     result,
     () => alone(i, () => ZERO.withLane64(0, f.call(Doubles.toOther, laneOf(DOUBLE, a, 0)))),
@@ -185,12 +185,12 @@ export function fromInteger(i: Instruction, format: Format, bits: number, value:
       return software();
     }
     const single = splat("i32x4", value.wrap()).unary("f32x4.convert_i32x4_s");
-    return either(i, mxcsrAllows(i), single, software);
+    return either(i, mxcsrAllows(i.f), single, software);
   }
   // Both halves are exact, so that their sum is rounded once.
   const both = splat64(value);
   const high = both.shift("i64x2.shr_u", 32).unary("f64x2.convert_low_i32x4_s")
     .binary("f64x2.mul", v128Of(64, HIGH_HALF));
   const low = both.unary("f64x2.convert_low_i32x4_u");
-  return either(i, mxcsrAllows(i), high.binary("f64x2.add", low), software);
+  return either(i, mxcsrAllows(i.f), high.binary("f64x2.add", low), software);
 }

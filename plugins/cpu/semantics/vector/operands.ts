@@ -9,17 +9,29 @@
 import { Vector } from "../../microcode/raise.ts";
 import { Cr0, Cr4 } from "../../microcode/registers.ts";
 import { S } from "../../state/cpu_state.ts";
-import { type I64, splat64, type V128, V128T } from "../../wasm/mod.ts";
+import {
+  type FunctionBuilder,
+  type I32,
+  type I64,
+  splat64,
+  type V128,
+  V128T,
+} from "../../wasm/mod.ts";
 import type { Instruction, Semantics } from "../instruction.ts";
 import { VectorUnit, ZERO } from "./unit.ts";
+
+/** 0 where SSE instructions can be executed. */
+export function sseMissing(f: FunctionBuilder): I32 {
+  return S.cr0.low(f).and(Cr0.EM | Cr0.TS)
+    .or(S.cr4.low(f).and(Cr4.OSFXSR).xor(Cr4.OSFXSR));
+}
 
 /** #UD where CR0.EM is set or CR4.OSFXSR clear, #NM where CR0.TS is set (APM vol. 2, 11.3). */
 export function sseAvailable(i: Instruction): void {
   const { f } = i;
-  const wrong = S.cr0.low(f).and(Cr0.EM | Cr0.TS)
-    .or(S.cr4.low(f).and(Cr4.OSFXSR).xor(Cr4.OSFXSR));
+  if (i.sseChecked) return;
   f.if(
-    wrong,
+    sseMissing(f),
     () => {
       i.spill();
       f.call(VectorUnit.unavailable);
