@@ -18,6 +18,8 @@ export interface OutputFile {
 export interface SavedCodeCache extends CodeCache {
   /** Saves it. Throws what the file system does. */
   save(): void;
+  /** Why it cannot be used, if it cannot. */
+  readonly problem?: string | undefined;
 }
 
 /** The world outside. */

@@ -159,12 +159,10 @@ function openCodeCache(
 ): SavedCodeCache | undefined {
   if (codeCache === undefined) return undefined;
   const cache = io.openCodeCache(codeCache);
-  if (cache === undefined && !quiet) {
-    terminal.say(
-      `trapline: --code-cache ${codeCache}: no permission to read and write it; without\n`,
-    );
-  }
-  return cache;
+  const problem = cache === undefined ? "no permission to read and write it" : cache.problem;
+  if (problem === undefined) return cache;
+  if (!quiet) terminal.say(`trapline: --code-cache ${codeCache}: ${problem}; without\n`);
+  return undefined;
 }
 
 function saveCodeCache(

@@ -66,5 +66,10 @@ Deno.test("a cache that may not be used, or cannot be saved: the run is the same
   const failing = new FakeIo({ caches: { full } });
   assertEquals(await main([...RUN, "--code-cache=full"], failing), status);
   assertMatch(failing.err, /^trapline: --code-cache full: not saved: No space left/m);
-  assertEquals([denied.out, failing.out], [plain.out, plain.out]);
+  const other = Object.assign(new Kept(), { problem: "the file is no cache" });
+  const foreign = new FakeIo({ caches: { other } });
+  assertEquals(await main([...RUN, "--code-cache=other"], foreign), status);
+  assertMatch(foreign.err, /^trapline: --code-cache other: the file is no cache; without/m);
+  assertEquals(other.saved, 0);
+  assertEquals([denied.out, failing.out, foreign.out], [plain.out, plain.out, plain.out]);
 });

@@ -3,7 +3,8 @@
  *
  * The file begins with eight bytes that tell the format; then come pieces of code, those used longest ago
  * first: the key (32 bytes), the length of the code and a checksum of both (u32 each, little-endian), the
- * code. What is damaged, cut off or of another format is left out, as if it had never been kept. A new file
+ * code. What is damaged, cut off or of another format is left out, as if it had never been kept; a file that
+ * holds something else is left alone. A new file
  * takes the place of the old one in one step, so that processes which use the same one do not disturb each
  * other; the last one to end has its code kept.
  *
@@ -12,6 +13,8 @@
 import { type CodeCache, MemoryCodeCache } from "./engine/code_cache.ts";
 
 const MAGIC: Uint8Array = new TextEncoder().encode("TLCODE1\n");
+/** So many of them are the same in all formats. */
+const FAMILY_BYTES = 6;
 const KEY_BYTES = 32;
 const HEAD_BYTES: number = KEY_BYTES + 8;
 
@@ -42,21 +45,37 @@ export class FileCodeCache implements CodeCache {
   /** Checksums of what has been read and not been used yet. */
   readonly #unchecked = new Map<string, number>();
   #changed = false;
+  #problem: string | undefined;
 
-  /** The cache in the file at `path`, of at most `limit` bytes of code. An unreadable file is an empty one. */
+  /**
+   * The cache in the file at `path`, of at most `limit` bytes of code. A file that is not there is an empty one;
+   * so is one that cannot be used, which {@linkcode FileCodeCache.problem} tells.
+   */
   constructor(path: string, limit: number = DEFAULT_FILE_LIMIT) {
     this.#path = path;
     this.#memory = new MemoryCodeCache(limit);
     let file: Uint8Array<ArrayBuffer>;
     try {
       file = Deno.readFileSync(path);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) {
+        this.#problem = error instanceof Error ? error.message : String(error);
+      }
       return;
     }
     this.#read(file);
   }
 
+  /** Why the file cannot be used: it cannot be read, or holds something else, which is left alone. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
   #read(file: Uint8Array<ArrayBuffer>): void {
+    if (file.subarray(0, FAMILY_BYTES).some((byte, k) => byte !== MAGIC[k])) {
+      this.#problem = "the file is no cache of compiled code, and is left alone";
+      return;
+    }
     if (MAGIC.some((byte, k) => file[k] !== byte)) return;
     const words = new DataView(file.buffer, file.byteOffset, file.length);
     for (let at = MAGIC.length; at + HEAD_BYTES <= file.length;) {
@@ -95,9 +114,10 @@ export class FileCodeCache implements CodeCache {
     this.#changed = true;
   }
 
-  /** Writes the file if there is something new. Throws what the file system does. */
+  /** Writes the file if there is something new. Throws what the file system does, or the problem there is. */
   save(): void {
     if (!this.#changed) return;
+    if (this.#problem !== undefined) throw new Error(this.#problem);
     const pieces: Uint8Array[] = [MAGIC];
     for (const [key, code] of this.#memory.entries()) {
       const head = new Uint8Array(HEAD_BYTES);

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { FileCodeCache } from "./file_code_cache.ts";
 
 const KEYS = ["ab", "01", "f7"].map((two) => two.repeat(32));
@@ -82,3 +82,17 @@ Deno.test("a file that cannot be read is an empty one; one that cannot be writte
   assertEquals(cache.get(KEYS[0]!), CODE[0]);
   assertThrows(() => cache.save(), Deno.errors.NotFound);
 });
+
+Deno.test("a file that holds something else says so, and is left alone", () =>
+  withFile((path) => {
+    const other = new TextEncoder().encode("a disk, or whatever was meant\n");
+    Deno.writeFileSync(path, other);
+    const cache = new FileCodeCache(path);
+    assertMatch(cache.problem ?? "", /no cache of compiled code/);
+    cache.put(KEYS[0]!, CODE[0]!);
+    assertThrows(() => cache.save(), Error, "no cache of compiled code");
+    assertEquals(Deno.readFileSync(path), other);
+    const folder = new FileCodeCache(path.slice(0, -"/code".length));
+    assert(folder.problem !== undefined);
+    assertEquals(new FileCodeCache(`${path}2`).problem, undefined);
+  }));
