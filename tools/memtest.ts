@@ -8,8 +8,10 @@
  * serial console is read as a screen: when that tells of a finished pass the run ends, with status 0 if
  * there were no errors and 1 if there were. Further words go to `trapline run`.
  *
- * Limits: what has been run is Debian 12's memtest86+ 6.10. Its last test waits 160 seconds of the
- * machine's time for bits to fade, in a loop that reads the clock, which takes longer than all others.
+ * A pass over 32 MiB takes two minutes, of which half go to the last test: it waits 160 seconds of the
+ * machine's time for bits to fade, in a loop that reads the clock.
+ *
+ * Limits: what has been run is Debian 12's memtest86+ 6.10.
  *
  * @module
  */

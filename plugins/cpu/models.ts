@@ -143,6 +143,11 @@ interface ModelRow {
  * Linux learned the bits and the PPRs of the families. What these processors have and is not built here,
  * their models do not report: VAES and VPCLMULQDQ (from Zen 3 on), AVX-512 and GFNI (Zen 4), AVX-VNNI
  * (Zen 5), shadow stacks, SEV and SME.
+ *
+ * MONITOR is built, these processors have it, and their models do not report it all the same: a guest that is
+ * told of it waits by MWAIT when it is idle, which hypervisors as KVM intercept and let fall through, so that
+ * the guest spins; KVM reports it only to guests whose MWAIT it lets through. A model is the same on the bare
+ * processor and under a hypervisor, so that runs can be compared. `+monitor` reports it, and so does `max`.
  */
 const MODELS: Readonly<Record<AmdModel, ModelRow>> = {
   zen2: { signature: 0x0083_0f10, title: "Zen 2", svm: ZEN2, isa: ZEN2_ISA },
