@@ -18,16 +18,17 @@ const seconds = (ms: number): string => `${(ms / 1000).toFixed(3)} s`;
  * What the engine has counted during a run that took `wallMs`, as text.
  *
  * Instructions are by samples. Times are shares of all of it: exits that were handled inside of runs, and
- * everything between runs, count as exits; decoding and compiling are what their names say; the rest is the
- * guest's code with its page walks.
+ * everything between runs, count as exits; decoding and compiling are what their names say; page walks are
+ * estimated from a sample; the rest is the guest's code.
  */
 export function formatStatistics(vm: Vm, result: RunResult, wallMs: number): string {
   const { blocks, regions, code, ...engine } = vm.slots.ref(processorsSlot).current.statistics;
   const exitsMs = engine.outsideMs + Math.max(0, wallMs - engine.insideMs);
-  const guestMs = wallMs - exitsMs - blocks.ms - code.compileMs;
+  const guestMs = wallMs - exitsMs - engine.walkMs - blocks.ms - code.compileMs;
   const perMillion = (n: number): string => `${(n / result.instructions * 1e6).toFixed(1)}`;
   const times: readonly (readonly [string, number])[] = [
-    ["guest code and page walks", guestMs],
+    ["guest code", guestMs],
+    ["page walks (estimated)", engine.walkMs],
     ["exits, devices, waiting", exitsMs],
     ["decoding", blocks.ms],
     ["compiling", code.compileMs],

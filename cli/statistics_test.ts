@@ -29,7 +29,7 @@ Deno.test("--stats prints shares that come to 100 % and counts that are there", 
   const [, one, two] = /tier 1 ([\d.]+)%, tier 2 ([\d.]+)% of/.exec(io.err)!;
   assertEquals(Math.round(Number(one) + Number(two)), 100);
   const times = [...io.err.matchAll(/ s +([\d.-]+)%$/gm)].map(([, percent]) => Number(percent));
-  assertEquals(times.length, 4);
+  assertEquals(times.length, 5);
   assert(Math.abs(times.reduce((sum, percent) => sum + percent) - 100) < 0.3, io.err);
   for (const name of ["exits", "page walks", "looks for a block"]) {
     assertMatch(io.err, new RegExp(`^  ${name}.* [1-9][\\d,]* `, "m"));

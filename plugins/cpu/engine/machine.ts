@@ -41,6 +41,7 @@ import { writeFieldTable } from "../vmx/fields.ts";
 import { ExitInformation } from "../vmx/host_stub.ts";
 import { resetProcessor } from "./reset.ts";
 import { Monitors } from "./monitors.ts";
+import { WalkClock } from "./walk_clock.ts";
 import { Handlers, TABLE_SIZE } from "./handlers.ts";
 import type { CodeCache } from "./code_cache.ts";
 import { DEFAULT_CODE_LIMIT, Regions, type Tier } from "./regions.ts";
@@ -132,6 +133,8 @@ export class Machine {
   readonly model: ProcessorModel;
   /** Milliseconds in runs and, of those, in the program outside, if they are timed. */
   readonly times: { inside: number; outside: number } = { inside: 0, outside: 0 };
+  /** How long page walks take. */
+  readonly walkClock: WalkClock = new WalkClock();
   readonly #timed: boolean;
   readonly #seed: number;
   readonly #poolEnd: number;
@@ -228,6 +231,7 @@ export class Machine {
         Number(this.blocks.stored(address >>> 0, bytes, uop >>> 0)),
       monitor: (address: number) => this.monitors.arm(address >>> 0),
       sample: (block: number) => this.regions.sample(block >>> 0),
+      walkClock: (end: number) => this.walkClock.read(end),
       isolate: (uop: number) => this.blocks.isolate(uop >>> 0),
       unimplemented: (uop: number) => this.#unimplemented(uop >>> 0),
       numericError: () => Number(outside().numericError?.() ?? false),

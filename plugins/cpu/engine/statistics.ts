@@ -17,6 +17,8 @@ export interface EngineStatistics {
   readonly searches: number;
   /** Translations of linear addresses that no TLB had. */
   readonly walks: number;
+  /** Milliseconds that those took, estimated from one in 256 of them. */
+  readonly walkMs: number;
   /** Times that a TLB was flushed, wholly or for one address. */
   readonly flushes: number;
   /** Milliseconds in exits to the program outside that are handled inside of a run; 0 unless they are timed. */
@@ -38,6 +40,7 @@ export function engineStatistics(machine: Machine): EngineStatistics {
     dispatches: read(Counter.DISPATCHES),
     searches: read(Counter.SEARCHES),
     walks: read(Counter.WALKS),
+    walkMs: machine.walkClock.estimate(read(Counter.WALKS)),
     flushes: read(Counter.FLUSHES),
     outsideMs: machine.times.outside,
     insideMs: machine.times.inside,

@@ -9,7 +9,8 @@
  */
 import { Cr0, Cr4, Efer } from "../microcode/registers.ts";
 import type { Microcode } from "../microcode/microcode.ts";
-import { Counter, tally } from "../state/counters.ts";
+import { WALKS_A_SAMPLE } from "../engine/walk_clock.ts";
+import { Counter, counterAddress, tally } from "../state/counters.ts";
 import { S } from "../state/cpu_state.ts";
 import { MmuIndex } from "../state/tlb_layout.ts";
 import { EPT_IN_FORCE, EptPointer } from "../vmx/controls.ts";
@@ -294,6 +295,8 @@ export function defineWalk(mc: Microcode): void {
   const { module } = mc;
   const quickWalk = defineQuickWalk(mc);
 
+  const walk = module.declare("walk", [I64T, I32T, I32T], I64T);
+
   module.body(mc.translate, (f, linear, access, mmu) => {
     const pa = f.call(mc.tryTranslate, linear, access, mmu);
     f.if(pa.ltS(0), () => f.call(mc.unwindFault), undefined, "unlikely");
@@ -302,6 +305,14 @@ export function defineWalk(mc: Microcode): void {
 
   module.body(mc.tryTranslate, (f, linear, access, mmu) => {
     tally(f, Counter.WALKS);
+    const timed = f.load32(counterAddress(Counter.WALKS)).and(WALKS_A_SAMPLE - 1).eqz();
+    f.if(timed, () => f.call(mc.walkClock, 0), undefined, "unlikely");
+    const pa = f.call(walk, linear, access, mmu);
+    f.if(timed, () => f.call(mc.walkClock, 1), undefined, "unlikely");
+    f.return(pa);
+  });
+
+  module.body(walk, (f, linear, access, mmu) => {
     const isFetch = access.eq(Access.FETCH);
     const isWrite = access.eq(Access.WRITE);
     const isUser = mmu.eq(MmuIndex.USER);

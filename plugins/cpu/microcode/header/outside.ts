@@ -39,6 +39,8 @@ export interface Outside {
   readonly monitor: Fn<[I]>;
   /** `(block)`: the processor is often seen here; yields the instructions until it is asked again. */
   readonly sample: Fn<[I], I>;
+  /** `(end)`: a page walk that is timed begins (0) or has ended (1). */
+  readonly walkClock: Fn<[I]>;
   /** `(uop)`: the instruction has to be the last of its block from now on. */
   readonly isolate: Fn<[I]>;
   /** `(uop)`: the instruction of a micro-op is not implemented; does not return. */
@@ -67,6 +69,7 @@ export const OUTSIDE: Signatures<Outside> = {
   codeStored: [[I32T, I32T, I32T], I32T],
   monitor: [[I32T], undefined],
   sample: [[I32T], I32T],
+  walkClock: [[I32T], undefined],
   isolate: [[I32T], undefined],
   unimplemented: [[I32T], undefined],
   numericError: [[], I32T],
