@@ -3,7 +3,7 @@
  * that it has come up.
  *
  *     deno task software                     # all of them
- *     deno task software ipxe grub           # those whose names begin so
+ *     deno task software ovmf grub           # those whose names begin so
  *
  * The packages come by apt-get into the user's cache folder; nothing is installed. The status is 1 if
  * something did not come up within its minutes. `--vendor svm` or another runs it there instead of on metal.
@@ -20,15 +20,13 @@ type PackageFile = `${string}:${string}`;
 /** Something to run. */
 interface Software {
   readonly name: string;
-  /** Words for `trapline run`; files of packages among them, and in them behind `=`, begin with `@`. */
+  /** Words for `trapline run`; files of packages among them begin with `@`. */
   readonly words: readonly string[];
   /** What it says when it is there. */
   readonly shows: string;
 }
 
 const SEABIOS: PackageFile = "seabios:usr/share/seabios/bios-256k.bin";
-const LINUXBOOT: PackageFile = "qemu-system-data:usr/share/qemu/linuxboot.bin";
-const IPXE = "Open Source Network Boot Firmware";
 /** Firmware brings tables of its own. */
 const FIRMWARE: readonly string[] = ["--format", "firmware", "--part", "acpi=none"];
 const SECONDS = 900;
@@ -47,20 +45,7 @@ const SOFTWARE: readonly Software[] = [
       ...[`@${SEABIOS}`, ...FIRMWARE],
       ...["--disk", "@grub-rescue-pc:usr/lib/grub-rescue/grub-rescue-cdrom.iso"],
     ],
-    shows: "grub>",
-  },
-  {
-    name: "ipxe-iso",
-    words: [`@${SEABIOS}`, ...FIRMWARE, "--disk", "@ipxe:usr/lib/ipxe/ipxe.iso"],
-    shows: IPXE,
-  },
-  {
-    name: "ipxe-lkrn",
-    words: [
-      ...[`@${SEABIOS}`, ...FIRMWARE, "--kernel", "@ipxe:boot/ipxe.lkrn"],
-      ...["--fw-cfg", `genroms/linuxboot.bin=@${LINUXBOOT}`],
-    ],
-    shows: IPXE,
+    shows: "Press enter to boot the selected OS",
   },
   {
     name: "memtest86+-32",
@@ -80,9 +65,7 @@ async function fetch(debian: Debian, file: string): Promise<string> {
 async function resolve(debian: Debian, words: readonly string[]): Promise<string[]> {
   const resolved: string[] = [];
   for (const word of words) {
-    const at = word.startsWith("@") ? 0 : word.indexOf("=@") + 1;
-    const isFile = at > 0 || word.startsWith("@");
-    resolved.push(isFile ? word.slice(0, at) + await fetch(debian, word.slice(at + 1)) : word);
+    resolved.push(word.startsWith("@") ? await fetch(debian, word.slice(1)) : word);
   }
   return resolved;
 }
