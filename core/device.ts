@@ -70,6 +70,8 @@ export class Claim implements Range {
   readonly width: number;
   /** The device's side. */
   readonly region: MmioRegion;
+  readonly #read: IoRegion["read"];
+  readonly #write: IoRegion["write"];
 
   /** `owner` is the plugin's name. */
   constructor(region: MmioRegion, owner: string) {
@@ -79,14 +81,17 @@ export class Claim implements Range {
     this.length = region.length;
     this.width = region.width ?? 4;
     this.region = region;
+    // Regions come in many shapes, and looking a method up in them takes longer than the call.
+    this.#read = region.read;
+    this.#write = region.write;
   }
 
   /** Reads up to {@linkcode Claim.width} bytes inside the region. */
   read(offset: number, size: number, vcpu: Vcpu | undefined): number {
-    const { region } = this;
-    if (region.read === undefined) return truncate(0xffff_ffff, size);
+    const read = this.#read;
+    if (read === undefined) return truncate(0xffff_ffff, size);
     try {
-      return truncate(region.read(offset, size, vcpu), size);
+      return truncate(read.call(this.region, offset, size, vcpu), size);
     } catch (error) {
       throw PluginError.wrap(this.owner, `read of "${this.name}"`, vcpu?.id, error);
     }
@@ -94,10 +99,10 @@ export class Claim implements Range {
 
   /** Writes up to {@linkcode Claim.width} bytes inside the region. */
   write(offset: number, size: number, value: number, vcpu: Vcpu | undefined): void {
-    const { region } = this;
-    if (region.write === undefined) return;
+    const write = this.#write;
+    if (write === undefined) return;
     try {
-      region.write(offset, size, truncate(value, size), vcpu);
+      write.call(this.region, offset, size, truncate(value, size), vcpu);
     } catch (error) {
       throw PluginError.wrap(this.owner, `write of "${this.name}"`, vcpu?.id, error);
     }

@@ -110,6 +110,8 @@ export {
 } from "./page_walk.ts";
 export { disassemble, type Disassembled } from "./decode/disassemble.ts";
 export { DeviceMoves, type MovingGuest } from "./emulation/device_moves.ts";
+export { endInstruction, resetRegisters, writeAnswer } from "./emulation/answers.ts";
+export { BusOutside } from "./emulation/bus_outside.ts";
 export type { CodePlace } from "./emulation/code_bytes.ts";
 
 export { SVM_EXIT_INVALID, SvmExit } from "./svm/exit_codes.ts";

@@ -42,6 +42,8 @@ export class MetalVcpu implements Outside {
   #settled = false;
   /** An access of the host's own, which must not come back here. */
   #host = false;
+  /** The interrupt controller has a task priority. There is no other one before the run ends. */
+  #prioritizes = false;
 
   readonly #createTimer: CreateTimer;
   /** Ends waits in time; made when the first is met. */
@@ -73,13 +75,12 @@ export class MetalVcpu implements Outside {
     } finally {
       this.#inside = false;
       // Who handled it may have looked at another vCPU, or reset it.
-      this.#load();
+      if (!processor.loaded) this.#load();
     }
     if (!this.#settled) processor.leaveInstruction();
     // What was done may have withdrawn an interrupt; a new one comes with a request.
-    if (processor.interruptLine) this.#driveInterruptLine();
-    this.#fetchTaskPriority();
-    processor.setTsc(vcpu.vm.clock.current.now(), retired);
+    if (processor.goOn(vcpu.vm.clock.current.now(), retired)) this.#driveInterruptLine();
+    if (this.#prioritizes) this.#fetchTaskPriority();
     if (left < this.#budget - retired) processor.limit(left);
   }
 
@@ -131,6 +132,7 @@ export class MetalVcpu implements Outside {
     // An SMI finds it halted, and RSM may have it halt again.
     if (this.#halted && !processor.takesSmi) processor.wake();
     this.#driveInterruptLine();
+    this.#prioritizes = vcpu.vm.interruptController.current.taskPriority !== undefined;
     this.#fetchTaskPriority();
     processor.setTsc(vcpu.vm.clock.current.now());
     let stop: Stop;

@@ -7,22 +7,15 @@
  *
  * @module
  */
+import { ExitAction, type HostMemory, UnimplementedError, type Vm } from "../../core/mod.ts";
 import {
-  ExitAction,
-  type HostMemory,
-  type MsrAccess,
-  UnimplementedError,
-  type Vcpu,
-  type Vm,
-} from "../../core/mod.ts";
-import {
+  BusOutside,
   Control,
   EventFormat,
   IntControl,
   InterceptWord,
   Misc1,
   Misc2,
-  type Outside,
   type Processors,
   Save,
   SvmExit,
@@ -48,13 +41,13 @@ const ALL_BUT_TRAPS: number = ~((1 << Vector.BP) | (1 << Vector.OF));
 const FLUSH_ALL = 1;
 
 /** Emulates instructions for all vCPUs of a VM. */
-export class Emulator implements Outside {
+export class Emulator {
   readonly #vm: Vm;
   readonly #processors: Processors;
   readonly #memory: HostMemory;
   readonly #vmcb: Vmcb;
   readonly #host: HostCpu;
-  #guest: GuestCpu | undefined;
+  readonly #outside: BusOutside;
 
   constructor(vm: Vm, processors: Processors, memory: HostMemory) {
     this.#vm = vm;
@@ -62,8 +55,9 @@ export class Emulator implements Outside {
     this.#memory = memory;
     this.#vmcb = new Vmcb(memory, memory.alloc(VMCB_BYTES));
     const { spare } = processors;
+    this.#outside = new BusOutside(vm, spare);
     this.#host = new HostCpu(spare, memory);
-    spare.attach(this, 0);
+    spare.attach(this.#outside, 0);
     spare.setGuestSpace(GUEST_SPACE);
     for (const { gpa, size, hpa, readonly } of vm.memory.slots) {
       processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
@@ -74,10 +68,6 @@ export class Emulator implements Outside {
   memslotChanged(gpa: number, size: number, hpa: number, readonly: boolean, added: boolean): void {
     if (added) this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
     else this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
-  }
-
-  get #vcpu(): Vcpu {
-    return this.#guest!.vcpu;
   }
 
   /** Carries out the instruction at the guest's RIP, or delivers the event that went to a task gate. */
@@ -102,7 +92,7 @@ export class Emulator implements Outside {
         ~(IntControl.V_IRQ | IntControl.AVIC | IntControl.X2AVIC),
     );
     injectTaskEvent(scratch);
-    this.#guest = guest;
+    this.#outside.vcpu = guest.vcpu;
     spare.setTsc(this.#vm.clock.current.now());
     spare.setTscAux(guest.tscAux);
     this.#host.adopt(guest);
@@ -112,7 +102,7 @@ export class Emulator implements Outside {
     } finally {
       this.#storeExtended(guest);
       this.#host.release();
-      this.#guest = undefined;
+      this.#outside.vcpu = undefined;
     }
     guest.vcpu.instructions += spare.retired;
     return this.#finish(guest);
@@ -190,60 +180,6 @@ export class Emulator implements Outside {
     }
     this.#memory.free(this.#vmcb.hpa);
     this.#memory.free(this.#host.hsave);
-  }
-
-  // What the instruction meets outside. `complete` is implied: the processor goes on with the answer.
-
-  deviceRead(address: number, bytes: number): void {
-    const { mmio } = this.#vm;
-    const { exchange } = this.#processors.spare;
-    exchange[0] = mmio.read(address, bytes, this.#vcpu);
-    exchange[1] = bytes === 8 ? mmio.high : 0;
-  }
-
-  deviceWrite(address: number, bytes: number): void {
-    const { exchange } = this.#processors.spare;
-    const lo = exchange[0]! >>> 0;
-    this.#vm.mmio.write(address, bytes, lo, exchange[1]! >>> 0, this.#vcpu);
-  }
-
-  portRead(port: number, bytes: number): number {
-    return this.#vm.pio.read(port, bytes, this.#vcpu);
-  }
-
-  portWrite(port: number, bytes: number, value: number): void {
-    this.#vm.pio.write(port, bytes, value, this.#vcpu);
-  }
-
-  cpuid(leaf: number, subleaf: number): void {
-    const { exchange } = this.#processors.spare;
-    const { eax, ebx, ecx, edx } = this.#vm.cpuid(leaf, subleaf, this.#vcpu);
-    exchange[0] = eax;
-    exchange[1] = ebx;
-    exchange[2] = ecx;
-    exchange[3] = edx;
-  }
-
-  #msr(access: MsrAccess): boolean {
-    const { exchange } = this.#processors.spare;
-    if (!this.#vm.msrs.access(access, this.#vcpu)) return false;
-    exchange[0] = access.lo;
-    exchange[1] = access.hi;
-    return true;
-  }
-
-  msrRead(index: number): boolean {
-    return this.#msr(this.#vm.msrs.guestAccess(index, false, 0, 0));
-  }
-
-  msrWrite(index: number): boolean {
-    const { exchange } = this.#processors.spare;
-    const lo = exchange[0]! >>> 0;
-    return this.#msr(this.#vm.msrs.guestAccess(index, true, lo, exchange[1]! >>> 0));
-  }
-
-  acknowledge(): number {
-    return -1;
   }
 }
 

@@ -28,15 +28,18 @@ import {
   Cr0,
   DeviceMoves,
   Efer,
+  endInstruction,
   linearAddressBits,
   Misc2,
   type Processors,
+  resetRegisters,
   resetXsave,
   Rflags,
   Save,
   setExtendedRegisters,
   walkPages,
   withExtendedRegisters,
+  writeAnswer,
 } from "../cpu/mod.ts";
 import { Emulator } from "./emulator.ts";
 import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "./events.ts";
@@ -59,9 +62,6 @@ interface SvmHooks {
   readonly interruptWindow: PointOf<typeof interruptWindowHook>;
   readonly privatePage: PointOf<typeof privatePageHook>;
 }
-
-/** DR6.BS: a single step. */
-const DR6_BS = 0x4000;
 
 /** What exists once for all vCPUs; made with the first. */
 interface Shared {
@@ -316,38 +316,9 @@ export class SvmVendor implements Vendor, Svm {
   /** See `Vendor.complete`. */
   complete(vcpu: Vcpu): void {
     const { exit, regs } = vcpu;
-    switch (exit.reason) {
-      case ExitReason.IO:
-        if (exit.write) break;
-        if (exit.size === 4) regs.setU32(Gpr.RAX, exit.lo);
-        else if (exit.size === 2) regs.setU16(Gpr.RAX, exit.lo);
-        else regs.setU8(Gpr.RAX, exit.lo);
-        break;
-      case ExitReason.CPUID:
-        regs.setU32(Gpr.RAX, exit.eax);
-        regs.setU32(Gpr.RBX, exit.ebx);
-        regs.setU32(Gpr.RCX, exit.ecx);
-        regs.setU32(Gpr.RDX, exit.edx);
-        break;
-      case ExitReason.RDTSCP:
-        regs.setU32(Gpr.RCX, exit.ecx);
-        regs.setU32(Gpr.RAX, exit.lo);
-        regs.setU32(Gpr.RDX, exit.hi);
-        break;
-      case ExitReason.RDMSR:
-        if ((exit.info1Lo & MSR_IMMEDIATE) !== 0) {
-          regs.setPair(exit.gpr, exit.lo, exit.hi);
-          break;
-        }
-        regs.setU32(Gpr.RAX, exit.lo);
-        regs.setU32(Gpr.RDX, exit.hi);
-        break;
-      case ExitReason.RDTSC:
-      case ExitReason.RDPMC:
-        regs.setU32(Gpr.RAX, exit.lo);
-        regs.setU32(Gpr.RDX, exit.hi);
-        break;
-    }
+    if (exit.reason === ExitReason.RDMSR && (exit.info1Lo & MSR_IMMEDIATE) !== 0) {
+      regs.setPair(exit.gpr, exit.lo, exit.hi);
+    } else writeAnswer(exit, regs);
     this.#skip(vcpu);
   }
 
@@ -361,16 +332,7 @@ export class SvmVendor implements Vendor, Svm {
     vcpu.regs.setPair(Gpr.RIP, lo, hi);
     guest.interruptShadow = false;
     vcpu.instructions++;
-    this.#trap(vcpu);
-  }
-
-  /** What the processor does behind an instruction: RF is over, and TF asks for a debug trap. */
-  #trap(vcpu: Vcpu): void {
-    const { regs } = vcpu;
-    const flags = regs.lo(Gpr.RFLAGS);
-    if ((flags & (Rflags.RF | Rflags.TF)) === 0) return;
-    regs.setPair(Gpr.RFLAGS, flags & ~Rflags.RF, regs.hi(Gpr.RFLAGS));
-    if ((flags & Rflags.TF) !== 0) vcpu.events.queueDebug(DR6_BS);
+    endInstruction(vcpu);
   }
 
   /** See `Vendor.fault`. */
@@ -535,12 +497,4 @@ export class SvmVendor implements Vendor, Svm {
 
   /** See `Vendor.loadVcpu`. */
   loadVcpu(): void {}
-}
-
-/** General registers after RESET and INIT: RIP FFF0h, RFLAGS 2, RDX the processor's signature. */
-function resetRegisters(registers: Uint32Array, signature: number): void {
-  registers.fill(0);
-  registers[2 * Gpr.RIP] = 0xfff0;
-  registers[2 * Gpr.RFLAGS] = Rflags.ONE;
-  registers[2 * Gpr.RDX] = signature;
 }

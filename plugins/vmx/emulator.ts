@@ -10,17 +10,9 @@
  *
  * @module
  */
+import { ExitAction, Gpr, type SystemState, UnimplementedError, type Vm } from "../../core/mod.ts";
 import {
-  ExitAction,
-  Gpr,
-  type MsrAccess,
-  type SystemState,
-  UnimplementedError,
-  type Vcpu,
-  type Vm,
-} from "../../core/mod.ts";
-import {
-  type Outside,
+  BusOutside,
   type Processors,
   readProcessorState,
   S,
@@ -39,15 +31,16 @@ const GENERAL_WORDS = 2 * 32;
 const DR6_CAUSES = 0x400f;
 
 /** Emulates instructions for all vCPUs of a VM. */
-export class Emulator implements Outside {
+export class Emulator {
   readonly #vm: Vm;
   readonly #processors: Processors;
-  #guest: GuestCpu | undefined;
+  readonly #outside: BusOutside;
 
   constructor(vm: Vm, processors: Processors) {
     this.#vm = vm;
     this.#processors = processors;
-    processors.spare.attach(this, GUEST_SPACE);
+    this.#outside = new BusOutside(vm, processors.spare);
+    processors.spare.attach(this.#outside, GUEST_SPACE);
     processors.spare.reset();
     for (const { gpa, size, hpa, readonly } of vm.memory.slots) {
       processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
@@ -58,10 +51,6 @@ export class Emulator implements Outside {
   memslotChanged(gpa: number, size: number, hpa: number, readonly: boolean, added: boolean): void {
     if (added) this.#processors.mapAlias(GUEST_SPACE, gpa, size, hpa, readonly);
     else this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
-  }
-
-  get #vcpu(): Vcpu {
-    return this.#guest!.vcpu;
   }
 
   /** Carries out the instruction at the guest's RIP. */
@@ -75,14 +64,14 @@ export class Emulator implements Outside {
     spare.xsave = guest.xsave;
     spare.setTsc(this.#vm.clock.current.now());
     const events = spare.state.get32(S.eventCount);
-    this.#guest = guest;
+    this.#outside.vcpu = guest.vcpu;
     let stop: Stop;
     try {
       spare.absorbFlags();
       stop = spare.run(1);
     } finally {
       spare.exposeFlags();
-      this.#guest = undefined;
+      this.#outside.vcpu = undefined;
     }
     this.#copyRegisters(guest, false);
     guest.xsave = spare.xsave;
@@ -135,59 +124,5 @@ export class Emulator implements Outside {
     for (const { gpa, size } of this.#vm.memory.slots) {
       this.#processors.unmapAlias(GUEST_SPACE, gpa, size);
     }
-  }
-
-  // What the instruction meets outside. `complete` is implied: the processor goes on with the answer.
-
-  deviceRead(address: number, bytes: number): void {
-    const { mmio } = this.#vm;
-    const { exchange } = this.#processors.spare;
-    exchange[0] = mmio.read(address, bytes, this.#vcpu);
-    exchange[1] = bytes === 8 ? mmio.high : 0;
-  }
-
-  deviceWrite(address: number, bytes: number): void {
-    const { exchange } = this.#processors.spare;
-    const lo = exchange[0]! >>> 0;
-    this.#vm.mmio.write(address, bytes, lo, exchange[1]! >>> 0, this.#vcpu);
-  }
-
-  portRead(port: number, bytes: number): number {
-    return this.#vm.pio.read(port, bytes, this.#vcpu);
-  }
-
-  portWrite(port: number, bytes: number, value: number): void {
-    this.#vm.pio.write(port, bytes, value, this.#vcpu);
-  }
-
-  cpuid(leaf: number, subleaf: number): void {
-    const { exchange } = this.#processors.spare;
-    const { eax, ebx, ecx, edx } = this.#vm.cpuid(leaf, subleaf, this.#vcpu);
-    exchange[0] = eax;
-    exchange[1] = ebx;
-    exchange[2] = ecx;
-    exchange[3] = edx;
-  }
-
-  #msr(access: MsrAccess): boolean {
-    const { exchange } = this.#processors.spare;
-    if (!this.#vm.msrs.access(access, this.#vcpu)) return false;
-    exchange[0] = access.lo;
-    exchange[1] = access.hi;
-    return true;
-  }
-
-  msrRead(index: number): boolean {
-    return this.#msr(this.#vm.msrs.guestAccess(index, false, 0, 0));
-  }
-
-  msrWrite(index: number): boolean {
-    const { exchange } = this.#processors.spare;
-    const lo = exchange[0]! >>> 0;
-    return this.#msr(this.#vm.msrs.guestAccess(index, true, lo, exchange[1]! >>> 0));
-  }
-
-  acknowledge(): number {
-    return -1;
   }
 }

@@ -24,10 +24,12 @@ import {
 } from "../../core/mod.ts";
 import {
   DeviceMoves,
+  endInstruction,
   ExitInformation,
   type ExtendedStateSwitch,
   linearAddressBits,
   type Processors,
+  resetRegisters,
   resetXsave,
   Rflags,
   setExtendedRegisters,
@@ -36,6 +38,7 @@ import {
   VmxExit,
   walkPages,
   withExtendedRegisters,
+  writeAnswer,
 } from "../cpu/mod.ts";
 import type { ApicBus } from "../lapic/mod.ts";
 import { type Controls, fitControls } from "./controls.ts";
@@ -61,8 +64,6 @@ const INFO_VALID = 0x8000_0000;
 /** Its type, and that of INT1. */
 const INFO_TYPE = 0x700;
 const PRIVILEGED_EXCEPTION = 0x500;
-/** DR6.BS: a single step. */
-const DR6_BS = 0x4000;
 /** Access rights of CS: 64-bit code. */
 const RIGHTS_L = 0x2000;
 
@@ -388,44 +389,17 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   /** See `Vendor.complete`. */
   complete(vcpu: Vcpu): void {
     const { exit, regs } = vcpu;
-    switch (exit.reason) {
-      case ExitReason.IO:
-        if (exit.write) break;
-        if (exit.size === 4) regs.setU32(Gpr.RAX, exit.lo);
-        else if (exit.size === 2) regs.setU16(Gpr.RAX, exit.lo);
-        else regs.setU8(Gpr.RAX, exit.lo);
-        break;
-      case ExitReason.CPUID:
-        regs.setU32(Gpr.RAX, exit.eax);
-        regs.setU32(Gpr.RBX, exit.ebx);
-        regs.setU32(Gpr.RCX, exit.ecx);
-        regs.setU32(Gpr.RDX, exit.edx);
-        break;
-      case ExitReason.RDTSCP:
-        regs.setU32(Gpr.RCX, exit.ecx);
-        regs.setU32(Gpr.RAX, exit.lo);
-        regs.setU32(Gpr.RDX, exit.hi);
-        break;
-      case ExitReason.RDMSR:
-        if ((exit.vendorCodeLo & 0xffff) === VmxExit.RDMSR_IMMEDIATE) {
-          regs.setPair(exit.gpr, exit.lo, exit.hi);
-          break;
-        }
-        regs.setU32(Gpr.RAX, exit.lo);
-        regs.setU32(Gpr.RDX, exit.hi);
-        break;
-      case ExitReason.RDTSC:
-      case ExitReason.RDPMC:
-        regs.setU32(Gpr.RAX, exit.lo);
-        regs.setU32(Gpr.RDX, exit.hi);
-        break;
-    }
+    if (
+      exit.reason === ExitReason.RDMSR && (exit.vendorCodeLo & 0xffff) === VmxExit.RDMSR_IMMEDIATE
+    ) {
+      regs.setPair(exit.gpr, exit.lo, exit.hi);
+    } else writeAnswer(exit, regs);
     this.#skip(vcpu);
   }
 
   /** Moves RIP past the instruction that exited. */
   #skip(vcpu: Vcpu): void {
-    if (this.#advance(vcpu)) this.#trap(vcpu);
+    if (this.#advance(vcpu)) endInstruction(vcpu);
   }
 
   /** The same without what follows an instruction; whether there was one. */
@@ -440,15 +414,6 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     guest.interruptShadow = false;
     vcpu.instructions++;
     return true;
-  }
-
-  /** What the processor does behind an instruction: RF is over, and TF asks for a debug trap. */
-  #trap(vcpu: Vcpu): void {
-    const { regs } = vcpu;
-    const flags = regs.lo(Gpr.RFLAGS);
-    if ((flags & (Rflags.RF | Rflags.TF)) === 0) return;
-    regs.setPair(Gpr.RFLAGS, flags & ~Rflags.RF, regs.hi(Gpr.RFLAGS));
-    if ((flags & Rflags.TF) !== 0) vcpu.events.queueDebug(DR6_BS);
   }
 
   /** See `Vendor.fault`. */
@@ -605,12 +570,4 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
 function isImmediateMsr(code: number): boolean {
   const reason = code & 0xffff;
   return reason === VmxExit.RDMSR_IMMEDIATE || reason === VmxExit.WRMSRNS_IMMEDIATE;
-}
-
-/** General registers after RESET and INIT: RIP FFF0h, RFLAGS 2, RDX the processor's signature. */
-function resetRegisters(registers: Uint32Array, signature: number): void {
-  registers.fill(0);
-  registers[2 * Gpr.RIP] = 0xfff0;
-  registers[2 * Gpr.RFLAGS] = Rflags.ONE;
-  registers[2 * Gpr.RDX] = signature;
 }

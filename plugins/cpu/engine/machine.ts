@@ -561,10 +561,19 @@ export class Machine {
     state.set32(S.events, state.get32(S.events) | Event.LIMIT);
   }
 
-  /** Sets the time-stamp counter of the loaded processor to `ticks` now, with `retired` of the run behind. */
-  setTsc(ticks: number, retired: number = this.#running ? this.retired : 0): void {
+  /** Sets the time-stamp counter of the loaded processor to `ticks` now. */
+  setTsc(ticks: number): void {
+    this.goOn(ticks, this.#running ? this.retired : 0);
+  }
+
+  /** The same where `retired` instructions of the run are behind; yields the pending events. */
+  goOn(ticks: number, retired: number): number {
+    const { words } = this;
     const start = ticks - retired;
-    this.state.setHalves(S.tscStart, start | 0, Math.floor(start / 0x1_0000_0000));
+    const high = Math.floor(start / 0x1_0000_0000);
+    words[S.tscStart.address >> 2] = start;
+    words[(S.tscStart.address + 4) >> 2] = high;
+    return words[S.events.address >> 2]!;
   }
 
   /** Runs the loaded processor for at most `budget` instructions; why it stopped. */

@@ -298,12 +298,18 @@ export class Processor {
   }
 
   /**
-   * Sets the time-stamp counter to `ticks` now.
+   * Within {@linkcode Outside}, with the processor loaded: sets the time-stamp counter to `ticks` for the
+   * instruction at hand, before which `retired` were retired in this run.
    *
-   * @param retired Instructions retired in the run under way, if the caller knows.
+   * @returns Level of the INTR pin.
    */
-  setTsc(ticks: number, retired?: number): void {
-    this.#machine.setTsc(ticks, retired);
+  goOn(ticks: number, retired: number): boolean {
+    return (this.#machine.goOn(ticks, retired) & Event.INTR) !== 0;
+  }
+
+  /** Sets the time-stamp counter to `ticks` now. */
+  setTsc(ticks: number): void {
+    this.#machine.setTsc(ticks);
   }
 
   /** Sets TSC_AUX, 32 bits: what RDTSCP returns in ECX. */

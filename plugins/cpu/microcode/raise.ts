@@ -128,7 +128,7 @@ export function defineRaise(mc: Microcode, tag: Tag): void {
   });
 
   // What a device or a write into code does must be visible to the very next instruction, so an
-  // instruction that does either has to be the last of its block, with the dispatcher behind it. If it is
+  // instruction that does either has to be the last of its block, where it is seen whether that goes on. If it is
   // not, nothing has happened yet: it is run again alone, and the decoder will end blocks there from now on,
   // for as long as it is needed.
   module.body(mc.needAlone, (f) => {
