@@ -31,6 +31,22 @@ export interface DescriptorTable {
   limit: number;
 }
 
+/** Registers of control-flow enforcement: shadow stacks and indirect-branch tracking. */
+export interface ControlFlowState {
+  /** U_CET, MSR 6A0h. */
+  uCet: bigint;
+  /** S_CET, MSR 6A2h. */
+  sCet: bigint;
+  /** SSP, the shadow stack pointer. */
+  ssp: bigint;
+  /** PL0_SSP to PL3_SSP, MSRs 6A4h to 6A7h. */
+  plSsp: readonly bigint[];
+  /** INTERRUPT_SSP_TABLE_ADDR, MSR 6A8h. */
+  sspTable: bigint;
+  /** XSS, MSR DA0h. */
+  xss: bigint;
+}
+
 /** Control, system and debug registers of one vCPU, and the MSRs that the processor itself uses. */
 export interface SystemState {
   /** Code segment. */
@@ -107,6 +123,8 @@ export interface SystemState {
   interruptShadow: boolean;
   /** Whether NMIs are blocked until the next IRET. */
   nmiMasked: boolean;
+  /** Control-flow enforcement, where the processor has it; else all of it is 0. */
+  controlFlow?: ControlFlowState | undefined;
 }
 
 /** A segment that points at nothing: real-mode data segments after a reset. */
@@ -168,7 +186,12 @@ export function resetSystemState(): SystemState {
  */
 export function initSystemState(before: SystemState): SystemState {
   const kept = Object.fromEntries(KEPT_BY_INIT.map((name) => [name, before[name]]));
-  return { ...resetSystemState(), ...kept };
+  const { controlFlow } = before;
+  return {
+    ...resetSystemState(),
+    ...kept,
+    ...(controlFlow === undefined ? {} : { controlFlow: { ...controlFlow, ssp: 0n } }),
+  };
 }
 
 const KEPT_BY_INIT: readonly (keyof SystemState)[] = [

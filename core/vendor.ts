@@ -158,6 +158,8 @@ export interface Vendor {
   cr4?(vcpu: Vcpu): number;
   /** XCR0 bits 31:0. Without it {@linkcode Vendor.getSystemState} is asked. */
   xcr0?(vcpu: Vcpu): number;
+  /** XSS bits 31:0. Without it {@linkcode Vendor.getSystemState} is asked. */
+  xss?(vcpu: Vcpu): number;
   /**
    * Reads an MSR that no plugin registered into `access.lo` and `access.hi`.
    *

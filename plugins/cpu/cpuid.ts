@@ -23,9 +23,16 @@ import {
   topologyOf,
 } from "./cpuid/topology.ts";
 import { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
-import { ISA_FEATURES, linearAddressBits, supportedXcr0 } from "./isa_features.ts";
-import { APX_BYTES, AVX_BYTES, PKRU_BYTES, XsaveArea } from "./microcode/extended_state.ts";
-import { Cr4, Xcr0 } from "./microcode/registers.ts";
+import { ISA_FEATURES, linearAddressBits, supportedXcr0, supportedXss } from "./isa_features.ts";
+import {
+  APX_BYTES,
+  AVX_BYTES,
+  CET_S_BYTES,
+  CET_U_BYTES,
+  PKRU_BYTES,
+  XsaveArea,
+} from "./microcode/extended_state.ts";
+import { Cr4, Xcr0, Xss } from "./microcode/registers.ts";
 import type { ProcessorModel } from "./models.ts";
 
 const VENDORS = { amd: "AuthenticAMD", intel: "GenuineIntel" } as const;
@@ -77,8 +84,28 @@ function xcr0Of(vcpu: Vcpu): number {
   return vendor.xcr0?.(vcpu) ?? Number(BigInt.asIntN(32, vendor.getSystemState(vcpu).xcr0));
 }
 
+/** XSS 31:0 of a vCPU. */
+function xssOf(vcpu: Vcpu): number {
+  const vendor = vcpu.vm.vendor.current;
+  const asked = (): bigint => vendor.getSystemState(vcpu).controlFlow?.xss ?? 0n;
+  return vendor.xss?.(vcpu) ?? Number(BigInt.asIntN(32, asked()));
+}
+
+/** Components of XSS: number, bytes, bit. A processor has both or neither. */
+const SUPERVISOR: readonly (readonly [number, number, number])[] = [
+  [11, CET_U_BYTES, Xss.CET_U],
+  [12, CET_S_BYTES, Xss.CET_S],
+];
+/** ECX of a component's subleaf: XSS enables it, not XCR0. */
+const BY_XSS = 1;
+
 /** CPUID 0Dh: the XSAVE area. `xcr0` is that of the guest. */
-function extendedState({ isa }: ProcessorModel, result: CpuidResult, xcr0: number): void {
+function extendedState(
+  { isa }: ProcessorModel,
+  result: CpuidResult,
+  xcr0: number,
+  vcpu: Vcpu,
+): void {
   const legacy = XsaveArea.COMPACTED;
   const standard = (components: number): number => {
     if ((components & Xcr0.APX) !== 0) return XsaveArea.APX + APX_BYTES;
@@ -90,14 +117,21 @@ function extendedState({ isa }: ProcessorModel, result: CpuidResult, xcr0: numbe
   else if (result.subleaf === 1) {
     const compacted = legacy + ((xcr0 & Xcr0.AVX) !== 0 ? AVX_BYTES : 0) +
       ((xcr0 & Xcr0.PKRU) !== 0 ? PKRU_BYTES : 0) + ((xcr0 & Xcr0.APX) !== 0 ? APX_BYTES : 0);
-    fill(result, 0, isa.has("xsavec") ? compacted : 0);
+    const xss = supportedXss(isa);
+    const enabled = xss === 0 ? 0 : xssOf(vcpu);
+    const more = SUPERVISOR.reduce((sum, [, size, bit]) => sum + (enabled & bit ? size : 0), 0);
+    fill(result, 0, isa.has("xsavec") ? compacted + more : 0, xss);
   } else if (result.subleaf === AVX_COMPONENT && isa.has("avx")) {
     fill(result, AVX_BYTES, XsaveArea.COMPACTED);
   } else if (result.subleaf === PKRU_COMPONENT && isa.has("pku")) {
     fill(result, PKRU_BYTES, XsaveArea.PKRU);
   } else if (result.subleaf === APX_COMPONENT && isa.has("apx")) {
     fill(result, APX_BYTES, XsaveArea.APX);
-  } else fill(result, 0);
+  } else {
+    const row = SUPERVISOR.find(([component]) => component === result.subleaf);
+    const has = row !== undefined && (supportedXss(isa) & row[2]) !== 0;
+    fill(result, has ? row[1] : 0, 0, has ? BY_XSS : 0);
+  }
 }
 
 /** The last subleaf of leaf 7. */
@@ -155,7 +189,7 @@ function fillLeaf(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void 
     case 0xd:
       fill(result, 0);
       if (model.isa.has("xsave")) {
-        extendedState(model, result, xcr0Of(vcpu));
+        extendedState(model, result, xcr0Of(vcpu), vcpu);
       }
       return;
     case 0x29:

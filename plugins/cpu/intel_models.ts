@@ -14,8 +14,10 @@ import {
   type IsaFeatureName,
   isaNames,
 } from "./isa_features.ts";
-import { Secondary } from "./vmx/controls.ts";
+import { EntryControl, ExitControl, Secondary } from "./vmx/controls.ts";
 import {
+  EptVpid,
+  type InstructionSettings,
   VMX_FEATURES,
   vmxCapabilities,
   type VmxFeatureChoice,
@@ -102,6 +104,8 @@ const SAPPHIRE_RAPIDS_ISA: readonly IsaFeatureName[] = [
   "wbnoinvd",
   "movdiri",
   "movdir64b",
+  "shstk",
+  "ibt",
 ];
 
 const DIAMOND_RAPIDS_ISA: readonly IsaFeatureName[] = [
@@ -126,7 +130,7 @@ interface ModelRow {
 /**
  * Diamond Rapids, the first with APX, is family 19 (13h), model 1 in Linux's list. What these processors
  * have and is not built here, their models do not report: AVX-512, AVX-VNNI, VAES, VPCLMULQDQ, GFNI and AMX,
- * CET, TSX, MPX.
+ * TSX, MPX.
  */
 const MODELS: Readonly<Record<IntelModel, ModelRow>> = {
   "haswell": { signature: 0x0003_06f2, title: "Haswell", vmx: HASWELL, isa: HASWELL_ISA },
@@ -146,12 +150,20 @@ const MODELS: Readonly<Record<IntelModel, ModelRow>> = {
   "max-intel": { signature: 0x0008_06f8, title: "Max", vmx: NAMES, isa: isaNames("intel") },
 };
 
-/** Secondary controls that come with instructions. */
-const CONTROLS: { readonly [K in IsaFeatureName]?: number } = {
-  invpcid: Secondary.INVPCID,
-  rdrand: Secondary.RDRAND,
-  rdseed: Secondary.RDSEED,
-  xsaves: Secondary.XSAVES,
+/** What VMX has to switch of control-flow enforcement. */
+const LOAD_CET: InstructionSettings = {
+  exit: ExitControl.LOAD_CET,
+  entry: EntryControl.LOAD_CET,
+};
+
+/** Settings of VMX that come with instructions. */
+const SETTINGS: { readonly [K in IsaFeatureName]?: InstructionSettings } = {
+  invpcid: { secondary: Secondary.INVPCID },
+  rdrand: { secondary: Secondary.RDRAND },
+  rdseed: { secondary: Secondary.RDSEED },
+  xsaves: { secondary: Secondary.XSAVES },
+  shstk: { ...LOAD_CET, eptVpid: EptVpid.SUPERVISOR_SHADOW_STACK },
+  ibt: LOAD_CET,
 };
 
 /** Names of the Intel models. */
@@ -201,8 +213,7 @@ export function intelModel(
     }
     if ((wanted ?? vmx.includes(name)) && based) on.add(name);
   }
-  let secondary = 0;
-  for (const name of isa) secondary |= CONTROLS[name] ?? 0;
-  const vmxMsrs = vmxCapabilities(on, implementedCr4(isa, "intel"), secondary);
+  const settings = [...isa].map((name) => SETTINGS[name] ?? {});
+  const vmxMsrs = vmxCapabilities(on, implementedCr4(isa, "intel"), settings);
   return { signature, title, vmxMsrs, isa };
 }

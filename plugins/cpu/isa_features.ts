@@ -4,7 +4,7 @@
  * @module
  */
 import { ArgumentError } from "../../core/mod.ts";
-import { Cr4, Xcr0 } from "./microcode/registers.ts";
+import { Cr4, Xcr0, Xss } from "./microcode/registers.ts";
 
 /** An optional part of the instruction set, by the name that Linux has for it. */
 export type IsaFeatureName =
@@ -76,7 +76,9 @@ export type IsaFeatureName =
   | "rdpid"
   | "rdrand"
   | "rdseed"
-  | "serialize";
+  | "serialize"
+  | "shstk"
+  | "ibt";
 
 /** Parts of the instruction set to switch on or off against what the model has. */
 export type IsaFeatureChoice = { readonly [K in IsaFeatureName]?: boolean };
@@ -110,6 +112,10 @@ export const MicrocodeFeature = {
   XGETBV1: 0x8,
   /** IA32_XSS. */
   XSAVES: 0x10,
+  /** Shadow stacks. */
+  SHSTK: 0x20,
+  /** Indirect-branch tracking. */
+  IBT: 0x40,
 } as const;
 
 /** All of them. */
@@ -192,6 +198,13 @@ export const ISA_FEATURES: Readonly<Record<IsaFeatureName, IsaFeatureRow>> = {
   rdrand: { cpuid: [1, 0, "ecx", 30] },
   rdseed: { cpuid: [7, 0, "ebx", 18] },
   serialize: { cpuid: [7, 0, "edx", 14] },
+  shstk: { cpuid: [7, 0, "ecx", 7], cr4: Cr4.CET, microcode: MicrocodeFeature.SHSTK },
+  ibt: {
+    cpuid: [7, 0, "edx", 20],
+    cr4: Cr4.CET,
+    microcode: MicrocodeFeature.IBT,
+    vendor: "intel",
+  },
   tsc_adjust: { cpuid: [7, 0, "ebx", 1], microcode: MicrocodeFeature.TSC_ADJUST },
 };
 
@@ -298,4 +311,10 @@ export function supportedXcr0(isa: ReadonlySet<IsaFeatureName>): number {
   if (!isa.has("xsave")) return 0;
   return Xcr0.X87 | Xcr0.SSE | (isa.has("avx") ? Xcr0.AVX : 0) |
     (isa.has("pku") ? Xcr0.PKRU : 0) | (isa.has("apx") ? Xcr0.APX : 0);
+}
+
+/** Bits that XSS can have: what XSAVES saves of control-flow enforcement. */
+export function supportedXss(isa: ReadonlySet<IsaFeatureName>): number {
+  const enforces = isa.has("shstk") || isa.has("ibt");
+  return enforces && isa.has("xsaves") ? Xss.CET_U | Xss.CET_S : 0;
 }

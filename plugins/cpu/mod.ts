@@ -37,6 +37,8 @@ export {
 } from "./plugin.ts";
 export { numericErrorHook } from "./numeric_error.ts";
 export { ProcessorBranchCounts } from "./branch_counts.ts";
+export { ProcessorCet, type SwitchedCet } from "./cet_state.ts";
+export { CetMsr } from "./microcode/cet_msr.ts";
 export { Processor, type RecentEvent } from "./engine/processor.ts";
 export type { Outside } from "./engine/outside.ts";
 export { Stop } from "./engine/run.ts";

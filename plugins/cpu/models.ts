@@ -123,7 +123,14 @@ const ZEN2_ISA: readonly IsaFeatureName[] = [
   "rdrand",
   "rdseed",
 ];
-const ZEN3_ISA: readonly IsaFeatureName[] = [...ZEN2_ISA, "erms", "pcid", "invpcid", "pku"];
+const ZEN3_ISA: readonly IsaFeatureName[] = [
+  ...ZEN2_ISA,
+  "erms",
+  "pcid",
+  "invpcid",
+  "pku",
+  "shstk",
+];
 const ZEN4_ISA: readonly IsaFeatureName[] = [...ZEN3_ISA, "la57"];
 const ZEN5_ISA: readonly IsaFeatureName[] = [...ZEN4_ISA, "movdiri", "movdir64b"];
 const APX_ISA: readonly IsaFeatureName[] = [...ZEN4_ISA, "apx", "wrmsrns", "msr_imm"];
@@ -142,7 +149,7 @@ interface ModelRow {
  * Of the features, 8000_000Ah EDX of a Zen 4 reads 1EBF_BCFFh; the others follow the order in which
  * Linux learned the bits and the PPRs of the families. What these processors have and is not built here,
  * their models do not report: VAES and VPCLMULQDQ (from Zen 3 on), AVX-512 and GFNI (Zen 4), AVX-VNNI
- * (Zen 5), shadow stacks, SEV and SME.
+ * (Zen 5), SEV and SME.
  *
  * MONITOR is built, these processors have it, and their models do not report it all the same: a guest that is
  * told of it waits by MWAIT when it is idle, which hypervisors as KVM intercept and let fall through, so that

@@ -286,15 +286,17 @@ Deno.test("what CPUID remembers of one vCPU's question does not answer another's
   const leaves = [0, 0x8000_0000].flatMap((first) =>
     Array.from({ length: 64 }, (_, k) => first + k)
   );
-  const state = (cr4: bigint, xcr0: bigint) => ({ getSystemState: () => ({ cr4, xcr0 }) });
+  const state = (cr4: bigint, xcr0: bigint, xss?: bigint) => ({
+    getSystemState: () => ({ cr4, xcr0, ...(xss === undefined ? {} : { controlFlow: { xss } }) }),
+  });
   const vm = (vendor: unknown, count: number) => ({
     vcpus: Array.from({ length: count }, (_, id) => ({ id })),
     vendor: { current: vendor },
   });
   const vcpus = [
     { id: 0, vm: vm(state(0n, 1n), 1) },
-    { id: 5, vm: vm(state(0x44_0000n, 7n), 6) },
-    { id: 0, vm: vm({ cr4: () => 0x4_0000, xcr0: () => 3 }, 2) },
+    { id: 5, vm: vm(state(0x44_0000n, 7n, 0x800n), 6) },
+    { id: 0, vm: vm({ cr4: () => 0x4_0000, xcr0: () => 3, xss: () => 0x1800 }, 2) },
   ] as unknown as Vcpu[];
   for (const name of CPU_MODELS) {
     const model = processorModel(name);

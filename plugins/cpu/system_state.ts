@@ -3,8 +3,10 @@
  *
  * @module
  */
-import type { Segment, SystemState } from "../../core/mod.ts";
+import type { ControlFlowState, Segment, SystemState } from "../../core/mod.ts";
 import type { Processor } from "./engine/processor.ts";
+import { MicrocodeFeature } from "./isa_features.ts";
+import { PL_SSP } from "./microcode/cet.ts";
 import { S, Seg } from "./state/cpu_state.ts";
 import type { Field64 } from "./state/field.ts";
 import type { SegmentState } from "./state/view.ts";
@@ -56,6 +58,29 @@ function segmentOf({ selector, base, limit, attributes }: SegmentState): Segment
   return { selector, base, limit, attributes };
 }
 
+/** Control-flow enforcement of `processor`, if it has it. */
+function readControlFlow({ state }: Processor): ControlFlowState | undefined {
+  const either = MicrocodeFeature.SHSTK | MicrocodeFeature.IBT;
+  if ((state.get32(S.features) & either) === 0) return undefined;
+  return {
+    uCet: state.get(S.uCet),
+    sCet: state.get(S.sCet),
+    ssp: state.get(S.ssp),
+    plSsp: PL_SSP.map((field) => state.get(field)),
+    sspTable: state.get(S.sspTable),
+    xss: state.get(S.xss),
+  };
+}
+
+function writeControlFlow({ state }: Processor, from: ControlFlowState | undefined): void {
+  state.set(S.uCet, from?.uCet ?? 0n);
+  state.set(S.sCet, from?.sCet ?? 0n);
+  state.set(S.ssp, from?.ssp ?? 0n);
+  for (const [cpl, field] of PL_SSP.entries()) state.set(field, from?.plSsp[cpl] ?? 0n);
+  state.set(S.sspTable, from?.sspTable ?? 0n);
+  state.set(S.xss, from?.xss ?? 0n);
+}
+
 /** The system registers of `processor`, in a new object. */
 export function readProcessorState(processor: Processor): SystemState {
   const { state } = processor;
@@ -70,10 +95,12 @@ export function readProcessorState(processor: Processor): SystemState {
   ) as Pick<SystemState, (typeof DEBUG_NAMES)[number]>;
   // SYSRET can leave SS with another DPL than the CPL, which is kept apart (APM vol. 3, SYSRET).
   segments.ss.attributes = segments.ss.attributes & ~DPL | state.get32(S.cpl) << DPL_SHIFT;
+  const controlFlow = readControlFlow(processor);
   return {
     ...segments,
     ...registers,
     ...debug,
+    ...(controlFlow === undefined ? {} : { controlFlow }),
     gdt: { base: state.get(S.gdtBase), limit: state.get32(S.gdtLimit) },
     idt: { base: state.get(S.idtBase), limit: state.get32(S.idtLimit) },
     cr8: Number(state.get(S.cr8)),
@@ -108,6 +135,7 @@ export function writeProcessorState(
   state.set32(S.idtLimit, system.idt.limit);
   state.set(S.cr8, BigInt(system.cr8));
   state.set32(S.nmiBlocked, Number(system.nmiMasked));
+  writeControlFlow(processor, system.controlFlow);
   state.set32(S.cpl, privilegeOf(system, rflags));
   processor.interruptShadow = system.interruptShadow;
   processor.refresh();

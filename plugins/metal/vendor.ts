@@ -305,6 +305,11 @@ export class MetalVendor implements Vendor {
     return this.#load(vcpu).state.low(S.cr4);
   }
 
+  /** See `Vendor.xss`. */
+  xss(vcpu: Vcpu): number {
+    return this.#load(vcpu).state.low(S.xss);
+  }
+
   /** See `Vendor.xcr0`. */
   xcr0(vcpu: Vcpu): number {
     return this.#load(vcpu).state.low(S.xcr0);

@@ -5,13 +5,18 @@
  */
 import { type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../../core/mod.ts";
 import {
+  CetMsr,
   Clean,
   Control,
   Efer,
   IntControl,
+  type IsaFeatureName,
+  linearAddressBits,
   ProcessorBranchCounts,
+  ProcessorCet,
   resetXsave,
   Save,
+  type SwitchedCet,
   VMCB_BYTES,
 } from "../cpu/mod.ts";
 import { type InterceptState, recalculateIntercepts } from "./controls.ts";
@@ -21,6 +26,20 @@ import { SvmMovingGuest } from "./moving_guest.ts";
 import { type IoPermissionMap, MsrPermissionMap } from "./permission_maps.ts";
 import type { AcceleratedTaskPriority, SvmGuest } from "./svm_guest.ts";
 import { Vmcb } from "./vmcb.ts";
+
+/** Where the VMCB has S_CET and the interrupt SSP table. */
+function switchedCet(vmcb: Vmcb): SwitchedCet {
+  const place = (index: number): number => index === CetMsr.S_CET ? Save.S_CET : Save.ISST_ADDR;
+  return {
+    lo: (index) => vmcb.get32(place(index)),
+    hi: (index) => vmcb.get32(place(index) + 4),
+    set: (index, lo, hi) => {
+      vmcb.set32(place(index), lo);
+      vmcb.set32(place(index) + 4, hi);
+      vmcb.dirty(Clean.CET);
+    },
+  };
+}
 
 /** One vCPU under this hypervisor. */
 export class GuestCpu implements InterceptState, SvmGuest {
@@ -50,6 +69,8 @@ export class GuestCpu implements InterceptState, SvmGuest {
   readonly branches: ProcessorBranchCounts = new ProcessorBranchCounts();
   /** For accesses to device memory. */
   readonly moving: SvmMovingGuest;
+  /** Control-flow enforcement. */
+  readonly cet: ProcessorCet;
   /** APIC base as the guest sees it. */
   apicBase = 0xfee0_0800n;
   /** Waiting until the guest can take an interrupt. */
@@ -78,9 +99,9 @@ export class GuestCpu implements InterceptState, SvmGuest {
     iopm: IoPermissionMap,
     tables: NestedPageTables,
     settings: SvmSettings,
-    linearBits: number,
+    isa: ReadonlySet<IsaFeatureName>,
   ) {
-    this.linearBits = linearBits;
+    this.linearBits = linearAddressBits(isa);
     this.vcpu = vcpu;
     this.#memory = memory;
     this.asid = vcpu.index + 1;
@@ -89,6 +110,7 @@ export class GuestCpu implements InterceptState, SvmGuest {
     this.registersHpa = memory.alloc(0x1000);
     const storage = memory.view(this.registersHpa, REGISTER_SLOTS * 8);
     this.registers = new Uint32Array(storage.buffer, storage.byteOffset, REGISTER_WORDS);
+    this.cet = new ProcessorCet(isa, this.linearBits, switchedCet(this.vmcb));
     this.svm = new VirtualSvm(vcpu, this.vmcb, settings);
     this.moving = new SvmMovingGuest(this);
     this.#initialise(iopm, tables);

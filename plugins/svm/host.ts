@@ -84,7 +84,7 @@ export class HostCpu {
 
   /**
    * Makes `guest` the one whose registers are loaded that neither VMRUN nor the entry stub switches:
-   * DR0–DR3, x87, SSE and AVX state, PKRU. XCR0 and R16–R31 are the extended-state policy's.
+   * DR0–DR3, x87, SSE and AVX state, PKRU, U_CET and PL0_SSP to PL3_SSP, XSS. XCR0 and R16–R31 are the extended-state policy's.
    */
   adopt(guest: GuestCpu): void {
     if (this.owner === guest) return;
@@ -92,6 +92,7 @@ export class HostCpu {
     const { state } = this.processor;
     for (const [k, value] of guest.debugAddresses.entries()) state.setAt(S.dr + 8 * k, value);
     this.processor.xsave = guest.xsave;
+    guest.cet.load(this.processor);
     guest.branches.load(this.processor);
     this.owner = guest;
   }
@@ -103,6 +104,7 @@ export class HostCpu {
     const { state } = this.processor;
     for (let k = 0; k < 4; k++) guest.debugAddresses[k] = state.at(S.dr + 8 * k);
     guest.xsave = this.processor.xsave;
+    guest.cet.put();
     guest.branches.put();
     this.owner = undefined;
   }

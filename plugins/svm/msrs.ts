@@ -13,6 +13,7 @@ import {
   isCanonical,
   Msr,
   PHYSICAL_ADDRESS_BITS,
+  ProcessorCet,
   Save,
 } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
@@ -170,5 +171,6 @@ function writeVmCr({ svm }: GuestCpu, value: number): boolean {
 
 /** Carries an access out; false for #GP. */
 export function accessMsr(vm: Vm, guest: GuestCpu, access: MsrAccess): boolean {
+  if (ProcessorCet.owns(access.index)) return guest.cet.access(access);
   return access.write ? write(vm, guest, access) : read(vm, guest, access);
 }

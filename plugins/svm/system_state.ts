@@ -53,6 +53,7 @@ export function readSystemState(guest: GuestCpu): SystemState {
   const fields = Object.fromEntries(
     FIELD_NAMES.map((name) => [name, vmcb.get64(FIELDS[name])]),
   ) as Pick<SystemState, keyof typeof FIELDS>;
+  const controlFlow = guest.cet.state(() => vmcb.get64(Save.SSP));
   const [dr0, dr1, dr2, dr3] = guest.debugAddresses as [bigint, bigint, bigint, bigint];
   return {
     ...segments,
@@ -73,6 +74,7 @@ export function readSystemState(guest: GuestCpu): SystemState {
     tscOffset: vmcb.get64(Control.TSC_OFFSET),
     interruptShadow: guest.interruptShadow,
     nmiMasked: guest.nmiMasked,
+    ...(controlFlow === undefined ? {} : { controlFlow }),
   };
 }
 
@@ -103,6 +105,7 @@ export function writeSystemState(guest: GuestCpu, state: SystemState): void {
   guest.apicBase = state.apicBase;
   guest.debugAddresses.splice(0, 4, state.dr0, state.dr1, state.dr2, state.dr3);
   guest.tscAux = Number(state.tscAux);
+  guest.cet.setState(state.controlFlow, (ssp) => vmcb.set64(Save.SSP, ssp));
   vmcb.set64(Control.TSC_OFFSET, state.tscOffset);
   guest.interruptShadow = state.interruptShadow;
   guest.nmiMasked = state.nmiMasked;

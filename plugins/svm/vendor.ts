@@ -29,7 +29,6 @@ import {
   DeviceMoves,
   Efer,
   endInstruction,
-  linearAddressBits,
   Misc2,
   type Processors,
   resetRegisters,
@@ -131,7 +130,7 @@ export class SvmVendor implements Vendor, Svm {
       iopm,
       tables,
       this.#settings,
-      linearAddressBits(this.#processors.isa),
+      this.#processors.isa,
     );
     this.#guests[vcpu.index] = guest;
     writeSystemState(guest, resetSystemState());
@@ -441,6 +440,11 @@ export class SvmVendor implements Vendor, Svm {
   /** See `Vendor.xcr0`. */
   xcr0(vcpu: Vcpu): number {
     return this.of(vcpu).xcr0Low;
+  }
+
+  /** See `Vendor.xss`. */
+  xss(vcpu: Vcpu): number {
+    return this.of(vcpu).cet.xss;
   }
 
   /** See `Vendor.readMsr`. */

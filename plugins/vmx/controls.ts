@@ -43,7 +43,9 @@ const EXIT = ExitControl.HOST_64BIT | ExitControl.SAVE_DEBUG | ExitControl.SAVE_
   ExitControl.LOAD_PAT | ExitControl.SAVE_EFER | ExitControl.LOAD_EFER;
 const ENTRY = EntryControl.LOAD_DEBUG | EntryControl.LOAD_PAT | EntryControl.LOAD_EFER;
 /** Of the exit controls, what is used where there is one: external interrupts come with their vector. */
-const EXIT_IF_ALLOWED = ExitControl.ACKNOWLEDGE_INTERRUPT;
+const EXIT_IF_ALLOWED = ExitControl.ACKNOWLEDGE_INTERRUPT | ExitControl.LOAD_CET;
+/** Of the entry controls. */
+const ENTRY_IF_ALLOWED = EntryControl.LOAD_CET;
 /** Of the secondary ones: without these a guest cannot execute XSAVES, XRSTORS and INVPCID. */
 const SECONDARY_IF_ALLOWED = Secondary.XSAVES | Secondary.INVPCID;
 /** With the TPR shadow MOV to and from CR8 need no exits. */
@@ -104,7 +106,7 @@ export function fitControls(host: HostCpu, exceptions: number): Controls {
     primary: fit("primary", VmxMsr.TRUE_PRIMARY, PRIMARY, NOT_WANTED),
     secondary: fit("secondary", VmxMsr.SECONDARY, SECONDARY, 0, SECONDARY_IF_ALLOWED),
     exit: fit("exit", VmxMsr.TRUE_EXIT, EXIT, 0, EXIT_IF_ALLOWED),
-    entry: fit("entry", VmxMsr.TRUE_ENTRY, ENTRY),
+    entry: fit("entry", VmxMsr.TRUE_ENTRY, ENTRY, 0, ENTRY_IF_ALLOWED),
     exceptions,
     busLockDetection: secondary & Secondary.BUS_LOCK_DETECTION,
     capabilities: {

@@ -5,17 +5,22 @@
  */
 import { Gpr, type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../../core/mod.ts";
 import {
+  CetMsr,
   Cr0,
   Cr4,
   Efer,
   type Field64,
   Interruptibility,
+  type IsaFeatureName,
+  linearAddressBits,
   PendingDebug,
   type Processor,
   ProcessorBranchCounts,
+  ProcessorCet,
   resetXsave,
   Rflags,
   S,
+  type SwitchedCet,
   Vmcs,
 } from "../cpu/mod.ts";
 import {
@@ -47,6 +52,17 @@ const CR4_FIXED = Cr4.VMXE;
 /** A VMCS link pointer to nothing. */
 const NO_LINK = 0xffff_ffff_ffff_ffffn;
 
+/** Where the VMCS has S_CET and the interrupt SSP table. */
+function switchedCet(vmcs: LoadedVmcs): SwitchedCet {
+  const place = (index: number): number =>
+    index === CetMsr.S_CET ? Vmcs.GUEST_S_CET : Vmcs.GUEST_INTERRUPT_SSP_TABLE;
+  return {
+    lo: (index) => vmcs.get32(place(index)),
+    hi: (index) => vmcs.high(place(index)),
+    set: (index, lo, hi) => vmcs.setHalves(place(index), lo, hi),
+  };
+}
+
 /** One vCPU under this hypervisor. */
 export class GuestCpu implements ControlState, VmxGuest {
   /** The vCPU. */
@@ -71,12 +87,14 @@ export class GuestCpu implements ControlState, VmxGuest {
   readonly branches: ProcessorBranchCounts = new ProcessorBranchCounts();
   /** For accesses to device memory. */
   readonly moving: VmxMovingGuest;
+  /** Control-flow enforcement. */
+  readonly cet: ProcessorCet;
   /** The processor that holds those three. */
   adopter: HostCpu | undefined = undefined;
   /** XCR0, bits 31:0; the guest cannot change it without an exit. */
   xcr0Low = 1;
   /** Bits of a linear address that its processors have at most. */
-  linearBits = 48;
+  readonly linearBits: number;
   /** TSC_AUX, 32 bits; loaded at every entry. */
   tscAux = 0;
   /** CR8, bits 3:0. */
@@ -129,14 +147,17 @@ export class GuestCpu implements ControlState, VmxGuest {
     controls: Controls,
     policies: PolicyRefs,
     home: () => HostCpu,
+    isa: ReadonlySet<IsaFeatureName>,
   ) {
     this.vcpu = vcpu;
+    this.linearBits = linearAddressBits(isa);
     this.#memory = memory;
     this.#controls = controls;
     this.policies = policies;
     this.vpid = vcpu.index + 1;
     this.vmcs = new LoadedVmcs(memory, home);
     this.moving = new VmxMovingGuest(this);
+    this.cet = new ProcessorCet(isa, this.linearBits, switchedCet(this.vmcs));
     this.msrBitmap = new MsrBitmap(memory);
     this.taskPriority = new TaskPriority(this.vmcs, this.apic, controls.capabilities);
     this.registersHpa = memory.alloc(0x1000);

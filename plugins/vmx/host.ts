@@ -118,6 +118,7 @@ export class HostCpu {
     for (const [k, value] of guest.debugAddresses.entries()) state.setAt(S.dr + 8 * k, value);
     for (const [k, field] of UNSWITCHED.entries()) state.set(field, guest.unswitched[k]!);
     this.processor.xsave = guest.xsave;
+    guest.cet.load(this.processor);
     guest.branches.load(this.processor);
     this.owner = guest;
     guest.adopter = this;
@@ -131,6 +132,7 @@ export class HostCpu {
     for (let k = 0; k < 4; k++) guest.debugAddresses[k] = state.at(S.dr + 8 * k);
     for (const [k, field] of UNSWITCHED.entries()) guest.unswitched[k] = state.get(field);
     guest.xsave = this.processor.xsave;
+    guest.cet.put();
     guest.branches.put();
     this.owner = undefined;
     guest.adopter = undefined;

@@ -5,7 +5,7 @@
  * @module
  */
 import type { MsrAccess, Vm } from "../../core/mod.ts";
-import { Cr0, Efer, type Field64, isCanonical, Msr, S, Vmcs } from "../cpu/mod.ts";
+import { Cr0, Efer, type Field64, isCanonical, Msr, ProcessorCet, S, Vmcs } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
 
 /** MSRs that are guest-state fields of the VMCS, and whether they hold linear addresses. */
@@ -133,5 +133,6 @@ function writeEfer(guest: GuestCpu, value: number): boolean {
 
 /** Carries an access out; false for #GP. */
 export function accessMsr(vm: Vm, guest: GuestCpu, access: MsrAccess): boolean {
+  if (ProcessorCet.owns(access.index)) return guest.cet.access(access);
   return access.write ? write(vm, guest, access) : read(vm, guest, access);
 }

@@ -87,6 +87,7 @@ export function readSystemState(guest: GuestCpu): SystemState {
     const low = BigInt(guest.unswitchedLo(field));
     return [name, (BigInt(guest.unswitchedHi(field)) << 32n) | low];
   })) as Pick<SystemState, keyof typeof UNSWITCHED>;
+  const controlFlow = guest.cet.state(() => vmcs.get64(Vmcs.GUEST_SSP));
   const [dr0, dr1, dr2, dr3] = guest.debugAddresses as [bigint, bigint, bigint, bigint];
   return {
     ...segments,
@@ -113,6 +114,7 @@ export function readSystemState(guest: GuestCpu): SystemState {
     tscAux: BigInt(guest.tscAux),
     interruptShadow: guest.interruptShadow,
     nmiMasked: guest.nmiMasked,
+    ...(controlFlow === undefined ? {} : { controlFlow }),
   };
 }
 
@@ -137,6 +139,7 @@ export function writeSystemState(vm: Vm, guest: GuestCpu, state: SystemState): v
   guest.apicBase = state.apicBase;
   guest.debugAddresses.splice(0, 4, state.dr0, state.dr1, state.dr2, state.dr3);
   guest.tscAux = Number(state.tscAux);
+  guest.cet.setState(state.controlFlow, (ssp) => vmcs.set64(Vmcs.GUEST_SSP, ssp));
   guest.interruptShadow = state.interruptShadow;
   guest.nmiMasked = state.nmiMasked;
   guest.flush = true;

@@ -27,7 +27,6 @@ import {
   endInstruction,
   ExitInformation,
   type ExtendedStateSwitch,
-  linearAddressBits,
   type Processors,
   resetRegisters,
   resetXsave,
@@ -231,10 +230,10 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
       controls: fitControls(home(), this.#exceptions),
     };
     const { tables, controls } = this.#shared;
-    const guest = new GuestCpu(vcpu, this.#memory, tables, controls, this.#policies, home);
+    const { isa } = this.#processors;
+    const guest = new GuestCpu(vcpu, this.#memory, tables, controls, this.#policies, home, isa);
     this.#guests[vcpu.index] = guest;
     writeSystemState(this.#vm, guest, resetSystemState());
-    guest.linearBits = linearAddressBits(this.#processors.isa);
     resetRegisters(guest.registers, this.#processors.signature);
     return guest.registers;
   }
@@ -511,6 +510,11 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   /** See `Vendor.xcr0`. */
   xcr0(vcpu: Vcpu): number {
     return this.of(vcpu).xcr0Low;
+  }
+
+  /** See `Vendor.xss`. */
+  xss(vcpu: Vcpu): number {
+    return this.of(vcpu).cet.xss;
   }
 
   /** See `Vendor.readMsr`. */

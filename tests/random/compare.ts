@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Segment, SystemState } from "../../core/mod.ts";
+import type { ControlFlowState, Segment, SystemState } from "../../core/mod.ts";
 import type { Outcome } from "./hosts.ts";
 
 /** Names of registers by number. */
@@ -20,7 +20,9 @@ const hex = (value: bigint | number): string => `${value.toString(16)}h`;
 
 /** A part of the system state as text. */
 export function printSystem(value: SystemState[keyof SystemState]): string {
+  if (value === undefined) return "none";
   if (typeof value !== "object") return typeof value === "boolean" ? String(value) : hex(value);
+  if ("ssp" in value) return printControlFlow(value);
   if (!("selector" in value)) return `${hex(value.base)} limit ${hex(value.limit)}`;
   return printSegment(value);
 }
@@ -29,6 +31,11 @@ export function printSystem(value: SystemState[keyof SystemState]): string {
 function printSegment({ selector, base, limit, attributes }: Segment): string {
   if ((attributes & 0x80) === 0) return `${hex(selector)} (not usable)`;
   return `${hex(selector)} base ${hex(base)} limit ${hex(limit)} attributes ${hex(attributes)}`;
+}
+
+function printControlFlow({ uCet, sCet, ssp, plSsp, sspTable, xss }: ControlFlowState): string {
+  const stacks = `SSP ${hex(ssp)} of ${plSsp.map(hex).join(", ")}, table ${hex(sspTable)}`;
+  return `U_CET ${hex(uCet)} S_CET ${hex(sCet)} ${stacks} XSS ${hex(xss)}`;
 }
 
 const MOST_BYTES = 4;

@@ -210,7 +210,8 @@ Deno.test("the EPT pointer", () => {
     ["write-through", ept(EPTP ^ 2n), CONTROLS],
     ["3 levels", ept(EPTP - 8n), CONTROLS],
     ["6 levels", ept(EPTP + 16n), CONTROLS],
-    ["bit 7", ept(EPTP | 0x80n), CONTROLS],
+    ["marks of supervisor shadow stacks", ept(EPTP | 0x80n), accepted],
+    ["bit 8", ept(EPTP | 0x100n), CONTROLS],
     ["bit 11", ept(EPTP | 0x800n), CONTROLS],
     ["beyond", ept(EPTP | BEYOND), CONTROLS],
     [

@@ -57,9 +57,20 @@ const PRIMARY = 0x0400_6172;
 const EXIT = 0x0003_6dfb;
 const ENTRY = 0x0000_11fb;
 
-/** Names and encodings of the fields that every model has: all but one, which comes with APX. */
+/** Fields that come with APX and with control-flow enforcement. */
+const NOT_EVERYWHERE: readonly number[] = [
+  Vmcs.EXTENDED_INSTRUCTION_INFO,
+  Vmcs.GUEST_S_CET,
+  Vmcs.GUEST_SSP,
+  Vmcs.GUEST_INTERRUPT_SSP_TABLE,
+  Vmcs.HOST_S_CET,
+  Vmcs.HOST_SSP,
+  Vmcs.HOST_INTERRUPT_SSP_TABLE,
+];
+
+/** Names and encodings of the fields that every model has. */
 export const VMCS_FIELDS: readonly (readonly [string, number])[] = Object.entries(Vmcs)
-  .filter(([, encoding]) => encoding !== Vmcs.EXTENDED_INSTRUCTION_INFO);
+  .filter(([, encoding]) => !NOT_EVERYWHERE.includes(encoding));
 
 /** Fields by encoding. */
 export type Fields = Readonly<Record<number, bigint | number>>;

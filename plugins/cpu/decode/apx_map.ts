@@ -38,7 +38,7 @@ export const EVEX_PROMOTED: string = `
 30 nd nf NP XOR Eb,Gb | nd nf os XOR Ev,Gv | nd nf NP XOR Gb,Eb | nd nf os XOR Gv,Ev | - | - | - | -
 38 cc NP CMP Eb,Gb | cc os CMP Ev,Gv | cc NP CMP Gb,Eb | cc os CMP Gv,Ev | - | - | - | -
 ${CONDITIONAL}
-60 os MOVBE Gv,Ev | os MOVBE Ev,Gv | - | - | - | - | nd 66 ADCX Gy,Ey ; nd F3 ADOX Gy,Ey ; - | -
+60 os MOVBE Gv,Ev | os MOVBE Ev,Gv | - | - | - | @shstk mem 66 WRUSS My,Gy ; - | nd 66 ADCX Gy,Ey ; nd F3 ADOX Gy,Ey ; @shstk mem NP WRSS My,Gy ; - | -
 68 - | nf os IMUL Gv,Ev,Iz ; ND nf os IMUL.zu Gv,Ev,Iz | - | nf os IMUL Gv,Ev,Ibs ; ND nf os IMUL.zu Gv,Ev,Ibs | - | - | - | -
 80 NP GRPX1 Eb,Ib | os GRPX1 Ev,Iz | - | os GRPX1 Ev,Ibs | cc NP TEST Eb,Gb | cc os TEST Ev,Gv | - | -
 88 nf os POPCNT Gv,Ev | - | @movrs NP w0 mem MOV Gb,Eb | @movrs os mem MOV Gv,Ev | - | - | - | GRPX1A Bq,Rq

@@ -42,6 +42,11 @@ export class Decoder extends AddressDecoder {
     return this.prefixes.lock;
   }
 
+  /** Whether a NOTRACK prefix does. */
+  get noTrack(): boolean {
+    return this.prefixes.noTrack;
+  }
+
   /** Decodes for a processor with these features. */
   constructor(isa: ReadonlySet<IsaFeatureName>) {
     super(new Prefixes(isa, START_MODE));

@@ -92,6 +92,8 @@ const DEFAULT_FLAGS: readonly (readonly [string, number])[] = [
   ["cf", Rflags.CF],
 ];
 
+/** Instructions on shadow stacks whose mnemonics end in their width, d or q. */
+const WIDE_NAMES: ReadonlySet<string> = new Set(["RDSSP", "INCSSP", "WRSS", "WRUSS"]);
 /** Instructions whose mnemonic says the operand size: by its log2 in bytes, from bytes on. */
 const SIZED: Readonly<Record<string, readonly (string | undefined)[]>> = {
   CBW: [undefined, "cbw", "cwde", "cdqe"],
@@ -183,8 +185,9 @@ class Writer {
   }
 
   #mnemonic(): string {
-    const { entry, bits, addressBits } = this.#d;
+    const { entry, bits, addressBits, operands } = this.#d;
     const name = plainName(entry.name);
+    if (WIDE_NAMES.has(name)) return name.toLowerCase() + (operands[0]?.bits === 64 ? "q" : "d");
     const size = Math.log2(bits / 8);
     const [, compare, source] = SOURCE_CONDITION.exec(name) ?? [];
     if (compare !== undefined) return compare.toLowerCase() + SOURCE_CONDITIONS[Number(source)]!;

@@ -60,7 +60,7 @@ F8 CLC | STC | CLI | STI | CLD | STD | GRP4 Eb | GRP5 Ev
 export const TWO_BYTE = `
 00 GRP6 Ew | GRP7 M | LAR Gv,Ew | LSL Gv,Ew | - | SYSCALL | CLTS | SYSRET v
 08 INVD | @wbnoinvd F3 WBNOINVD ; WBINVD | - | UD2 | - | NOP Ev | - | -
-18 GRP16 Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev
+18 GRP16 Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | reg F3 GRP1E Ry ; NOP Ev | NOP Ev
 20 MOVFROMCR Rr,Cr | MOVFROMDR Rr,Dr | MOVTOCR Cr,Rr | MOVTODR Dr,Rr | - | - | - | -
 30 WRMSR | RDTSC | RDMSR | RDPMC | SYSENTER | SYSEXIT v | - | -
 38 - | - | - | - | - | - | - | -
@@ -83,7 +83,7 @@ C8 BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | BSWAP Zv | 
 export const MAP_0F38 = `
 80 66 INVEPT Gr,Mdq ; - | 66 INVVPID Gr,Mdq ; - | @invpcid 66 INVPCID Gr,Mdq ; - | - | - | - | - | -
 88 - | - | @movrs NP mem MOV Gb,Eb | @movrs NP mem MOV Gv,Ev ; @movrs 66 mem MOV Gv,Ev | - | - | - | -
-F0 @sse4_2 F2 CRC32 Gy,Eb ; @movbe MOVBE Gv,Mv ; - | @sse4_2 F2 CRC32 Gy,Ev ; @movbe MOVBE Mv,Gv ; - | - | - | - | - | @adx 66 ADCX Gy,Ey ; @adx F3 ADOX Gy,Ey ; - | -
+F0 @sse4_2 F2 CRC32 Gy,Eb ; @movbe MOVBE Gv,Mv ; - | @sse4_2 F2 CRC32 Gy,Ev ; @movbe MOVBE Mv,Gv ; - | - | - | - | @shstk mem 66 WRUSS My,Gy ; - | @adx 66 ADCX Gy,Ey ; @adx F3 ADOX Gy,Ey ; @shstk mem NP WRSS My,Gy ; - | -
 F8 @movdir64b 66 MOVDIR64B Gq,Mdq | @movdiri NP mem MOVNTI My,Gy | - | - | @rao_int mem NP AADD My,Gy ; @rao_int mem 66 AAND My,Gy ; @rao_int mem F3 AXOR My,Gy ; @rao_int mem F2 AOR My,Gy | - | - | -
 `;
 
@@ -97,19 +97,21 @@ export const GROUPS: Readonly<Record<string, string>> = {
   GRP5: "INC | DEC | f64 CALLIND Ev | CALLFIND Mp | f64 JMPIND Ev | JMPFIND Mp | d64 PUSH Ev | -",
   GRP6: "SLDT Ev | STR Ev | LLDT Ew | LTR Ew | VERR Ew | VERW Ew | - | -",
   GRP7:
-    "mem SGDT Ms ; reg GRP7.0 | mem SIDT Ms ; reg GRP7.1 | mem LGDT Ms ; reg GRP7.2 | mem LIDT Ms ; reg GRP7.3 | mem SMSW Mw ; SMSW Rv | reg GRP7.5 ; - | LMSW Ew | mem INVLPG Mb ; reg GRP7.7",
+    "mem SGDT Ms ; reg GRP7.0 | mem SIDT Ms ; reg GRP7.1 | mem LGDT Ms ; reg GRP7.2 | mem LIDT Ms ; reg GRP7.3 | mem SMSW Mw ; SMSW Rv | reg GRP7.5 ; @shstk mem F3 RSTORSSP Mq ; - | LMSW Ew | mem INVLPG Mb ; reg GRP7.7",
   GRP8: "- | - | - | - | BT | BTS | BTR | BTC",
   GRP9:
     "- | mem CMPXCHG8B Mq | - | @xsaves no2 mem NP XRSTORS Mb | @xsavec no2 mem NP XSAVEC Mb | @xsaves no2 mem NP XSAVES Mb | NP mem VMPTRLD Mq ; 66 mem VMCLEAR Mq ; F3 mem VMXON Mq ; @rdrand reg os RDRAND Rv ; - | NP mem VMPTRST Mq ; @rdpid reg F3 RDPID Rr ; @rdseed reg os RDSEED Rv ; -",
   GRP11: "MOV | - | - | - | - | - | - | -",
   GRP15:
-    "mem NP FXSAVE Mb ; @fsgsbase reg F3 o64 RDFSBASE Ry ; - | mem NP FXRSTOR Mb ; @fsgsbase reg F3 o64 RDGSBASE Ry ; - | @sse mem NP LDMXCSR Md ; @fsgsbase reg F3 o64 WRFSBASE Ry ; - | @sse mem NP STMXCSR Md ; @fsgsbase reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE | @xsaveopt no2 mem NP XSAVEOPT Mb ; @clwb mem 66 CLWB Mb ; reg NP FENCE | reg NP FENCE ; mem NP CLFLUSH Mb ; @clflushopt mem 66 CLFLUSHOPT Mb ; -",
+    "mem NP FXSAVE Mb ; @fsgsbase reg F3 o64 RDFSBASE Ry ; - | mem NP FXRSTOR Mb ; @fsgsbase reg F3 o64 RDGSBASE Ry ; - | @sse mem NP LDMXCSR Md ; @fsgsbase reg F3 o64 WRFSBASE Ry ; - | @sse mem NP STMXCSR Md ; @fsgsbase reg F3 o64 WRGSBASE Ry ; - | no2 mem NP XSAVE Mb | no2 mem NP XRSTOR Mb ; reg NP FENCE ; @shstk reg F3 INCSSP Ry | @xsaveopt no2 mem NP XSAVEOPT Mb ; @clwb mem 66 CLWB Mb ; reg NP FENCE ; @shstk mem F3 CLRSSBSY Mq | reg NP FENCE ; mem NP CLFLUSH Mb ; @clflushopt mem 66 CLFLUSHOPT Mb ; -",
+  GRP1E: "NOP | @shstk RDSSP ; NOP | NOP | NOP | NOP | NOP | NOP | GRP1E.7",
   GRP17: "reg EXTRQ Udq,Iw | - | - | - | - | - | - | -",
   GRP16: "NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev | NOP Ev",
 };
 
 /** Second-level extensions by ModRM.rm, for register forms of 0F 01 and of x87 instructions. */
 export const SUBGROUPS: Readonly<Record<string, string>> = {
+  "GRP1E.7": "NOP | NOP | @ibt ENDBR64 ; NOP | @ibt ENDBR32 ; NOP | NOP | NOP | NOP | NOP",
   "GRP7.0":
     "- | NP VMCALL ; - | NP VMLAUNCH ; - | NP VMRESUME ; - | NP VMXOFF ; - | - | @wrmsrns NP WRMSRNS | -",
   "GRP7.1":
@@ -117,7 +119,7 @@ export const SUBGROUPS: Readonly<Record<string, string>> = {
   "GRP7.2": "NP XGETBV | NP XSETBV | - | - | NP VMFUNC ; - | - | - | -",
   "GRP7.3": "VMRUN | VMMCALL | VMLOAD | VMSAVE | STGI | CLGI | SKINIT | INVLPGA",
   "GRP7.5":
-    "@serialize NP SERIALIZE ; - | - | - | - | - | - | @pku NP RDPKRU ; - | @pku NP WRPKRU ; -",
+    "@serialize NP SERIALIZE ; @shstk F3 SETSSBSY ; - | - | @shstk F3 SAVEPREVSSP ; - | - | - | - | @pku NP RDPKRU ; - | @pku NP WRPKRU ; -",
   "GRP7.7":
     "o64 SWAPGS | @rdtscp RDTSCP ; - | @mwaitx MONITORX ; - | @mwaitx MWAITX ; - | @clzero CLZERO ; - | @rdpru RDPRU ; - | - | -",
 };

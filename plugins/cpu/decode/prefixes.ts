@@ -34,6 +34,8 @@ export class Prefixes {
   opcode = 0;
   /** The segment that is named, −1 for none. */
   segment = -1;
+  /** The last prefix for a segment is 3E, which in front of an indirect branch is NOTRACK. */
+  noTrack = false;
   /** REX, REX2, VEX or EVEX. */
   readonly extension: Extension = new Extension();
   readonly #isa: ReadonlySet<IsaFeatureName>;
@@ -81,6 +83,7 @@ export class Prefixes {
     this.segment = -1;
     this.rep = 0;
     this.lock = false;
+    this.noTrack = false;
     for (;;) {
       const byte = cursor.byte();
       switch (byte) {
@@ -107,6 +110,7 @@ export class Prefixes {
         case 0x65: {
           // In 64-bit mode the four old overrides are ignored, and do not cancel FS or GS.
           const segment = SEGMENT_PREFIXES[byte]!;
+          this.noTrack = segment === Seg.DS;
           if (!long || segment >= Seg.FS) this.segment = segment;
           break;
         }

@@ -4,15 +4,14 @@
  * @module
  */
 import { Decoder } from "../decode/decoder.ts";
-import type { Entry } from "../decode/entries.ts";
 import { type Form, hasLinks } from "../decode/form.ts";
 import { type DecodeMode, DecodeStatus } from "../decode/status.ts";
 import type { IsaFeatureName } from "../isa_features.ts";
-import { beyondLimit } from "../semantics/branch.ts";
+import { beyondLimit, enforcedName } from "../semantics/branch.ts";
 import { lockedName } from "../semantics/instruction.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
-import { Mode, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
+import { ENFORCED_MODES, Mode, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import {
   BlockHeader,
   MAX_BLOCK_INSTRUCTIONS,
@@ -158,15 +157,19 @@ export class BlockBuilder {
       const { length } = this.#decoder;
       const beyond = checkLimit && (ripLow >>> 0) + length - 1 > limit;
       let index = count;
-      if ((mode & Mode.COUNT_BRANCHES) !== 0 && status === DecodeStatus.OK && !beyond) {
+      const missed = (mode & Mode.AWAIT_ENDBRANCH) !== 0 && !beyond && this.#misses(status, mode);
+      const plain = status === DecodeStatus.OK && !beyond && !missed;
+      if ((mode & Mode.COUNT_BRANCHES) !== 0 && plain) {
         const counter = this.#counter();
         if (counter !== undefined) {
           this.#pseudo(record, counter, offset, index++);
           record += MICRO_OP_BYTES;
         }
       }
-      const ends = status === DecodeStatus.OK && !beyond
-        ? this.#instruction(record, this.#decoder.entry, checkLimit ? limit : -1)
+      const ends = missed
+        ? this.#noEndbranch(record)
+        : plain
+        ? this.#instruction(record, mode, ripLow, checkLimit ? limit : -1)
         : this.#failure(record, beyond ? DecodeStatus.TOO_LONG : status);
       this.#halves[(record + MicroOp.OFFSET) >> 1] = offset;
       this.#bytes[record + MicroOp.LENGTH] = length;
@@ -250,9 +253,11 @@ export class BlockBuilder {
    * Writes the record of the instruction just decoded; true if it ends the block. A direct branch to
    * beyond `limit` (−1 for none) is a fault if it is taken.
    */
-  #instruction(record: number, entry: Entry, limit: number): boolean {
+  #instruction(record: number, mode: number, ripLow: number, limit: number): boolean {
     const decoder = this.#decoder;
-    const semantics = SEMANTICS[entry.name];
+    const { entry } = decoder;
+    const name = (mode & ENFORCED_MODES) === 0 ? entry.name : this.#enforced(mode, ripLow);
+    const semantics = SEMANTICS[name];
     if (semantics === undefined) return this.#failure(record, DecodeStatus.UNIMPLEMENTED);
     const leaves = limit >= 0 && decoder.operands[0]?.kind === "J" &&
       decoder.displacementLow >>> 0 > limit;
@@ -262,7 +267,9 @@ export class BlockBuilder {
     const locked = decoder.operands[0]?.kind === "M" && (decoder.lock || entry.name === "XCHG");
     const variant = decoder.variant(semantics) * 2 + Number(locked);
     let handler = entry.handlers.get(variant);
-    if (conditional !== undefined) {
+    if (name !== entry.name) {
+      handler = this.#handlers.indexOf({ ...decoder.form(semantics), name });
+    } else if (conditional !== undefined) {
       handler = this.#handlers.indexOf({ ...decoder.form(semantics), name: conditional });
     } else if (handler === undefined || !this.#known.has(handler)) {
       const form = decoder.form(semantics);
@@ -286,6 +293,32 @@ export class BlockBuilder {
     this.#transfer = TRANSFERS[semantics.transfers ?? "never"];
     this.#links = semantics.ends === true && hasLinks(decoder.operands);
     return semantics.ends === true;
+  }
+
+  /** Name of the form of the instruction just decoded, where control-flow enforcement is on. */
+  #enforced(mode: number, ripLow: number): string {
+    const { entry, length, displacementLow, noTrack } = this.#decoder;
+    // A distance of 4 GiB no CALL has.
+    const callsNext = entry.name === "CALL" && displacementLow === ((ripLow + length) | 0);
+    return enforcedName(entry.name, mode, callsNext, noTrack);
+  }
+
+  /** Whether what has just been decoded may not stand where an ENDBRANCH is awaited; INT3 may. */
+  #misses(status: DecodeStatus, mode: number): boolean {
+    if (status === DecodeStatus.TOO_LONG) return false;
+    if (status !== DecodeStatus.OK) return true;
+    const { name } = this.#decoder.entry;
+    return name !== "INT3" && name !== ((mode & Mode.LONG) !== 0 ? "ENDBR64" : "ENDBR32");
+  }
+
+  /** Writes the pseudo micro-op for a missing ENDBRANCH; ends the block. */
+  #noEndbranch(record: number): boolean {
+    const form = pseudoForm(Pseudo.NO_ENDBRANCH);
+    this.#halves[(record + MicroOp.HANDLER) >> 1] = this.#handlers.indexOf(form);
+    this.#bytes[record + MicroOp.ADDRESSING] = 0;
+    this.#transfer = Transfer.NEVER;
+    this.#links = false;
+    return true;
   }
 
   /** Writes a pseudo micro-op for what is no instruction; ends the block. */

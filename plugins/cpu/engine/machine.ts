@@ -35,6 +35,7 @@ import {
   linearAddressBits,
   microcodeFeatures,
   supportedXcr0,
+  supportedXss,
 } from "../isa_features.ts";
 import type { ProcessorModel } from "../models.ts";
 import { writeFieldTable } from "../vmx/fields.ts";
@@ -617,6 +618,7 @@ export class Machine {
     }
     const { isa, vendor } = this.model;
     this.longs[S.xcr0Supported.address >> 3] = BigInt(supportedXcr0(isa));
+    this.longs[S.xssSupported.address >> 3] = BigInt(supportedXss(isa));
     this.longs[S.widestShift.address >> 3] = BigInt(64 - linearAddressBits(isa));
     this.longs[S.random.address >> 3] = BigInt(this.#seed) << 16n | BigInt(cpu);
     this.words[S.features.address >> 2] = microcodeFeatures(isa);

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { S } from "../state/cpu_state.ts";
+import { ENFORCED_MODES, S } from "../state/cpu_state.ts";
 import { BlockHeader, DEAD_MODE, MAX_REGION_INSTRUCTIONS, MicroOp } from "./block_layout.ts";
 import { ALL_BLOCKS, type Blocks } from "./blocks.ts";
 import type { CodeCache } from "./code_cache.ts";
@@ -231,6 +231,7 @@ export class Regions {
     const { seen, seenAgain } = this.#policy;
     const region = this.#regions.get(block);
     if (region !== undefined && !region.open) return;
+    if ((this.#words[(block + BlockHeader.MODE) >> 2]! & ENFORCED_MODES) !== 0) return;
     const times = (this.#seen.get(block) ?? 0) + 1;
     this.#seen.set(block, times);
     if (times < (this.#members.has(block) ? seenAgain : seen)) return;

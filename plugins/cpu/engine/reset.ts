@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { PL_SSP } from "../microcode/cet.ts";
 import { VmCr } from "../microcode/msr.ts";
 import { Rflags } from "../microcode/registers.ts";
 import { TSC_RATIO_DEFAULT } from "../microcode/tsc_scaling.ts";
@@ -52,6 +53,7 @@ const KEPT_BY_INIT: readonly (readonly [Field64, bigint])[] = [
   [S.featureControl, 0n],
   [S.pkru, 0n],
   [S.pkrs, 0n],
+  ...[S.uCet, S.sCet, ...PL_SSP, S.sspTable, S.xss].map((field) => [field, 0n] as const),
   [S.mperfOffset, 0n],
   [S.aperfOffset, 0n],
   // FEE0_0000h, enabled; that it is the boot processor's is the APIC's affair.
@@ -81,6 +83,7 @@ const ZERO: readonly Field64[] = [
   S.gdtBase,
   S.idtBase,
   S.debugCtl,
+  S.ssp,
 ];
 
 /** The eight x87 registers, and the vector registers that XMM registers are part of. */

@@ -15,7 +15,7 @@ import { canonical } from "./canonical.ts";
 import { holdsCode, pageHoldsCode } from "./physical.ts";
 import { tlbSlot } from "./slots.ts";
 import { APIC_MARK, VAPIC_MARK } from "./tlb.ts";
-import { Access } from "./walk.ts";
+import { Access, SHADOW_ACCESS } from "./walk.ts";
 
 /** A hit in the TLB: a condition, and the memory address if it holds. */
 export interface TlbProbe {
@@ -271,11 +271,11 @@ export function defineAccess(mc: Microcode): void {
   );
   const splitStore = module.define(
     "splitStore",
-    [I64T, I32T, I64T, I32T],
+    [I64T, I32T, I64T, I32T, I32T],
     undefined,
-    (f, linear, bytes, value, mmu) => {
-      const first = f.call(mc.translate, linear, Access.WRITE, mmu);
-      const second = f.call(mc.translate, nextPage(f, linear), Access.WRITE, mmu);
+    (f, linear, bytes, value, access, mmu) => {
+      const first = f.call(mc.translate, linear, access, mmu);
+      const second = f.call(mc.translate, nextPage(f, linear), access, mmu);
       const head = bytesInPage(linear);
       // What may have the instruction run again comes before the first byte is stored.
       f.call(prepareStore, first, head);
@@ -367,7 +367,7 @@ export function defineAccess(mc: Microcode): void {
     f.if(
       bytesInPage(linear).ltU(bytes),
       () => {
-        f.call(splitStore, linear, bytes, value, mmu);
+        f.call(splitStore, linear, bytes, value, Access.WRITE, mmu);
         f.return();
       },
       undefined,
@@ -392,6 +392,32 @@ export function defineAccess(mc: Microcode): void {
     f.if(bytesInPage(linear).ltU(bytes), () => {
       f.call(mc.translate, nextPage(f, linear), Access.WRITE, mmu);
     });
+  });
+
+  // Translations for shadow stacks are not kept: what the TLB knows is where data may be accessed.
+  const checkShadow = (f: FunctionBuilder, linear: I64, bytes: I32): void => {
+    const last = linear.add(bytes.extendU()).sub(1);
+    const outside = canonical(f, linear).and(canonical(f, last)).eqz();
+    f.if(outside, () => f.call(mc.raiseError, Vector.GP, 0), undefined, "unlikely");
+  };
+  module.body(mc.shadowLoad, (f, linear, bits, mmu) => {
+    const bytes = bits.shrU(3);
+    const access = Access.READ | SHADOW_ACCESS;
+    checkShadow(f, linear, bytes);
+    f.if(bytesInPage(linear).ltU(bytes), () => {
+      f.return(f.call(splitLoad, linear, bytes, access, mmu));
+    });
+    f.return(f.call(loadPhysical, f.call(mc.translate, linear, access, mmu), bytes));
+  });
+  module.body(mc.shadowStore, (f, linear, bits, value, mmu) => {
+    const bytes = bits.shrU(3);
+    const access = Access.WRITE | SHADOW_ACCESS;
+    checkShadow(f, linear, bytes);
+    f.if(bytesInPage(linear).ltU(bytes), () => {
+      f.call(splitStore, linear, bytes, value, access, mmu);
+      f.return();
+    });
+    f.call(storePhysical, f.call(mc.translate, linear, access, mmu), bytes, value);
   });
 
   const nothing = (): void => {};

@@ -58,6 +58,8 @@ export const TABLE_ACCESS = 4;
 export const USER_LINEAR = 8;
 /** Added under EPT: there is a linear address, in `S.walkLinear`. */
 export const LINEAR_ACCESS = 0x10;
+/** Added where the access is one to a shadow stack. */
+export const SHADOW_ACCESS = 0x20;
 
 /** Error code of #PF and, in its low bits, of #NPF (APM vol. 2, 8.4.2 and 15.25.6). */
 export const PageError = {
@@ -68,6 +70,8 @@ export const PageError = {
   FETCH: 0x10,
   /** The protection key of the page forbids it. */
   KEY: 0x20,
+  /** The access was one to a shadow stack. */
+  SHADOW_STACK: 0x40,
 } as const;
 
 /** What a translation yields that met a page fault; no other is negative. */
@@ -106,6 +110,8 @@ interface WalkResult {
   readonly pa: Variable<I64>;
   /** 1 if every level allows writes. */
   readonly writable: Variable<I32>;
+  /** 1 if every level above the last one allows writes. */
+  readonly writableAbove: Variable<I32>;
   /** 1 if every level allows user accesses. */
   readonly user: Variable<I32>;
   /** 1 if any level forbids execution. */
@@ -127,6 +133,7 @@ function emitWalk(f: FunctionBuilder, rules: WalkRules): WalkResult {
   const result: WalkResult = {
     pa: f.variable(I64T, 0),
     writable: f.variable(I32T, 1),
+    writableAbove: f.variable(I32T, 1),
     user: f.variable(I32T, 1),
     noExecute: f.variable(I32T, 0),
     shift: f.variable(I32T, 12),
@@ -207,6 +214,7 @@ function emitWalk64(f: FunctionBuilder, rules: WalkRules, result: WalkResult): v
       undefined,
       "unlikely",
     );
+    result.writableAbove.set(result.writable.get());
     result.writable.set(result.writable.get().and(value.has(WRITABLE)));
     result.user.set(result.user.get().and(value.has(USER)));
     result.noExecute.set(result.noExecute.get().or(value.shrU(63).wrap()));
@@ -253,6 +261,7 @@ function emitWalk32(f: FunctionBuilder, rules: WalkRules, result: WalkResult): v
     const lowerPa = table.add(address.shrU(12).and(0x3ff).shl(2));
     const lower = rules.entry(lowerPa, 4);
     f.if(lower.value.has(PRESENT).eqz(), () => rules.fail(false, false));
+    result.writableAbove.set(result.writable.get());
     result.writable.set(result.writable.get().and(lower.value.has(WRITABLE)));
     result.user.set(result.user.get().and(lower.value.has(USER)));
     result.pa.set(lower.value.and(0xffff_f000).or(address.and(0xfff)));
@@ -290,6 +299,14 @@ function entryAt(mc: Microcode, f: FunctionBuilder, pa: I64, bytes: 4 | 8): Entr
   return { address, value };
 }
 
+/**
+ * 1 if a walk has led to a page of a shadow stack: dirty and not writable, by tables that are writable (SDM
+ * vol. 3A, 4.6.1; APM vol. 2, 5.6.8). Whose it is, user or supervisor, has to be that of the access.
+ */
+function isShadowPage({ leafValue, writableAbove }: WalkResult): I32 {
+  return leafValue.get().and(WRITABLE | DIRTY).eq(DIRTY).and(writableAbove.get());
+}
+
 /** Gives the walks their bodies. */
 export function defineWalk(mc: Microcode): void {
   const { module } = mc;
@@ -314,10 +331,19 @@ export function defineWalk(mc: Microcode): void {
 
   module.body(walk, (f, linear, access, mmu) => {
     const isFetch = access.eq(Access.FETCH);
-    const isWrite = access.eq(Access.WRITE);
+    const isWrite = access.and(Access.WRITE);
+    const isShadow = access.and(SHADOW_ACCESS).ne(0);
     const isUser = mmu.eq(MmuIndex.USER);
-    const quick = f.call(quickWalk, linear, isWrite, isFetch, mmu);
-    f.if(quick.geS(0), () => f.return(quick), undefined, "likely");
+    // Pages of shadow stacks are out of the ordinary.
+    f.if(
+      isShadow.eqz(),
+      () => {
+        const quick = f.call(quickWalk, linear, isWrite, isFetch, mmu);
+        f.if(quick.geS(0), () => f.return(quick), undefined, "likely");
+      },
+      undefined,
+      "likely",
+    );
     S.fetching.set(f, isFetch);
     const nested = S.nestedPaging.get(f);
     findApic(f, linear, access, isUser);
@@ -339,6 +365,7 @@ export function defineWalk(mc: Microcode): void {
         return isWrite.select(i32(PageError.WRITE), i32(0))
           .or(isUser.select(i32(PageError.USER), i32(0)))
           .or(fetchShown.select(i32(PageError.FETCH), i32(0)))
+          .or(isShadow.select(i32(PageError.SHADOW_STACK), i32(0)))
           .or((present ? PageError.PRESENT : 0) | (reserved ? PageError.RESERVED : 0));
       };
       const fail = (present: boolean, reserved: boolean): void => {
@@ -385,6 +412,12 @@ export function defineWalk(mc: Microcode): void {
           .and(cr4.has(Cr4.SMAP));
         deny.set(readOnly.or(smep).or(smap));
       });
+      f.if(
+        isShadow,
+        () => deny.set(isShadowPage(result).and(userPage.eq(isUser)).eqz()),
+        undefined,
+        "unlikely",
+      );
       const key = f.variable(I32T, 0);
       f.if(
         cr4.has(Cr4.PKE | Cr4.PKS),
@@ -434,7 +467,7 @@ export function defineWalk(mc: Microcode): void {
       () => f.call(mc.physical, pa.get()),
     );
     notePageSize(f, linear, pageShift.get());
-    f.if(address.ne(0), () => {
+    f.if(address.ne(0).and(isShadow.eqz()), () => {
       f.if(
         isFetch,
         () => fillFetch(f, linear, address, isUser),
@@ -456,6 +489,7 @@ export function defineWalk(mc: Microcode): void {
       const fetchShown = isFetch.and(efer.has(Efer.NXE).or(S.hostCr4.has(f, Cr4.SMEP)));
       const error = isWrite.select(i32(PageError.WRITE), i32(0))
         .or(fetchShown.select(i32(PageError.FETCH), i32(0)))
+        .or(access.and(SHADOW_ACCESS).ne(0).select(i32(PageError.SHADOW_STACK), i32(0)))
         // Every nested access counts as a user access.
         .or(
           PageError.USER | (present ? PageError.PRESENT : 0) | (reserved ? PageError.RESERVED : 0),

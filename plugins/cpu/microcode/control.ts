@@ -54,6 +54,7 @@ export function defineControl(mc: Microcode): void {
     faultIf(f, value.shrU(32).ne(0));
     faultIf(f, value.has(Cr0.PG).and(value.has(Cr0.PE).eqz()));
     faultIf(f, value.has(Cr0.NW).and(value.has(Cr0.CD).eqz()));
+    faultIf(f, value.has(Cr0.WP).eqz().and(S.cr4.has(f, Cr4.CET)));
     f.if(S.vmxOn.get(f), () => {
       // In VMX operation some bits are fixed; an unrestricted guest has PE and PG to itself.
       const strict = fixedBitsHold(f, value.or(Cr0.ET), VmxMsr.CR0_FIXED0);
@@ -81,6 +82,8 @@ export function defineControl(mc: Microcode): void {
   const checkCr4 = (f: FunctionBuilder, value: I64): void => {
     faultIf(f, value.and(reservedCr4(f)).ne(0));
     faultIf(f, S.vmxOn.get(f).and(value.has(Cr4.VMXE).eqz()));
+    // Shadow stacks rest on supervisors' not writing to pages that are not writable.
+    faultIf(f, value.has(Cr4.CET).and(S.cr0.has(f, Cr0.WP).eqz()));
     const long = S.efer.has(f, Efer.LMA);
     faultIf(f, long.and(value.has(Cr4.PAE).eqz()));
     faultIf(f, long.and(value.xor(S.cr4.get(f)).has(Cr4.LA57)));

@@ -22,9 +22,9 @@ import { Cr0, Dr7, Rflags } from "./registers.ts";
 /** Error code of the #SX that INIT is redirected to. */
 const SX_INIT = 1;
 
-/** Exceptions that make a double fault of another of them: #DE, #TS, #NP, #SS, #GP. */
+/** Exceptions that make a double fault of another of them: #DE, #TS, #NP, #SS, #GP, #CP. */
 const CONTRIBUTORY = (1 << Vector.DE) | (1 << Vector.TS) | (1 << Vector.NP) | (1 << Vector.SS) |
-  (1 << Vector.GP);
+  (1 << Vector.GP) | (1 << Vector.CP);
 
 const contributory = (vector: I32): I32 => i32(CONTRIBUTORY).shrU(vector).and(1);
 

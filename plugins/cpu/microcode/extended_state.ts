@@ -1,18 +1,22 @@
 /**
  * Extended state: XCR0, and the XSAVE area in standard and compacted form (SDM vol. 1, ch. 13).
  *
- * Five components exist: x87 (0), SSE (1) and, where the processor has them, the upper halves of
- * YMM0–YMM15 (2), PKRU (9) and APX's R16–R31 (19). The legacy region always has its place in an area; in
- * compacted form the components behind the header follow each other in this order. In standard form PKRU
- * stands where a Zen 3 has it, behind the upper halves: processors with AVX-512 have it further up.
+ * Seven components exist: x87 (0), SSE (1) and, where the processor has them, the upper halves of
+ * YMM0–YMM15 (2), PKRU (9), for XSAVES the MSRs of control-flow enforcement of CPL 3 (11) and of the others
+ * (12), and APX's R16–R31 (19). The legacy region always has its place in an area; in compacted form the
+ * components behind the header follow each other in this order. In standard form PKRU stands where a Zen 3
+ * has it, behind the upper halves: processors with AVX-512 have it further up.
  *
  * @module
  */
 import { Mode, registerAddress, S } from "../state/cpu_state.ts";
-import { type FunctionBuilder, type I32, i32, I32T, type I64, I64T } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
+import { canonicalForAny } from "../memory/canonical.ts";
+import { PL_SSP } from "./cet.ts";
+import { validCetControl } from "./cet_msr.ts";
 import type { Microcode } from "./microcode.ts";
 import { Vector } from "./raise.ts";
-import { Xcr0 } from "./registers.ts";
+import { Xcr0, Xss } from "./registers.ts";
 
 /** Offsets in an XSAVE area (SDM vol. 1, 13.4; the place of APX's component: CPUID (0Dh,19) EBX). */
 export const XsaveArea = {
@@ -40,6 +44,10 @@ export const XsaveArea = {
 export const AVX_BYTES = 256;
 /** Bytes of PKRU's component, of which the upper four are reserved. */
 export const PKRU_BYTES = 8;
+/** Bytes of the component of CPL 3's control-flow enforcement: U_CET and PL3_SSP. */
+export const CET_U_BYTES = 16;
+/** Bytes of that of the others: PL0_SSP, PL1_SSP and PL2_SSP. */
+export const CET_S_BYTES = 24;
 /** Bytes of APX's component: R16–R31. */
 export const APX_BYTES = 128;
 
@@ -62,6 +70,8 @@ export const SaveHow = {
   OPTIMIZED: 1,
   /** The compacted form: XSAVEC, XSAVES. */
   COMPACTED: 2,
+  /** Components of XSS as well: XSAVES. */
+  SUPERVISOR: 4,
 } as const;
 
 /** 1 for each component of `bits` in `value`. */
@@ -193,6 +203,9 @@ export function defineExtendedState(mc: Microcode): void {
     });
     mark(any.get().ne(0), Xcr0.AVX);
     mark(S.pkru.get(f).ne(0), Xcr0.PKRU);
+    mark(S.uCet.get(f).or(PL_SSP[3].get(f)).ne(0), Xss.CET_U);
+    gather(S.plSsp, CET_S_BYTES / 8);
+    mark(any.get().ne(0), Xss.CET_S);
     gather(registerAddress(16), APX_BYTES / 8);
     mark(any.get().ne(0), Xcr0.APX);
     f.return(bits.get());
@@ -232,13 +245,22 @@ export function defineExtendedState(mc: Microcode): void {
       pkruOffset(components, compacted).add(PKRU_BYTES),
       avxEnd(components),
     );
+  // Those of XSS are only ever in areas of compacted form.
+  const cetSOffset = (components: I64, compacted: I32): I32 =>
+    pkruEnd(components, compacted).add(has(components, Xss.CET_U).mul(CET_U_BYTES));
+  const cetEnd = (components: I64, compacted: I32): I32 =>
+    cetSOffset(components, compacted).add(has(components, Xss.CET_S).mul(CET_S_BYTES));
+  const cetUAt = (area: I64, components: I64, compacted: I32): I64 =>
+    area.add(pkruEnd(components, compacted).extendU());
+  const cetSAt = (area: I64, components: I64, compacted: I32): I64 =>
+    area.add(cetSOffset(components, compacted).extendU());
   const apxOffset = (components: I64, compacted: I32): I32 =>
-    place(XsaveArea.APX, pkruEnd(components, compacted), compacted);
+    place(XsaveArea.APX, cetEnd(components, compacted), compacted);
   /** Bytes of an area that an instruction reaches, by the components it has room for. */
   const extent = (components: I64, compacted: I32): I32 =>
     has(components, Xcr0.APX).select(
       apxOffset(components, compacted).add(APX_BYTES),
-      pkruEnd(components, compacted),
+      cetEnd(components, compacted),
     );
   const pkruAt = (area: I64, components: I64, compacted: I32): I64 =>
     area.add(pkruOffset(components, compacted).extendU());
@@ -246,7 +268,8 @@ export function defineExtendedState(mc: Microcode): void {
     area.add(apxOffset(components, compacted).extendU());
 
   module.body(mc.saveExtended, (f, area, wanted, how) => {
-    const requested = wanted.and(S.xcr0.get(f));
+    const supervisor = how.and(SaveHow.SUPERVISOR).ne(0).select(S.xss.get(f), i64(0));
+    const requested = wanted.and(S.xcr0.get(f).or(supervisor));
     const compacted = how.and(SaveHow.COMPACTED).ne(0);
     f.call(mc.probeStore, area, extent(requested, compacted));
     const inUse = f.variable(I64T, f.call(mc.xinuse));
@@ -267,6 +290,17 @@ export function defineExtendedState(mc: Microcode): void {
     f.if(has(written, Xcr0.AVX), () => storeAvx(f, area));
     f.if(has(written, Xcr0.PKRU), () => {
       f.call(mc.store64, pkruAt(area, requested, compacted), S.pkru.get(f));
+    });
+    f.if(has(written, Xss.CET_U), () => {
+      const at = cetUAt(area, requested, compacted);
+      f.call(mc.store64, at, S.uCet.get(f));
+      f.call(mc.store64, at.add(8), PL_SSP[3].get(f));
+    });
+    f.if(has(written, Xss.CET_S), () => {
+      const at = cetSAt(area, requested, compacted);
+      for (let cpl = 0; cpl < 3; cpl++) {
+        f.call(mc.store64, at.add(8 * cpl), PL_SSP[cpl]!.get(f));
+      }
     });
     f.if(has(written, Xcr0.APX), () => storeApx(f, apxAt(area, requested, compacted)));
     const header = area.add(XsaveArea.XSTATE_BV);
@@ -320,7 +354,7 @@ export function defineExtendedState(mc: Microcode): void {
   module.body(mc.restoreExtended, (f, area, wanted, supervisor) => {
     const fault = (condition: I32): void =>
       f.if(condition, () => f.call(mc.raiseError, Vector.GP, 0), undefined, "unlikely");
-    const enabled = S.xcr0.get(f);
+    const enabled = S.xcr0.get(f).or(supervisor.select(S.xss.get(f), i64(0)));
     const present = f.call(mc.load64, area.add(XsaveArea.XSTATE_BV));
     const format = f.call(mc.load64, area.add(XsaveArea.XCOMP_BV));
     const compacted = format.ltS(0);
@@ -360,6 +394,34 @@ export function defineExtendedState(mc: Microcode): void {
     const last = extent(places, compacted).sub(1).extendU();
     f.call(mc.load8, area.add(last));
 
+    const uCet = f.variable(I64T, 0);
+    const ssps = [0, 1, 2, 3].map(() => f.variable(I64T, 0));
+    const readSsp = (cpl: number, at: I64): void => {
+      const value = f.call(mc.load64, at);
+      fault(canonicalForAny(f, value).eqz().or(value.has(3)));
+      ssps[cpl]!.set(value);
+    };
+    f.if(
+      has(loaded, Xss.CET_U),
+      () => {
+        const at = cetUAt(area, places, compacted);
+        uCet.set(f.call(mc.load64, at));
+        fault(validCetControl(f, uCet.get()).eqz());
+        readSsp(3, at.add(8));
+      },
+      undefined,
+      "unlikely",
+    );
+    f.if(
+      has(loaded, Xss.CET_S),
+      () => {
+        const at = cetSAt(area, places, compacted);
+        for (let cpl = 0; cpl < 3; cpl++) readSsp(cpl, at.add(8 * cpl));
+      },
+      undefined,
+      "unlikely",
+    );
+
     f.if(has(loaded, Xcr0.X87), () => loadX87(mc, f, area));
     f.if(has(initialised, Xcr0.X87), () => initX87(f));
     const mxcsrOut = has(requested, Xcr0.SSE).or(compacted.eqz().and(standardMxcsr));
@@ -368,6 +430,14 @@ export function defineExtendedState(mc: Microcode): void {
     f.if(has(initialised, Xcr0.SSE), () => initSse(f));
     f.if(has(loaded, Xcr0.AVX), () => loadAvx(f, area));
     f.if(has(initialised, Xcr0.AVX), () => initAvx(f));
+    // XRSTORS is CPL 0's, for which none of them is in force at once.
+    f.if(has(requested, Xss.CET_U), () => {
+      S.uCet.set(f, uCet.get());
+      PL_SSP[3].set(f, ssps[3]!.get());
+    });
+    f.if(has(requested, Xss.CET_S), () => {
+      for (let cpl = 0; cpl < 3; cpl++) PL_SSP[cpl]!.set(f, ssps[cpl]!.get());
+    });
     const key = f.variable(I64T, 0);
     f.if(has(loaded, Xcr0.PKRU), () => {
       key.set(f.call(mc.load32, pkruAt(area, places, compacted)));

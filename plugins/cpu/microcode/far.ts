@@ -18,11 +18,13 @@ import { MmuIndex } from "../state/tlb_layout.ts";
 import { unblockNmis } from "../svm/virtual.ts";
 import { Pin } from "../vmx/controls.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
+import { trackFar } from "./cet.ts";
 import { copySegment, innerStack, nextStackMask } from "./interrupt.ts";
 import type { Microcode } from "./microcode.ts";
 import { nextRipOf, Vector } from "./raise.ts";
 import { Cr4, Efer, Rflags } from "./registers.ts";
-import { Descriptor, dplOf, errorOf, SystemType, typeOf } from "./segments.ts";
+import { baseOf, Descriptor, dplOf, errorOf, SystemType, typeOf } from "./segments.ts";
+import { innerShadowStack, linearRip, ShadowEntry, ShadowReturn } from "./shadow_stack.ts";
 import { TaskSwitch } from "./task_switch.ts";
 
 const RSP = registerAddress(4);
@@ -82,6 +84,56 @@ function commit(
   S.cpl.set(f, cpl);
   S.rip.set(f, rip);
   f.call(mc.updateMode);
+}
+
+/** 1 if `descriptor` is one of 64-bit code. */
+function isLong(f: FunctionBuilder, descriptor: I64): I32 {
+  return descriptor.has(Descriptor.L).and(S.efer.has(f, Efer.LMA));
+}
+
+/** Shadow stacks and branch tracking of a far CALL to privilege `cpl`; the last thing that may fault. */
+function enterByCall(
+  mc: Microcode,
+  f: FunctionBuilder,
+  descriptor: I64,
+  cpl: I32,
+  inner: boolean,
+  cs: I64,
+  returnRip: I64,
+): void {
+  f.if(
+    S.cr4.has(f, Cr4.CET),
+    () => {
+      const long = isLong(f, descriptor).select(i32(ShadowEntry.LONG), i32(0));
+      const how = long.or(inner ? ShadowEntry.SWITCH : 0);
+      const ssp = innerShadowStack(f, cpl);
+      f.call(mc.enterShadow, cpl, how, ssp, cs.wrap(), linearRip(f, returnRip));
+    },
+    undefined,
+    "unlikely",
+  );
+}
+
+/** The same of RETF and IRET (`kind`). */
+function leaveByReturn(
+  mc: Microcode,
+  f: FunctionBuilder,
+  selector: I32,
+  descriptor: I64,
+  rip: I64,
+  kind: number,
+): void {
+  f.if(
+    S.cr4.has(f, Cr4.CET),
+    () => {
+      const long = isLong(f, descriptor);
+      const lip = long.select(rip, rip.add(baseOf(descriptor)).and(0xffff_ffff));
+      const how = selector.and(3).or(long.select(i32(ShadowReturn.LONG), i32(0))).or(kind);
+      f.call(mc.leaveShadow, selector, lip, how);
+    },
+    undefined,
+    "unlikely",
+  );
 }
 
 /** Code-segment checks of a direct far JMP or CALL. */
@@ -236,6 +288,7 @@ export function defineFar(mc: Microcode): void {
       checkDirect(mc, f, selector, descriptor);
       checkTarget(mc, f, descriptor, offset);
       f.call(mc.markAccessed, selector, descriptor);
+      trackFar(f, S.cpl.get(f));
       commit(mc, f, selector, descriptor, S.cpl.get(f), offset);
     }, () => {
       const type = typeOf(descriptor);
@@ -245,6 +298,7 @@ export function defineFar(mc: Microcode): void {
       const gate = callGate(mc, f, selector, descriptor, true);
       checkTarget(mc, f, gate.descriptor, gate.offset);
       f.call(mc.markAccessed, gate.selector, gate.descriptor);
+      trackFar(f, S.cpl.get(f));
       commit(mc, f, gate.selector, gate.descriptor, S.cpl.get(f), gate.offset);
     });
   });
@@ -271,6 +325,7 @@ export function defineFar(mc: Microcode): void {
       checkTarget(mc, f, descriptor, offset);
       const pointer = pushReturn();
       f.call(mc.markAccessed, selector, descriptor);
+      enterByCall(mc, f, descriptor, S.cpl.get(f), false, cs, returnRip);
       setStack(f, pointer, mask);
       commit(mc, f, selector, descriptor, S.cpl.get(f), offset);
       f.return();
@@ -284,6 +339,7 @@ export function defineFar(mc: Microcode): void {
     f.call(mc.markAccessed, gate.selector, gate.descriptor);
     f.if(gate.inner.eqz(), () => {
       const pointer = pushAll(mc, f, Seg.SS, rsp.and(mask), mask, gate.bits, mmu, [cs, returnRip]);
+      enterByCall(mc, f, gate.descriptor, S.cpl.get(f), false, cs, returnRip);
       setStack(f, pointer, mask);
       commit(mc, f, gate.selector, gate.descriptor, S.cpl.get(f), gate.offset);
       f.return();
@@ -306,6 +362,7 @@ export function defineFar(mc: Microcode): void {
         f.call(mc.slowStore, pointer.get(), 64, value, supervisor);
         S.stackAccess.set(f, 0);
       }
+      enterByCall(mc, f, gate.descriptor, gate.dpl, true, cs, returnRip);
       f.store64(0, pointer.get(), RSP);
       f.call(mc.clearSegment, Seg.SS, gate.dpl);
       f.store32(0, gate.dpl.shl(Attr.DPL_SHIFT), SS + SegmentField.ATTRIBUTES);
@@ -330,6 +387,7 @@ export function defineFar(mc: Microcode): void {
         cs,
         returnRip,
       ]);
+      enterByCall(mc, f, gate.descriptor, gate.dpl, true, cs, returnRip);
       setStack(f, last, inner);
       copySegment(f, Seg.SS, Seg.NEXT);
     });
@@ -414,6 +472,7 @@ export function defineFar(mc: Microcode): void {
     checkTarget(mc, f, descriptor, rip);
     f.call(mc.markAccessed, selector, descriptor);
     f.if(rpl.eq(S.cpl.get(f)), () => {
+      leaveByReturn(mc, f, selector, descriptor, rip, 0);
       setStack(f, rsp.add(bytes.shl(1).add(release).extendU()), mask);
       commit(mc, f, selector, descriptor, rpl, rip);
     }, () => {
@@ -421,6 +480,7 @@ export function defineFar(mc: Microcode): void {
       const newSp = peek(mc, f, place, bits);
       const newSs = peek(mc, f, place.add(bytes), bits).wrap().and(0xffff);
       checkOuterStack(f, newSs, rpl, descriptor);
+      leaveByReturn(mc, f, selector, descriptor, rip, 0);
       copySegment(f, Seg.SS, Seg.NEXT);
       commit(mc, f, selector, descriptor, rpl, rip);
       const outer = stackMask(f);
@@ -481,6 +541,12 @@ export function defineFar(mc: Microcode): void {
       const outer: I64[] = [];
       for (let k = 3; k < 9; k++) outer.push(peek(mc, f, i32(4 * k), i32(32)));
       const [sp, ss, es, ds, fs, gs] = outer as [I64, I64, I64, I64, I64, I64];
+      f.if(
+        S.cr4.has(f, Cr4.CET),
+        () => f.call(mc.leaveShadowToVirtual),
+        undefined,
+        "unlikely",
+      );
       S.rip.set(f, rip.and(0xffff));
       S.cpl.set(f, i32(3));
       f.call(mc.writeFlags, image);
@@ -511,11 +577,13 @@ export function defineFar(mc: Microcode): void {
       const newSp = peek(mc, f, bytes.mul(3), bits);
       const newSs = peek(mc, f, bytes.shl(2), bits).wrap().and(0xffff);
       checkOuterStack(f, newSs, rpl, descriptor);
+      leaveByReturn(mc, f, selector, descriptor, rip, ShadowReturn.INTERRUPT);
       copySegment(f, Seg.SS, Seg.NEXT);
       commit(mc, f, selector, descriptor, rpl, rip);
       setStack(f, newSp, stackMask(f));
       f.if(rpl.ne(cpl), () => f.call(dropSegments, rpl));
     }, () => {
+      leaveByReturn(mc, f, selector, descriptor, rip, ShadowReturn.INTERRUPT);
       setStack(f, rsp.add(bytes.mul(3).extendU()), mask);
       commit(mc, f, selector, descriptor, rpl, rip);
     });

@@ -33,10 +33,12 @@ import {
   I64T,
   type Variable,
 } from "../wasm/mod.ts";
+import { CetControl, controlOf } from "./cet.ts";
 import type { Microcode } from "./microcode.ts";
 import { EventFormat, ripOf, Vector } from "./raise.ts";
-import { Efer, Rflags } from "./registers.ts";
+import { Cr4, Efer, Rflags } from "./registers.ts";
 import { Descriptor, dplOf, errorOf, SystemType, typeOf } from "./segments.ts";
+import { innerShadowStack, linearRip, ShadowEntry } from "./shadow_stack.ts";
 import { TaskSwitch } from "./task_switch.ts";
 
 /**
@@ -127,6 +129,45 @@ function gateTarget(
   f.if(code.eqz().or(dpl.gtU(S.cpl.get(f))), () => bad(Vector.GP));
   f.if(descriptor.has(Descriptor.P).eqz(), () => bad(Vector.NP));
   return { descriptor, conforming: type.and(Attr.EXPAND_DOWN).ne(0), dpl };
+}
+
+/** What a gate leads to, as shadow stacks see it. */
+interface Entered {
+  readonly cpl: I32;
+  /** 1 if the stack is another one. */
+  readonly switches: I32;
+  /** Number of the interrupt stack; 0 for none. */
+  readonly ist: I32;
+  /** 64-bit code. */
+  readonly long: boolean;
+}
+
+/** Shadow stacks and branch tracking of an event; the last thing that may fault. */
+function enterByEvent(
+  mc: Microcode,
+  f: FunctionBuilder,
+  { cpl, switches, ist, long }: Entered,
+  returnRip: I64,
+): void {
+  f.if(
+    S.cr4.has(f, Cr4.CET),
+    () => {
+      // The interrupt SSP table is only read where there is a shadow stack to switch to.
+      const fromTable = ist.ne(0).and(controlOf(f, cpl).has(CetControl.SHADOW_STACK));
+      const place = S.sspTable.get(f).add(ist.shl(3).extendU());
+      const ssp = f.choose(
+        I64T,
+        fromTable,
+        () => f.call(mc.systemLoad, place, 64),
+        () => innerShadowStack(f, cpl),
+      );
+      const how = switches.select(i32(ShadowEntry.SWITCH), i32(0)).or(long ? ShadowEntry.LONG : 0);
+      const cs = f.load32(0, CS_SELECTOR);
+      f.call(mc.enterShadow, cpl, how, ssp, cs, linearRip(f, returnRip));
+    },
+    undefined,
+    "unlikely",
+  );
 }
 
 /** Gives the delivery function its body. */
@@ -324,6 +365,8 @@ function deliverLong(mc: Microcode, f: FunctionBuilder, delivery: Delivery): voi
   f.if(event.and(EventFormat.ERROR).ne(0), () => stack.push(wide, error.extendU()));
 
   f.call(mc.markAccessed, selector, descriptor);
+  const gate = { cpl: newCpl, switches: ist.ne(0).or(inner), ist, long: true };
+  enterByEvent(mc, f, gate, returnRip);
   f.store64(0, stack.pointer.get(), RSP);
   f.if(inner, () => {
     f.call(mc.clearSegment, Seg.SS, newCpl);
@@ -435,6 +478,7 @@ function deliverLegacy(mc: Microcode, f: FunctionBuilder, delivery: Delivery): v
   f.if(event.and(EventFormat.ERROR).ne(0), () => stack.push(bits, error.extendU()));
 
   f.call(mc.markAccessed, selector, descriptor);
+  enterByEvent(mc, f, { cpl: newCpl, switches: inner, ist: i32(0), long: false }, returnRip);
   const kept = inner.select(start, old).and(mask.xor(-1)).and(0xffff_ffff);
   f.store64(0, kept.or(stack.pointer.get()), RSP);
   f.if(inner, () => copySegment(f, Seg.SS, Seg.NEXT));

@@ -8,6 +8,7 @@
  */
 import type { AnyToken, FunctionRef, ModuleBuilder } from "../wasm/mod.ts";
 import { type BlockRoutines, BLOCKS } from "./header/blocks.ts";
+import { CET, type CetRoutines } from "./header/cet.ts";
 import { type EventRoutines, EVENTS } from "./header/events.ts";
 import { MEMORY, type MemoryRoutines } from "./header/memory.ts";
 import { OUTSIDE, type Outside } from "./header/outside.ts";
@@ -49,6 +50,7 @@ export interface Routines
     VmxRoutines,
     SegmentRoutines,
     BlockRoutines,
+    CetRoutines,
     MemoryRoutines {}
 
 /** Everything an instruction can call. */
@@ -65,6 +67,7 @@ const ROUTINES: Signatures<Routines> = {
   ...VMX,
   ...SEGMENTS,
   ...BLOCKS,
+  ...CET,
   ...MEMORY,
 };
 

@@ -19,6 +19,7 @@ import { TLB_NEVER } from "../state/layout.ts";
 import { Context, FETCH_BYTES, INDEX_BYTES, MmuIndex, WINDOWS_BYTES } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, I32T, i64 } from "../wasm/mod.ts";
 import { watchesData } from "./breakpoints.ts";
+import { CetControl } from "./cet.ts";
 import type { Microcode } from "./microcode.ts";
 import { Cr0, Cr4, DebugCtl, Dr7, Efer, Rflags, Xcr0 } from "./registers.ts";
 
@@ -34,6 +35,17 @@ function flat(f: FunctionBuilder, segment: number, needed: number): I32 {
 }
 
 const bit = (condition: I32, mask: number): I32 => condition.select(i32(mask), i32(0));
+
+/** The bits of the mode word that CR4.CET brings; none in real and virtual-8086 mode. */
+function cetMode(f: FunctionBuilder, real: I32, user: I32): I32 {
+  const control = user.select(S.uCet.get(f), S.sCet.get(f));
+  const suppressed = control.has(CetControl.SUPPRESS);
+  const waits = control.has(CetControl.TRACKER).select(i32(Mode.AWAIT_ENDBRANCH), i32(0));
+  const tracks = suppressed.select(i32(Mode.SUPPRESSED), waits.or(Mode.TRACK));
+  const bits = bit(control.has(CetControl.SHADOW_STACK), Mode.SHADOW_STACK)
+    .or(control.has(CetControl.ENDBRANCH).select(tracks, i32(0)));
+  return real.eqz().select(bits, i32(0));
+}
 
 /** Gives the mode functions their bodies. */
 export function defineMode(mc: Microcode): void {
@@ -61,12 +73,20 @@ export function defineMode(mc: Microcode): void {
           )),
     );
     const real = S.cr0.has(f, Cr0.PE).eqz().or(S.rflags.has(f, Rflags.VM));
+    const cet = f.choose(
+      I32T,
+      cr4.has(Cr4.CET),
+      () => cetMode(f, real, user),
+      () => 0,
+      "unlikely",
+    );
     S.mode.set(
       f,
       bySegments
         .or(bit(user, Mode.USER))
         .or(bit(real, Mode.REAL))
-        .or(bit(S.countsBranches.get(f), Mode.COUNT_BRANCHES)),
+        .or(bit(S.countsBranches.get(f), Mode.COUNT_BRANCHES))
+        .or(cet),
     );
     S.canonicalShift.set(f, cr4.has(Cr4.LA57).select(i64(7), i64(16)));
     f.call(mc.modeChanged);

@@ -13,6 +13,7 @@ import { FeatureControl, FIRST_VMX_MSR, VMX_MSRS } from "../vmx/capabilities.ts"
 import { INTEL_EFER } from "../vmx/host_checks.ts";
 import { canonicalForAny } from "../memory/canonical.ts";
 import { MicrocodeFeature } from "../isa_features.ts";
+import { CetMsr } from "./cet_msr.ts";
 import type { Microcode } from "./microcode.ts";
 import { Outcome } from "./outside.ts";
 import { Vector } from "./raise.ts";
@@ -112,6 +113,10 @@ const isTscAdjust = (f: FunctionBuilder, index: I32): I32 =>
 const isXss = (f: FunctionBuilder, index: I32): I32 =>
   index.eq(Msr.XSS).and(hasFeature(f, MicrocodeFeature.XSAVES));
 
+/** 1 for an index of those of control-flow enforcement, whether they exist or not. */
+const isCet = (index: I32): I32 =>
+  index.sub(CetMsr.U_CET).leU(CetMsr.INTERRUPT_SSP_TABLE - CetMsr.U_CET);
+
 const isPkrs = (f: FunctionBuilder, index: I32): I32 =>
   index.eq(Msr.PKRS).and(hasFeature(f, MicrocodeFeature.PKS));
 
@@ -207,13 +212,13 @@ export function defineMsr(mc: Microcode): void {
       });
     }
     f.if(isPkrs(f, index), () => give(S.pkrs.get(f)));
+    f.if(isCet(index), () => f.return(f.call(mc.readCetMsr, index)));
     f.if(S.intel.get(f), () => {
       const place = index.sub(FIRST_VMX_MSR);
       f.if(place.ltU(VMX_MSRS), () => give(f.load64(place.shl(3), S.vmxMsrs)));
       f.if(index.eq(Msr.FEATURE_CONTROL), () => give(S.featureControl.get(f)));
     });
-    // There are no supervisor components, so XSS is 0 and stays so.
-    f.if(isXss(f, index), () => give(i64(0)));
+    f.if(isXss(f, index), () => give(S.xss.get(f)));
     f.if(isAmds(f, index, Msr.SMM_BASE), () => give(S.smbase.get(f).extendU()));
     f.if(isAmds(f, index, Msr.SMM_CTL), () => f.return(0));
     f.if(isAmds(f, index, Msr.VM_CR), () => give(S.vmCr.get(f)));
@@ -302,6 +307,7 @@ export function defineMsr(mc: Microcode): void {
       f.call(mc.flushTlb);
       f.return(1);
     });
+    f.if(isCet(index), () => f.return(f.call(mc.writeCetMsr, index)));
     f.if(isTscAdjust(f, index), () => {
       S.tscAdjust.set(f, value);
       f.return(1);
@@ -313,7 +319,11 @@ export function defineMsr(mc: Microcode): void {
       S.featureControl.set(f, value);
       f.return(1);
     });
-    f.if(isXss(f, index), () => f.return(value.eqz()));
+    f.if(isXss(f, index), () => {
+      f.if(value.and(S.xssSupported.get(f).xor(-1)).ne(0), () => f.return(0));
+      S.xss.set(f, value);
+      f.return(1);
+    });
     f.if(isAmds(f, index, Msr.VM_CR), () => {
       const old = S.vmCr.get(f);
       f.if(value.has(~0x1f), () => f.return(0));

@@ -30,6 +30,7 @@ export const Vector = {
   AC: 17,
   MC: 18,
   XF: 19,
+  CP: 21,
   SX: 30,
 } as const;
 

@@ -67,6 +67,8 @@ export const Cr4 = {
   SMEP: 0x10_0000,
   SMAP: 0x20_0000,
   PKE: 0x40_0000,
+  /** Control-flow enforcement: shadow stacks and indirect-branch tracking. */
+  CET: 0x80_0000,
   PKS: 0x100_0000,
 } as const;
 
@@ -80,6 +82,14 @@ export const Xcr0 = {
   PKRU: 0x200,
   /** R16–R31. */
   APX: 0x8_0000,
+} as const;
+
+/** XSS: the state components that XSAVES saves besides (SDM vol. 1, 13.3). */
+export const Xss = {
+  /** U_CET and PL3_SSP. */
+  CET_U: 0x800,
+  /** PL0_SSP to PL2_SSP. */
+  CET_S: 0x1000,
 } as const;
 
 /** DR6 */

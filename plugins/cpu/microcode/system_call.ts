@@ -20,9 +20,10 @@ import {
 } from "../state/cpu_state.ts";
 import { canonical } from "../memory/canonical.ts";
 import { type FunctionBuilder, type I32, i32, i64 } from "../wasm/mod.ts";
+import { CetControl, PL_SSP, shadowStackOn, trackFar } from "./cet.ts";
 import type { Microcode } from "./microcode.ts";
 import { Vector } from "./raise.ts";
-import { Cr0, Efer, Rflags } from "./registers.ts";
+import { Cr0, Cr4, Efer, Rflags } from "./registers.ts";
 
 const RCX = registerAddress(1);
 const RDX = registerAddress(2);
@@ -69,10 +70,11 @@ export function defineSystemCall(mc: Microcode): void {
   };
   /**
    * The same for SYSENTER and SYSEXIT outside of long mode, which make CS and SS flat: of the mode word only what
-   * ES, DS and counting say stays.
+   * ES, DS and counting say stays, unless control flow is enforced.
    */
   const enterFlat = (f: FunctionBuilder, cpl: number): void => {
-    f.if(S.efer.has(f, Efer.LMA), () => enter(f, cpl), () => {
+    const others = S.efer.has(f, Efer.LMA).or(S.cr4.has(f, Cr4.CET));
+    f.if(others, () => enter(f, cpl), () => {
       S.cpl.set(f, cpl);
       const flat = Mode.BIG | Mode.STACK32 | Mode.FLAT_CS | Mode.FLAT_SS;
       const kept = S.mode.get(f).and(Mode.FLAT_DATA | Mode.COUNT_BRANCHES);
@@ -89,6 +91,25 @@ export function defineSystemCall(mc: Microcode): void {
     });
   };
 
+  /** To CPL 0: the program's SSP is put aside, the kernel's is to be set by it, and an ENDBRANCH awaited. */
+  const enterCet = (f: FunctionBuilder): void => {
+    f.if(
+      S.cr4.has(f, Cr4.CET),
+      () => {
+        f.if(shadowStackOn(f, S.cpl.get(f)), () => PL_SSP[3].set(f, S.ssp.get(f)));
+        f.if(shadowStackOn(f, i32(0)), () => S.ssp.set(f, 0));
+        trackFar(f, i32(0));
+      },
+      undefined,
+      "unlikely",
+    );
+  };
+  /** To CPL 3: SSP is the program's again. */
+  const leaveCet = (f: FunctionBuilder): void => {
+    const on = S.cr4.has(f, Cr4.CET).and(S.uCet.has(f, CetControl.SHADOW_STACK));
+    f.if(on, () => S.ssp.set(f, PL_SSP[3].get(f)), undefined, "unlikely");
+  };
+
   /** SYSCALL and SYSRET exist: EFER.SCE is set, and with Intel this is 64-bit mode. */
   const checkCall = (f: FunctionBuilder): void => {
     const elsewhere = S.intel.get(f).and(S.mode.has(f, Mode.LONG).eqz());
@@ -98,6 +119,7 @@ export function defineSystemCall(mc: Microcode): void {
   module.body(mc.systemCall, (f, nextRip) => {
     checkCall(f);
     const flags = f.call(mc.readFlags);
+    enterCet(f);
     const star = S.star.get(f);
     const selector = star.shrU(32).and(0xfffc).wrap();
     f.if(S.efer.has(f, Efer.LMA), () => {
@@ -149,6 +171,7 @@ export function defineSystemCall(mc: Microcode): void {
       const ss = segmentAddress(Seg.SS) + SegmentField.SELECTOR;
       f.store32(0, star.add(8).or(3).and(0xffff), ss);
     });
+    leaveCet(f);
     enter(f, 3);
     trapAfter(f);
   });
@@ -165,6 +188,7 @@ export function defineSystemCall(mc: Microcode): void {
     const cs = S.sysenterCs.get(f).wrap();
     const unusable = S.cr0.has(f, Cr0.PE).eqz().or(cs.and(0xfffc).eqz());
     f.if(unusable, () => f.call(mc.raiseError, Vector.GP, 0));
+    enterCet(f);
     const flags = S.rflags.get(f).and(~(Rflags.VM | Rflags.IF));
     S.rflags.set(f, flags);
     const width = long.select(i64(-1), i64(0xffff_ffff));
@@ -194,6 +218,7 @@ export function defineSystemCall(mc: Microcode): void {
     const base = cs.add(wide.select(i32(32), i32(16)));
     setCode(f, base.or(3), 3, wide);
     setStack(f, base.add(8).or(3), 3);
+    leaveCet(f);
     enterFlat(f, 3);
   });
 }

@@ -24,8 +24,9 @@ import { VmxExit } from "../vmx/exit_reasons.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "../wasm/mod.ts";
 import { type Microcode, Unwind } from "./microcode.ts";
 import { Vector } from "./raise.ts";
-import { Cr0, Rflags } from "./registers.ts";
+import { Cr0, Cr4, Rflags } from "./registers.ts";
 import { Descriptor, dplOf, errorOf, limitOf, SystemType, typeOf } from "./segments.ts";
+import { enterTask, leaveTask, TSS_SSP, TSS_SSP_LIMIT } from "./task_shadow_stack.ts";
 
 /** What makes a task switch. */
 export const TaskSwitch = {
@@ -209,7 +210,13 @@ export function defineTaskSwitch(mc: Microcode): void {
     f.if(fits.eqz(), () => bad(vector));
     f.if(descriptor.has(Descriptor.P).eqz(), () => bad(Vector.NP));
     const wide = type.and(8).ne(0);
-    const least = wide.select(i32(TSS32.limit), i32(TSS16.limit));
+    // With CR4.CET a task has an SSP, for which there is room in a 32-bit TSS only.
+    const cet = S.cr4.has(f, Cr4.CET);
+    f.if(cet.and(wide.eqz()), () => bad(Vector.TS));
+    const least = wide.select(
+      cet.select(i32(TSS_SSP_LIMIT), i32(TSS32.limit)),
+      i32(TSS16.limit),
+    );
     f.if(limitOf(descriptor).ltU(least), () => bad(Vector.TS));
 
     // The manual does not order the intercept against these checks; they come first, as in VMX.
@@ -248,6 +255,7 @@ export function defineTaskSwitch(mc: Microcode): void {
     const newFlags = f.variable(I64T, 0);
     const newCr3 = f.variable(I64T, 0);
     const newLdt = f.variable(I32T, 0);
+    const newSsp = f.variable(I64T, 0);
     const trap = f.variable(I32T, 0);
     const registers = Array.from({ length: REGISTERS }, () => f.variable(I64T, 0));
     const selectors = SEGMENTS.map(() => f.variable(I32T, 0));
@@ -273,6 +281,7 @@ export function defineTaskSwitch(mc: Microcode): void {
         trap.set(get(TRAP_FLAG, 8).wrap().and(1));
       }
     });
+    f.if(cet.and(isReturn.eqz()), () => newSsp.set(f.call(mc.systemLoad, base.add(TSS_SSP), 32)));
     f.if(kind.eq(TaskSwitch.JUMP).or(isReturn), () => markBusy(mc, f, oldSelector, false));
     f.if(isReturn.eqz(), () => markBusy(mc, f, selector, true));
     f.if(kind.and(1).ne(0), () => {
@@ -280,6 +289,10 @@ export function defineTaskSwitch(mc: Microcode): void {
       f.call(mc.systemStore, base, 16, oldSelector.extendU());
       newFlags.set(newFlags.get().or(Rflags.NT));
     });
+
+    const virtual = newFlags.get().has(Rflags.VM).and(wide);
+    const cpl = virtual.select(i32(3), selectors[Seg.CS]!.get().and(3));
+    const shadow = leaveTask(mc, f, cpl, rip, kind.and(1), isReturn);
 
     // From here on it is the new task.
     const uop = S.uop.get(f);
@@ -306,8 +319,7 @@ export function defineTaskSwitch(mc: Microcode): void {
       I32,
       I32,
     ];
-    const virtual = newFlags.get().has(Rflags.VM).and(wide);
-    S.cpl.set(f, virtual.select(i32(3), cs.and(3)));
+    S.cpl.set(f, cpl);
     f.call(mc.writeFlags, newFlags.get());
     f.call(mc.updateMode);
     f.if(wide.and(S.cr0.has(f, Cr0.PG)), () => f.call(mc.writeCr3, newCr3.get()));
@@ -328,6 +340,7 @@ export function defineTaskSwitch(mc: Microcode): void {
       for (const [segment, value] of order) f.call(loadTaskSegment, segment, value);
     });
     f.call(mc.updateMode);
+    enterTask(mc, f, shadow, isReturn, newSsp.get(), virtual, errorOf(selector));
     f.if(hasError, () => f.call(pushError, error, wide.select(i32(32), i32(16))));
     const limit = f.load32(0, segmentAddress(Seg.CS) + SegmentField.LIMIT).extendU();
     f.if(newIp.get().gtU(limit), () => f.call(mc.raiseError, Vector.GP, 0));

@@ -26,14 +26,10 @@ import { IBPB, PRED_CMD, speculationMsrs } from "./speculation.ts";
 /** Revision of microcode that each vendor's processors report; there is none. */
 const MICROCODE = 1;
 
-/** IA32_XSS, which has no bits: there are no supervisor components. */
-const XSS: MsrRow = { name: "XSS", index: Msr.XSS };
-
 /** All MSRs that a model keeps like this. */
 export function bankRows({ vendor, isa }: ProcessorModel): readonly MsrRow[] {
   const own = vendor === "amd" ? amdMsrs(MICROCODE) : intelMsrs(MICROCODE);
-  const extended = isa.has("xsaves") ? [XSS] : [];
-  return [...MTRRS, ...MACHINE_CHECK, ...speculationMsrs(isa), ...extended, ...own];
+  return [...MTRRS, ...MACHINE_CHECK, ...speculationMsrs(isa), ...own];
 }
 
 /** The values of one vCPU. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { canonical } from "../memory/canonical.ts";
+import { CetControl, controlOf } from "../microcode/cet.ts";
 import { GATE_DPL_CHECKED, SINGLE_STEP_INTERRUPT } from "../microcode/interrupt.ts";
 import { EventFormat, Vector } from "../microcode/raise.ts";
 import { Rflags } from "../microcode/registers.ts";
@@ -42,6 +43,30 @@ export function beyondLimit(name: string): string | undefined {
   return BRANCHES[beyond] === undefined ? undefined : beyond;
 }
 
+/** Instructions with a return address on the shadow stack, and those that branch indirectly. */
+const SHADOWED: ReadonlySet<string> = new Set(["CALL", "CALLIND", "RET"]);
+const INDIRECT: ReadonlySet<string> = new Set(["JMPIND", "CALLIND"]);
+
+/**
+ * Name of the form of `name` that control-flow enforcement asks for in `mode` (`Mode`). A CALL of what follows
+ * it (`callsNext`), by which programs find where they are, leaves the shadow stack alone.
+ */
+export function enforcedName(
+  name: string,
+  mode: number,
+  callsNext: boolean,
+  noTrack: boolean,
+): string {
+  const long = (mode & Mode.LONG) !== 0;
+  if (name === (long ? "ENDBR64" : "ENDBR32")) {
+    const changes = (mode & (Mode.AWAIT_ENDBRANCH | Mode.SUPPRESSED)) !== 0;
+    return changes ? `${name}.awaited` : name;
+  }
+  const shadow = (mode & Mode.SHADOW_STACK) !== 0 && SHADOWED.has(name) && !callsNext;
+  const tracked = (mode & Mode.TRACK) !== 0 && INDIRECT.has(name);
+  return name + (shadow ? ".shadow" : "") + (!tracked ? "" : noTrack ? ".notrack" : ".track");
+}
+
 const jump: Semantics = { ends: true, transfers: "always", emit: (i) => i.branchTaken() };
 
 /** A near target beyond the limit or not canonical faults before anything has changed. */
@@ -55,29 +80,59 @@ function checkTarget(i: Instruction, target: I64): void {
   i.faultIf(S.mode.has(f, Mode.FLAT_CS).eqz().and(target.gtU(limit)), Vector.GP, 0);
 }
 
-const jumpIndirect: Semantics = {
-  code: true,
-  ends: true,
-  transfers: "always",
-  emit: (i) => {
-    const target = i.unsigned(0);
-    checkTarget(i, target);
-    i.jumpTo(target);
-  },
+/** Pushes the return address on the stack and, with `shadow`, on the shadow stack. */
+function pushReturn(i: Instruction, shadow: boolean): void {
+  if (!shadow) return i.push(i.bits, i.nextRip());
+  const top = i.wrapStack(i.stackPointer().sub(i.bits / 8));
+  i.storeStack(i.bits, top, i.nextRip());
+  i.spill();
+  i.f.call(i.mc.shadowPush, shadowBits(i), i.nextRip().zeroExtend(i.bits));
+  i.setStackPointer(top);
+}
+
+/** Width of a near return address on the shadow stack. */
+function shadowBits(i: Instruction): number {
+  return i.code === 64 ? 64 : 32;
+}
+
+/** An ENDBRANCH is awaited at `target`: the block there is another one, so the dispatcher finds it. */
+function track(i: Instruction, target: I64, noTrack: boolean): void {
+  const { f, mc } = i;
+  const wait = (): void => {
+    f.if(
+      S.cpl.get(f).eq(3),
+      () => S.uCet.set(f, S.uCet.get(f).or(CetControl.TRACKER)),
+      () => S.sCet.set(f, S.sCet.get(f).or(CetControl.TRACKER)),
+    );
+    f.call(mc.updateMode);
+  };
+  if (noTrack) {
+    f.if(controlOf(f, S.cpl.get(f)).has(CetControl.NO_TRACK).eqz(), wait);
+  } else wait();
+  i.leaveAt(target);
+}
+
+/** How an indirect branch is tracked: not at all, or always but for a NOTRACK prefix. */
+type Tracked = "no" | "yes" | "unless NOTRACK counts";
+
+const goTo = (i: Instruction, target: I64, tracked: Tracked): void => {
+  if (tracked === "no") i.jumpTo(target);
+  else track(i, target, tracked !== "yes");
 };
 
-const call: Semantics = {
+const call = (shadow = false): Semantics => ({
   operandSize: true,
   stack: true,
+  code: shadow,
   ends: true,
   transfers: "always",
   emit: (i) => {
-    i.push(i.bits, i.nextRip());
+    pushReturn(i, shadow);
     i.branchTaken();
   },
-};
+});
 
-const callIndirect: Semantics = {
+const callIndirect = (shadow = false, tracked: Tracked = "no"): Semantics => ({
   operandSize: true,
   stack: true,
   code: true,
@@ -86,12 +141,12 @@ const callIndirect: Semantics = {
   emit: (i) => {
     const target = i.unsigned(0);
     checkTarget(i, target);
-    i.push(i.bits, i.nextRip());
-    i.jumpTo(target);
+    pushReturn(i, shadow);
+    goTo(i, target, tracked);
   },
-};
+});
 
-const ret: Semantics = {
+const ret = (shadow = false): Semantics => ({
   operandSize: true,
   stack: true,
   code: true,
@@ -100,11 +155,26 @@ const ret: Semantics = {
   emit: (i) => {
     const target = i.top(i.bits);
     checkTarget(i, target);
+    if (shadow) {
+      i.spill();
+      i.f.call(i.mc.shadowPop, shadowBits(i), target);
+    }
     const release = i.form.operands.length > 0 ? i.immediate().and(0xffff) : i64(0);
     i.dropStack(release.add(i.bits / 8));
     i.jumpTo(target);
   },
-};
+});
+
+const jumpIndirect = (tracked: Tracked = "no"): Semantics => ({
+  code: true,
+  ends: true,
+  transfers: "always",
+  emit: (i) => {
+    const target = i.unsigned(0);
+    checkTarget(i, target);
+    goTo(i, target, tracked);
+  },
+});
 
 /** LOOP, LOOPE, LOOPNE: the count register has the address size. */
 const loop = (zero?: boolean, beyond = false): Semantics => ({
@@ -305,11 +375,20 @@ const undefinedInstruction: Semantics = { emit: (i) => i.raise(Vector.UD) };
 /** Control transfers by mnemonic. */
 export const BRANCHES: Readonly<Record<string, Semantics>> = {
   JMP: jump,
-  JMPIND: jumpIndirect,
-  JMPABS: jumpIndirect,
-  CALL: call,
-  CALLIND: callIndirect,
-  RET: ret,
+  JMPIND: jumpIndirect(),
+  "JMPIND.track": jumpIndirect("yes"),
+  "JMPIND.notrack": jumpIndirect("unless NOTRACK counts"),
+  JMPABS: jumpIndirect(),
+  CALL: call(),
+  "CALL.shadow": call(true),
+  CALLIND: callIndirect(),
+  "CALLIND.shadow": callIndirect(true),
+  "CALLIND.track": callIndirect(false, "yes"),
+  "CALLIND.notrack": callIndirect(false, "unless NOTRACK counts"),
+  "CALLIND.shadow.track": callIndirect(true, "yes"),
+  "CALLIND.shadow.notrack": callIndirect(true, "unless NOTRACK counts"),
+  RET: ret(),
+  "RET.shadow": ret(true),
   LOOP: loop(),
   LOOPE: loop(true),
   LOOPNE: loop(false),

@@ -12,10 +12,13 @@ import { S } from "../state/cpu_state.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { InterceptWord, Misc2 } from "../svm/intercepts.ts";
 import { Secondary } from "../vmx/controls.ts";
+import { VmxExit } from "../vmx/exit_reasons.ts";
+import { readField, Vmcs } from "../vmx/fields.ts";
 import type { I64 } from "../wasm/mod.ts";
 import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { intercept } from "./intercept.ts";
 import { ended, privileged } from "./privilege.ts";
+import { exitVmx, reportOperand } from "./vmx_intercept.ts";
 
 /** #UD unless the operating system has enabled extended states. */
 function enabled(i: Instruction): void {
@@ -62,20 +65,28 @@ function areaOperand(i: Instruction, access: 0 | 1): I64 {
 
 /**
  * XSAVES and XRSTORS: for CPL 0, and in VMX non-root operation only where a control enables them. They
- * exit for components that are set in XSS and in the XSS-exiting bitmap (SDM vol. 3, 26.1.3): for none,
- * because XSS has no bits.
+ * exit for components that are asked for, set in XSS and in the XSS-exiting bitmap (SDM vol. 3, 26.1.3).
  */
-function supervisorOnly(i: Instruction): void {
+function supervisorOnly(i: Instruction, reason: number): void {
   const { f } = i;
   enabled(i);
   const off = S.secondaryControls.has(f, Secondary.XSAVES).eqz();
   i.faultIf(S.nonRoot.get(f).and(off), Vector.UD);
   privileged(i);
+  f.if(
+    S.nonRoot.get(f).and(S.xss.get(f).ne(0)),
+    () => {
+      const exiting = readField(f, Vmcs.XSS_EXITING_BITMAP).and(S.xss.get(f)).and(pair(i));
+      f.if(exiting.ne(0), () => exitVmx(i, reason, reportOperand(i, 0)));
+    },
+    undefined,
+    "unlikely",
+  );
 }
 
 const save = (how: number, supervisor = false): Semantics =>
   ended((i) => {
-    if (supervisor) supervisorOnly(i);
+    if (supervisor) supervisorOnly(i, VmxExit.XSAVES);
     const area = areaOperand(i, 1);
     i.spill();
     i.f.call(i.mc.saveExtended, area, pair(i), how);
@@ -83,7 +94,7 @@ const save = (how: number, supervisor = false): Semantics =>
 
 const restore = (supervisor: number): Semantics =>
   ended((i) => {
-    if (supervisor !== 0) supervisorOnly(i);
+    if (supervisor !== 0) supervisorOnly(i, VmxExit.XRSTORS);
     const area = areaOperand(i, 0);
     i.spill();
     i.f.call(i.mc.restoreExtended, area, pair(i), supervisor);
@@ -101,7 +112,7 @@ const fx = (unit: typeof FxUnit.save, access: 0 | 1): Semantics => ({
   },
 });
 
-/** Instructions on extended state by mnemonic. XSS has no bits, so XSAVES saves what XSAVEC does. */
+/** Instructions on extended state by mnemonic. */
 export const EXTENDED_STATE: Readonly<Record<string, Semantics>> = {
   FXSAVE: fx(FxUnit.save, 1),
   FXRSTOR: fx(FxUnit.restore, 0),
@@ -110,7 +121,7 @@ export const EXTENDED_STATE: Readonly<Record<string, Semantics>> = {
   XSAVE: save(0),
   XSAVEOPT: save(SaveHow.OPTIMIZED),
   XSAVEC: save(SaveHow.OPTIMIZED | SaveHow.COMPACTED),
-  XSAVES: save(SaveHow.OPTIMIZED | SaveHow.COMPACTED, true),
+  XSAVES: save(SaveHow.OPTIMIZED | SaveHow.COMPACTED | SaveHow.SUPERVISOR, true),
   XRSTOR: restore(0),
   XRSTORS: restore(1),
 };

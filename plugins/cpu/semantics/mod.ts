@@ -17,6 +17,7 @@ import { IO } from "./io.ts";
 import { MOVES } from "./move.ts";
 import { PSEUDO } from "./pseudo.ts";
 import { REMOTE } from "./remote.ts";
+import { SHADOW_STACK } from "./shadow_stack.ts";
 import { SHIFTS } from "./shift.ts";
 import { AVX } from "./vector/avx.ts";
 import { FMA } from "./vector/fma.ts";
@@ -43,6 +44,7 @@ const PLAIN: Readonly<Record<string, Semantics>> = {
   ...MOVES,
   ...PSEUDO,
   ...REMOTE,
+  ...SHADOW_STACK,
   ...SHIFTS,
   ...MMX,
   ...SSE,

@@ -28,6 +28,8 @@ export const Pseudo = {
   UNDEFINED: ".undefined",
   /** More than 15 bytes, or bytes beyond the limit of CS: #GP(0). */
   TOO_LONG: ".too-long",
+  /** Anything where an ENDBRANCH is awaited: #CP, unless the page is one of legacy code. */
+  NO_ENDBRANCH: ".no-endbranch",
   /** An instruction that is not implemented: stops the machine. */
   UNIMPLEMENTED: ".unimplemented",
 } as const;
@@ -56,6 +58,14 @@ export const PSEUDO: Readonly<Record<string, Semantics>> = {
   },
   [Pseudo.UNDEFINED]: { ends: true, emit: (i) => i.raise(Vector.UD) },
   [Pseudo.TOO_LONG]: { ends: true, emit: (i) => i.raiseError(Vector.GP, 0) },
+  [Pseudo.NO_ENDBRANCH]: {
+    ends: true,
+    emit: (i) => {
+      i.spill();
+      i.f.call(i.mc.missedEndbranch);
+      i.f.unreachable();
+    },
+  },
   [Pseudo.UNIMPLEMENTED]: {
     ends: true,
     emit: (i) => {

@@ -68,6 +68,8 @@ const ASIDE64: readonly (readonly [Field64, number])[] = [
   [S.avicBar, -1],
   [S.eptPointer, 0],
   [S.apicAccess, 0],
+  // With CR4.CET clear there is no shadow stack in the handler (SDM vol. 3C, 33.4.1.1 has SSP in the save area).
+  [S.ssp, 0],
   // Nothing is recorded in the handler (SDM vol. 3B, 18.4.1); the APM does not say.
   [S.debugCtl, 0],
 ];

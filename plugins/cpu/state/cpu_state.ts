@@ -12,7 +12,7 @@ import { CPU_STATE, CPU_STATE_END, IMAGE_BYTES } from "./layout.ts";
 import { SEGMENT_BYTES } from "./segment.ts";
 
 export { DR6_BS, Event, EventLog, MonitorWait } from "./event.ts";
-export { Mode } from "./mode.ts";
+export { ENFORCED_MODES, Mode } from "./mode.ts";
 export { Attr, Seg, SEGMENT_BYTES, SegmentField, SegmentUse } from "./segment.ts";
 
 const at = new Allocator(CPU_STATE);
@@ -133,6 +133,20 @@ export class CpuState {
   readonly pkru: Field64 = at.i64();
   /** PKRS (6E1h): the same for supervisor pages. */
   readonly pkrs: Field64 = at.i64();
+  /** SSP, the shadow stack pointer of the privilege level at hand. */
+  readonly ssp: Field64 = at.i64();
+  /** S_CET (6A2h): control-flow enforcement at CPL 0–2, its tracker included. */
+  readonly sCet: Field64 = at.i64();
+  /** INTERRUPT_SSP_TABLE_ADDR (6A8h), AMD's ISST_ADDR. */
+  readonly sspTable: Field64 = at.i64();
+  /** U_CET (6A0h): control-flow enforcement at CPL 3. */
+  readonly uCet: Field64 = at.i64();
+  /** PL0_SSP–PL3_SSP (6A4h–6A7h), 8 bytes each. */
+  readonly plSsp: number = at.bytes(4 * 8, 8);
+  /** XSS (DA0h). */
+  readonly xss: Field64 = at.i64();
+  /** Bits that XSS can have. */
+  readonly xssSupported: Field64 = at.i64();
   /** 1 while branches are counted. */
   readonly countsBranches: Field32 = at.i32();
   /** 1 while nothing is known of where indirect branches go: the next one is mispredicted. */

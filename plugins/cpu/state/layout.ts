@@ -22,7 +22,7 @@
 /** State of the loaded processor. */
 export const CPU_STATE = 0x400;
 /** Bytes of what a processor keeps of one of SVM's worlds, see `svm/world_image.ts`. */
-export const IMAGE_BYTES = 320;
+export const IMAGE_BYTES = 336;
 /** First address past the state of the loaded processor. */
 export const CPU_STATE_END = 0x3000;
 /** What AVIC's registers allow, see `svm/avic/access_table.ts`. */

@@ -26,4 +26,19 @@ export const Mode = {
   APX: 0x200,
   /** Branches are counted: in front of each is a micro-op that does. */
   COUNT_BRANCHES: 0x400,
+  /** Shadow stacks are enabled at the current privilege level. */
+  SHADOW_STACK: 0x800,
+  /** Indirect branches are tracked at the current privilege level. */
+  TRACK: 0x1000,
+  /** The last one awaits an ENDBRANCH: no other instruction may come first. */
+  AWAIT_ENDBRANCH: 0x2000,
+  /** Tracking is suppressed until the next ENDBRANCH. */
+  SUPPRESSED: 0x4000,
 } as const;
+
+/**
+ * Modes in which control-flow enforcement makes other forms of branches. They are for the interpreter: the
+ * compiled tier has no forms of these, and leaves code of such modes alone.
+ */
+export const ENFORCED_MODES: number = Mode.SHADOW_STACK | Mode.TRACK | Mode.AWAIT_ENDBRANCH |
+  Mode.SUPPRESSED;

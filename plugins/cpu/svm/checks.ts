@@ -4,19 +4,22 @@
  *
  * @module
  */
+import { MicrocodeFeature } from "../isa_features.ts";
 import { canonicalized } from "../memory/canonical.ts";
+import { CetControl } from "../microcode/cet.ts";
+import { validCetControl } from "../microcode/cet_msr.ts";
 import { CR0_WRITABLE, reservedCr4 } from "../microcode/control.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { EFER_IMPLEMENTED, validPat } from "../microcode/msr.ts";
 import { EventFormat, Vector } from "../microcode/raise.ts";
-import { Cr0, Cr4, Dr6, Dr7, Efer } from "../microcode/registers.ts";
+import { Cr0, Cr4, Dr6, Dr7, Efer, Rflags } from "../microcode/registers.ts";
 import { Attr, S, SEGMENT_BYTES, SegmentField } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, i64 } from "../wasm/mod.ts";
 import { AVIC_PHYSICAL_MAX_INDEX, AvicMaxId } from "./avic/layout.ts";
 import { SvmFeature, SvmFeature2 } from "./features.ts";
 import { InterceptWord, Misc1, Misc2 } from "./intercepts.ts";
 import { Clean, Control, IntControl, Save, SaveSegment } from "./vmcb.ts";
-import { Image } from "./world_image.ts";
+import { CET_STATE, Image } from "./world_image.ts";
 
 /**
  * Bytes of the I/O and MSR permission maps. The I/O map has a bit for each of 64 Ki ports, and three
@@ -29,10 +32,10 @@ const MSRPM_BYTES = 0x2000;
 const SEGMENTS: readonly number[] = [Save.ES, Save.CS, Save.SS, Save.DS];
 
 /**
- * Vectors below 32 that are no exception of this processor, so that type 3 cannot inject them: 2 is the
- * NMI's, 21 (#CP) and 29 (#VC) belong to shadow stacks and SEV-ES, which it does not have.
+ * Vectors below 32 that are no exception of any processor here, so that type 3 cannot inject them: 2 is the
+ * NMI's, 29 (#VC) belongs to SEV-ES. 21 (#CP) is one where there are shadow stacks.
  */
-const NOT_EXCEPTIONS: number = [2, 9, 15, 20, 21, 22, 23, 24, 25, 26, 27, 29, 31]
+const NOT_EXCEPTIONS: number = [2, 9, 15, 20, 22, 23, 24, 25, 26, 27, 29, 31]
   .reduce((set, vector) => set | (1 << vector), 0);
 
 /**
@@ -84,6 +87,7 @@ export function loadGroups(f: FunctionBuilder, vmcb: I32, dirty: I32, nested: I3
       cr0.shrU(32).ne(0),
       cr3.shrU(physicalBits).ne(0),
       cr4.and(reservedCr4(f)).ne(0),
+      cr4.has(Cr4.CET).and(cr0.has(Cr0.WP).eqz()),
       longEnabled.and(cr4.has(Cr4.PAE).eqz()),
       longEnabled.and(cr0.has(Cr0.PE).eqz()),
     );
@@ -121,6 +125,21 @@ export function loadGroups(f: FunctionBuilder, vmcb: I32, dirty: I32, nested: I3
     });
     f.store32(0, f.load8(vmcb, Save.CPL).and(3), image + Image.CPL);
   });
+  group(Clean.CET, () => {
+    f.if(
+      S.features.has(f, MicrocodeFeature.SHSTK),
+      () => {
+        const control = get(Save.S_CET);
+        refuse(validCetControl(f, control).eqz());
+        put(CET_STATE + (S.sCet.address - S.ssp.address), control);
+        put(CET_STATE, canonicalized(f, get(Save.SSP)));
+        const table = CET_STATE + (S.sspTable.address - S.ssp.address);
+        put(table, canonicalized(f, get(Save.ISST_ADDR)));
+      },
+      undefined,
+      "unlikely",
+    );
+  });
   group(Clean.CR2, () => put(Image.CR2, get(Save.CR2)));
   group(Clean.SEGMENTS | Clean.CONTROL_REGISTERS, () => {
     const both = codeAttributes(f).and(Attr.L | Attr.DB).eq(Attr.L | Attr.DB);
@@ -150,9 +169,20 @@ export function illegalOthers(mc: Microcode, f: FunctionBuilder, vmcb: I32, nest
   const illegal = f.variable(
     I32T,
     f.load32(vmcb, Control.ASID).eqz()
-      .or(illegalEvent(f.load32(vmcb, Control.EVENTINJ), code64))
+      .or(illegalEvent(f, f.load32(vmcb, Control.EVENTINJ), code64))
       .or(nested.and(S.cr0.has(f, Cr0.PG).eqz()))
       .or(virtualNmi.and(misc1.and(Misc1.NMI).eqz())),
+  );
+  // There is no shadow stack in virtual-8086 mode.
+  f.if(
+    f.load32(0, S.guestImage + Image.CR4).and(Cr4.CET),
+    () => {
+      const virtual = f.load64(vmcb, Save.RFLAGS).has(Rflags.VM);
+      const on = S.uCet.has(f, CetControl.SHADOW_STACK);
+      illegal.set(illegal.get().or(virtual.and(on)));
+    },
+    undefined,
+    "unlikely",
   );
   f.if(
     control.and(IntControl.AVIC | IntControl.X2AVIC),
@@ -168,12 +198,13 @@ export function illegalOthers(mc: Microcode, f: FunctionBuilder, vmcb: I32, nest
  * manual names #BR in 64-bit mode (`long`), where BOUND does not exist; nor does INTO, so #OF is refused
  * alike.
  */
-function illegalEvent(event: I32, long: I32): I32 {
+function illegalEvent(f: FunctionBuilder, event: I32, long: I32): I32 {
   const vector = event.and(0xff);
   const type = event.and(EventFormat.TYPE);
   const reserved = type.eq(0x100).or(type.geU(0x500));
   const exception = type.eq(EventFormat.EXCEPTION);
-  const noVector = vector.gtU(31).or(i32(NOT_EXCEPTIONS).shrU(vector).and(1));
+  const noCp = vector.eq(Vector.CP).and(S.features.has(f, MicrocodeFeature.SHSTK).eqz());
+  const noVector = vector.gtU(31).or(i32(NOT_EXCEPTIONS).shrU(vector).and(1)).or(noCp);
   const noInstruction = long.and(vector.eq(Vector.OF).or(vector.eq(Vector.BR)));
   return event.shrU(31).and(reserved.or(exception.and(noVector.or(noInstruction))));
 }

@@ -48,7 +48,8 @@ import {
 
 /** Groups of fields whose clean bits are honoured. */
 const CACHED = Clean.INTERCEPTS | Clean.PERMISSION_MAPS | Clean.NESTED | Clean.CONTROL_REGISTERS |
-  Clean.DEBUG_REGISTERS | Clean.TABLES | Clean.SEGMENTS | Clean.CR2;
+  Clean.DEBUG_REGISTERS | Clean.TABLES | Clean.SEGMENTS | Clean.CR2 |
+  Clean.CET;
 
 /** Most instruction bytes an exit reports. */
 const FETCHED_BYTES = 15;

@@ -70,6 +70,9 @@ export const Save = {
   RFLAGS: 0x570,
   RIP: 0x578,
   RSP: 0x5d8,
+  S_CET: 0x5e0,
+  SSP: 0x5e8,
+  ISST_ADDR: 0x5f0,
   RAX: 0x5f8,
   STAR: 0x600,
   LSTAR: 0x608,
@@ -147,6 +150,8 @@ export const Clean = {
   LBR: 0x400,
   /** AVIC: APIC_BAR, backing page, logical and physical table. */
   AVIC: 0x800,
+  /** S_CET, SSP, ISST_ADDR. */
+  CET: 0x1000,
 } as const;
 
 /** Bytes of a VMCB. */

@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { MicrocodeFeature } from "../isa_features.ts";
 import { exchangeWindows } from "../memory/windows.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { Cr0, DebugCtl, Dr7, Rflags } from "../microcode/registers.ts";
@@ -82,7 +83,10 @@ const SHIFT: number = Image.DERIVED + 4 * DERIVED.length;
 const XCR0: number = SHIFT + 8;
 /** 32 */
 const COUNTS: number = XCR0 + 8;
-if (COUNTS + 4 > IMAGE_BYTES) throw new Error("an image has outgrown its place");
+/** SSP, S_CET and ISST_ADDR. */
+export const CET_STATE: number = COUNTS + 4;
+const CET: Block = [S.ssp.address, CET_STATE, 24];
+if (CET_STATE + 24 > IMAGE_BYTES) throw new Error("an image has outgrown its place");
 
 const keep = (f: FunctionBuilder, image: number, [address, offset, bytes]: Block): void =>
   copyBlock(f, image + offset, address, bytes);
@@ -91,10 +95,16 @@ const put = (f: FunctionBuilder, image: number, [address, offset, bytes]: Block)
 const keepField = (f: FunctionBuilder, at: number, field: Field64): void =>
   f.store64(0, field.get(f), at);
 
+/** Runs `emit` on a processor that has shadow stacks. */
+function withShadowStacks(f: FunctionBuilder, emit: () => void): void {
+  f.if(S.features.has(f, MicrocodeFeature.SHSTK), emit, undefined, "unlikely");
+}
+
 /** VMRUN: keeps the host's state but RIP and RFLAGS, which are the caller's. */
 export function keepHost(f: FunctionBuilder): void {
   const image = S.hostImage;
   for (const block of [SEGMENTS, TABLES, CONTROL, EFER]) keep(f, image, block);
+  withShadowStacks(f, () => keep(f, image, CET));
   keepField(f, image + Image.PAT, S.pat);
   f.store64(0, f.load64(0, registerAddress(4)), image + Image.RSP);
   f.store64(0, f.load64(0, registerAddress(0)), image + Image.RAX);
@@ -113,6 +123,7 @@ export function keepHost(f: FunctionBuilder): void {
 export function restoreHost(f: FunctionBuilder, mc: Microcode): void {
   const image = S.hostImage;
   for (const block of [SEGMENTS, TABLES, EFER]) put(f, image, block);
+  withShadowStacks(f, () => put(f, image, CET));
   S.cr0.set(f, f.load64(0, image + Image.CR0));
   S.cr3.set(f, f.load64(0, image + Image.CR3));
   S.cr4.set(f, f.load64(0, image + Image.CR4));
@@ -159,6 +170,7 @@ function isReal(f: FunctionBuilder): I32 {
 export function keepGuest(f: FunctionBuilder): void {
   const image = S.guestImage;
   for (const block of [SEGMENTS, TABLES, CONTROL, DEBUG, EFER]) keep(f, image, block);
+  withShadowStacks(f, () => keep(f, image, CET));
   keepField(f, image + Image.PAT, S.pat);
   f.store32(0, S.cpl.get(f), image + Image.CPL);
   f.store32(0, isReal(f), image + Image.USES);
@@ -168,6 +180,7 @@ export function keepGuest(f: FunctionBuilder): void {
 export function loadGuest(f: FunctionBuilder): void {
   const image = S.guestImage;
   for (const block of [SEGMENTS, TABLES, CONTROL, DEBUG, EFER]) put(f, image, block);
+  withShadowStacks(f, () => put(f, image, CET));
   const real = isReal(f);
   f.if(
     f.load32(0, image + Image.USES).ne(real),

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { MicrocodeFeature } from "../isa_features.ts";
 import { registerAddress, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
 import { canonicalized } from "../memory/canonical.ts";
@@ -88,11 +89,26 @@ function storeTables(f: FunctionBuilder, area: I32): void {
   move(f, area, Save.IDTR + SaveSegment.BASE, state, S.idtBase.address);
 }
 
+/** What a processor with shadow stacks switches besides. */
+const SHADOW_STACK: readonly (readonly [Field64, number])[] = [
+  [S.sCet, Save.S_CET],
+  [S.ssp, Save.SSP],
+  [S.sspTable, Save.ISST_ADDR],
+];
+
 /** #VMEXIT: stores the guest's state but RFLAGS, RIP, CPL and PAT, which are the caller's. */
 export function storeGuest(f: FunctionBuilder, area: I32): void {
   for (const [segment, offset] of SWITCHED) storeSegment(f, area, segment, offset);
   storeTables(f, area);
   for (const [address, offset] of COMMON) move(f, area, offset, state, address);
+  f.if(
+    S.features.has(f, MicrocodeFeature.SHSTK),
+    () => {
+      for (const [field, offset] of SHADOW_STACK) move(f, area, offset, state, field.address);
+    },
+    undefined,
+    "unlikely",
+  );
 }
 
 /** VMSAVE. */

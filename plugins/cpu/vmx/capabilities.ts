@@ -51,6 +51,7 @@ export const EptVpid = {
   PAGE_1G: 0x2_0000,
   INVEPT: 0x10_0000,
   ACCESSED_DIRTY: 0x20_0000,
+  SUPERVISOR_SHADOW_STACK: 0x80_0000,
   INVEPT_SINGLE: 0x200_0000,
   INVEPT_ALL: 0x400_0000,
 } as const;
@@ -176,23 +177,42 @@ const BASIC_HIGH = VmcsRegion.BYTES | (6 << 18) | (1 << 22) | (1 << 23) | (1 << 
 
 const pair = (low: number, high: number): bigint => BigInt(low >>> 0) | (BigInt(high >>> 0) << 32n);
 
+/** Settings that come with parts of the instruction set. */
+export interface InstructionSettings {
+  /** Secondary controls. */
+  readonly secondary?: number;
+  /** VM-exit controls. */
+  readonly exit?: number;
+  /** VM-entry controls. */
+  readonly entry?: number;
+  /** Bits of IA32_VMX_EPT_VPID_CAP, where there is EPT. */
+  readonly eptVpid?: number;
+}
+
 /**
- * The values of MSRs 480h and on, for a processor with these parts, these CR4 bits, and these secondary
- * controls besides, which come with instructions.
+ * The values of MSRs 480h and on, for a processor with these parts, these CR4 bits, and these settings
+ * besides, which come with instructions.
  */
 export function vmxCapabilities(
   features: ReadonlySet<VmxFeatureName>,
   cr4: number,
-  secondary = 0,
+  instructions: readonly InstructionSettings[] = [],
 ): readonly bigint[] {
-  const sum = { pin: 0, primary: 0, secondary: 0, tertiary: 0, exit: 0, eptVpid: 0 };
+  const sum = { pin: 0, primary: 0, secondary: 0, tertiary: 0, exit: 0, entry: 0, eptVpid: 0 };
+  for (const { secondary = 0, exit = 0, entry = 0, eptVpid = 0 } of instructions) {
+    sum.secondary |= secondary;
+    sum.exit |= exit;
+    sum.entry |= entry;
+    if (features.has("ept")) sum.eptVpid |= eptVpid;
+  }
   for (const name of features) {
     const row = VMX_FEATURES[name];
-    for (const key of Object.keys(sum) as (keyof typeof sum)[]) sum[key] |= row[key] ?? 0;
+    for (const key of Object.keys(row) as (keyof FeatureRow)[]) {
+      if (key !== "extends") sum[key] |= row[key] ?? 0;
+    }
   }
   if (sum.tertiary !== 0) sum.primary |= Primary.TERTIARY;
-  const allowed = (kind: keyof typeof DEFAULT1): number =>
-    BASE[kind] | DEFAULT1[kind] | (kind === "entry" ? 0 : sum[kind]);
+  const allowed = (kind: keyof typeof DEFAULT1): number => BASE[kind] | DEFAULT1[kind] | sum[kind];
   const plain = (kind: keyof typeof DEFAULT1): bigint => pair(DEFAULT1[kind], allowed(kind));
   const exact = (kind: keyof typeof DEFAULT1): bigint =>
     pair(DEFAULT1[kind] & ~FLEXIBLE[kind], allowed(kind));
@@ -209,7 +229,7 @@ export function vmxCapabilities(
     [VmxMsr.CR4_FIXED0]: pair(0x2000, 0),
     [VmxMsr.CR4_FIXED1]: pair(cr4, 0),
     [VmxMsr.VMCS_ENUM]: pair(HIGHEST_INDEX << 1, 0),
-    [VmxMsr.SECONDARY]: pair(0, BASE.secondary | sum.secondary | secondary),
+    [VmxMsr.SECONDARY]: pair(0, BASE.secondary | sum.secondary),
     [VmxMsr.EPT_VPID]: pair(sum.eptVpid, features.has("vpid") ? INVVPID : 0),
     [VmxMsr.TRUE_PIN]: exact("pin"),
     [VmxMsr.TRUE_PRIMARY]: exact("primary"),

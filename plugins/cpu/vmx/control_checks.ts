@@ -61,10 +61,13 @@ export function illegalEptPointer(f: FunctionBuilder, pointer: I64): I32 {
   const five = levels.eq(4).and(hasCapability(f, VmxMsr.EPT_VPID, EptVpid.LEVELS_5));
   const flags = pointer.has(EptPointer.ACCESSED_DIRTY)
     .and(hasCapability(f, VmxMsr.EPT_VPID, EptVpid.ACCESSED_DIRTY).eqz());
+  const shadow = pointer.has(EptPointer.SUPERVISOR_SHADOW_STACK)
+    .and(hasCapability(f, VmxMsr.EPT_VPID, EptVpid.SUPERVISOR_SHADOW_STACK).eqz());
   return type.eqz().or(type.eq(6)).eqz()
     .or(levels.eq(3).or(five).eqz())
     .or(flags)
-    .or(illegalAddress(f, pointer.and(~0x7f), PAGE));
+    .or(shadow)
+    .or(illegalAddress(f, pointer.and(~0xff), PAGE));
 }
 
 /** 1 if a list of `count` 16-byte MSR entries at `address` is not aligned or not in the address space. */

@@ -80,6 +80,7 @@ export const ExitControl = {
   SAVE_EFER: 0x10_0000,
   LOAD_EFER: 0x20_0000,
   SAVE_TIMER: 0x40_0000,
+  LOAD_CET: 0x1000_0000,
 } as const;
 
 /** VM-entry controls. */
@@ -90,6 +91,7 @@ export const EntryControl = {
   DEACTIVATE_DUAL_MONITOR: 0x800,
   LOAD_PAT: 0x4000,
   LOAD_EFER: 0x8000,
+  LOAD_CET: 0x10_0000,
 } as const;
 
 /** Bits of the guest's interruptibility state (SDM vol. 3, table 25-3). */
@@ -128,6 +130,8 @@ export const EptPointer = {
   LEVELS_SHIFT: 3,
   /** Accessed and dirty flags. */
   ACCESSED_DIRTY: 0x40,
+  /** Supervisor shadow stacks are only in pages that are marked as such. */
+  SUPERVISOR_SHADOW_STACK: 0x80,
 } as const;
 
 /** Set in the tag of the TLB context of a VMX guest: the rest is its VPID. */

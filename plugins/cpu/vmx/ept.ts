@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { Access, LINEAR_ACCESS, TABLE_ACCESS, USER_LINEAR } from "../memory/walk.ts";
+import { Access, LINEAR_ACCESS, SHADOW_ACCESS, TABLE_ACCESS, USER_LINEAR } from "../memory/walk.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { registerAddress, S } from "../state/cpu_state.ts";
 import { CPU_AREA_BYTES, CPU_AREAS } from "../state/layout.ts";
@@ -31,6 +31,8 @@ const USER_EXECUTE = 0x400;
 const ADDRESS = 0x000f_ffff_ffff_f000n;
 /** Bits of an entry that leads to a table that must be 0; above level 3 bit 7 as well. */
 const TABLE_RESERVED = 0x78;
+/** Of a leaf: a page of supervisor shadow stacks, where the EPT pointer asks for such marks. */
+const SUPERVISOR_SHADOW_STACK = 1n << 60n;
 /** Memory types that do not exist: 2, 3, 7 of bits 5:3. */
 const BAD_TYPES = 0x8c;
 
@@ -43,6 +45,10 @@ const Violation = {
   USER_EXECUTE: 0x40,
   LINEAR: 0x80,
   FINAL: 0x100,
+  /** The access was one to a shadow stack. */
+  SHADOW_STACK: 0x2000,
+  /** The page is marked as one of supervisor shadow stacks. */
+  SUPERVISOR_SHADOW_STACK: 0x4000,
 } as const;
 
 /** Entries of a page-modification log. */
@@ -93,6 +99,11 @@ export function defineEpt(mc: Microcode): void {
     const level = f.variable(I32T, pointer.shrU(EptPointer.LEVELS_SHIFT).wrap().and(7).add(1));
     const table = f.variable(I64T, pointer.and(ADDRESS));
     const result = f.variable(I64T, 0);
+    const isShadow = access.and(SHADOW_ACCESS).ne(0);
+    // Supervisors' shadow stacks, where pages for them are marked.
+    const marks = pointer.has(EptPointer.SUPERVISOR_SHADOW_STACK);
+    const supervisor = isShadow.and(access.and(USER_LINEAR).eqz()).and(marks);
+    const marked = f.variable(I32T, 0);
 
     const violate = (): void => {
       const permissions = allowed.get().and(7).shl(Violation.PERMISSIONS_SHIFT);
@@ -106,7 +117,9 @@ export function defineEpt(mc: Microcode): void {
       const where = isTable.select(i32(Violation.LINEAR), i32(Violation.LINEAR | Violation.FINAL));
       const bits = what.or(permissions)
         .or(user.select(i32(Violation.USER_EXECUTE), i32(0)))
-        .or(linear.select(where, i32(0)));
+        .or(linear.select(where, i32(0)))
+        .or(isShadow.select(i32(Violation.SHADOW_STACK), i32(0)))
+        .or(marked.get().select(i32(Violation.SUPERVISOR_SHADOW_STACK), i32(0)));
       f.if(linear, () => writeField(f, Vmcs.GUEST_LINEAR_ADDRESS, S.walkLinear.get(f)));
       leave(f, gpa, VmxExit.EPT_VIOLATION, bits.extendU());
     };
@@ -139,12 +152,20 @@ export function defineEpt(mc: Microcode): void {
           low.and(TABLE_RESERVED | LARGE).ne(0),
         ));
       f.if(wrong, () => leave(f, gpa, VmxExit.EPT_MISCONFIGURATION, i64(0)), undefined, "unlikely");
-      allowed.set(allowed.get().and(low));
+      const above = allowed.get();
+      allowed.set(above.and(low));
       f.if(isLeaf, () => {
+        marked.set(marks.and(entry.has(SUPERVISOR_SHADOW_STACK)));
         const user = modes.and(access.and(USER_LINEAR).ne(0));
         const fetch = user.select(i32(USER_EXECUTE), i32(EXECUTE));
         const needed = isFetch.select(fetch, isWrite.select(i32(WRITE), i32(READ)));
-        f.if(allowed.get().and(needed).eqz(), violate, undefined, "unlikely");
+        // The leaf of a marked page need not be writable, only what leads to it (SDM vol. 3, 29.3.3.2).
+        const tables = above.and(WRITE).ne(0).and(allowed.get().and(READ));
+        const denied = supervisor.select(
+          marked.get().and(tables).eqz(),
+          allowed.get().and(needed).eqz(),
+        );
+        f.if(denied, violate, undefined, "unlikely");
         f.if(flags, () => {
           const wanted = isWrite.select(i32(ACCESSED | DIRTY), i32(ACCESSED));
           f.if(low.and(wanted).ne(wanted).and(address.ne(0)), () => {

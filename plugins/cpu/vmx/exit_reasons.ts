@@ -62,6 +62,8 @@ export const VmxExit = {
   VMFUNC: 59,
   RDSEED: 61,
   PML_FULL: 62,
+  XSAVES: 63,
+  XRSTORS: 64,
   BUS_LOCK: 74,
   NOTIFY: 75,
   RDMSR_IMMEDIATE: 84,

@@ -159,6 +159,9 @@ export const Vmcs = {
   GUEST_PENDING_DEBUG: 0x6822,
   GUEST_SYSENTER_ESP: 0x6824,
   GUEST_SYSENTER_EIP: 0x6826,
+  GUEST_S_CET: 0x6828,
+  GUEST_SSP: 0x682a,
+  GUEST_INTERRUPT_SSP_TABLE: 0x682c,
   HOST_CR0: 0x6c00,
   HOST_CR3: 0x6c02,
   HOST_CR4: 0x6c04,
@@ -171,6 +174,9 @@ export const Vmcs = {
   HOST_SYSENTER_EIP: 0x6c12,
   HOST_RSP: 0x6c14,
   HOST_RIP: 0x6c16,
+  HOST_S_CET: 0x6c18,
+  HOST_SSP: 0x6c1a,
+  HOST_INTERRUPT_SSP_TABLE: 0x6c1c,
 } as const;
 
 /** Places in a VMCS region that are no fields. */

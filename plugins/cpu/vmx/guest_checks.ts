@@ -32,7 +32,7 @@ import {
   VmcsRegion,
 } from "./fields.ts";
 import { notCanonical } from "../memory/canonical.ts";
-import { illegalEfer } from "./host_checks.ts";
+import { illegalCet, illegalEfer } from "./host_checks.ts";
 import { illegalAddress } from "./region.ts";
 import { CODE_AND_DATA, CS, DS, ES, FS, GS, LDTR, type SegmentFields, SS, TR } from "./segments.ts";
 
@@ -122,6 +122,8 @@ function illegalRegisters({ f, cr0, cr4, long, unrestricted }: Guest, entry: I32
     unrestricted.select(free, strict).eqz(),
     paging.and(cr0.has(Cr0.PE).eqz()),
     fixedBitsHold(f, cr4, VmxMsr.CR4_FIXED0).eqz(),
+    cr4.has(Cr4.CET).and(cr0.has(Cr0.WP).eqz()),
+    entry.and(EntryControl.LOAD_CET).ne(0).and(illegalCet(f, Vmcs.GUEST_S_CET, long)),
     debug.and(get(Vmcs.GUEST_DEBUGCTL).has(~BigInt(DEBUGCTL_DEFINED))),
     debug.and(get(Vmcs.GUEST_DR7).shrU(32).ne(0)),
     long.and(paging.eqz().or(cr4.has(Cr4.PAE).eqz())),

@@ -4,8 +4,9 @@
  * @module
  */
 import { notCanonical } from "../memory/canonical.ts";
+import { validCetControl } from "../microcode/cet_msr.ts";
 import { validPat } from "../microcode/msr.ts";
-import { Cr4, Efer } from "../microcode/registers.ts";
+import { Cr0, Cr4, Efer } from "../microcode/registers.ts";
 import { S } from "../state/cpu_state.ts";
 import type { FunctionBuilder, I32, I64 } from "../wasm/mod.ts";
 import { fixedBitsHold, VmxMsr } from "./capabilities.ts";
@@ -49,6 +50,20 @@ export function illegalAddressSpace(f: FunctionBuilder): I32 {
   return S.efer.has(f, Efer.LMA).ne(wide);
 }
 
+/**
+ * 1 if what a VMCS has of control-flow enforcement, the fields from `first` on, cannot be loaded: S_CET, SSP,
+ * the interrupt SSP table. Without `wide` there are 32 bits of the first two.
+ */
+export function illegalCet(f: FunctionBuilder, first: number, wide: I32): I32 {
+  const [control, ssp, table] = [first, first + 2, first + 4]
+    .map((encoding) => readField(f, encoding)) as [I64, I64, I64];
+  return validCetControl(f, control).eqz()
+    .or(ssp.has(3))
+    .or(notCanonical(f, ssp))
+    .or(notCanonical(f, table))
+    .or(wide.eqz().and(control.or(ssp).shrU(32).ne(0)));
+}
+
 /** 1 if the host-state area of the current VMCS is not consistent in itself. */
 export function illegalHost(f: FunctionBuilder): I32 {
   const get = (encoding: number): I64 => readField(f, encoding);
@@ -62,6 +77,8 @@ export function illegalHost(f: FunctionBuilder): I32 {
   const checks: I32[] = [
     fixedBitsHold(f, get(Vmcs.HOST_CR0), VmxMsr.CR0_FIXED0).eqz(),
     fixedBitsHold(f, cr4, VmxMsr.CR4_FIXED0).eqz(),
+    cr4.has(Cr4.CET).and(get(Vmcs.HOST_CR0).has(Cr0.WP).eqz()),
+    exit.and(ExitControl.LOAD_CET).ne(0).and(illegalCet(f, Vmcs.HOST_S_CET, wide)),
     illegalAddress(f, get(Vmcs.HOST_CR3), 1),
     ...ADDRESSES.map((encoding) => notCanonical(f, get(encoding))),
     exit.and(ExitControl.LOAD_PAT).ne(0).and(validPat(get(Vmcs.HOST_PAT)).eqz()),

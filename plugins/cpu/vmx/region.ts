@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { MicrocodeFeature } from "../isa_features.ts";
 import { Vector } from "../microcode/raise.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { Rflags, Xcr0 } from "../microcode/registers.ts";
@@ -130,7 +131,7 @@ export function defineRegion(mc: Microcode): void {
   module.body(mc.vmread, (f, region, encoding) => {
     f.if(region.eqz(), () => f.return(FAIL_INVALID));
     const offset = lookUpField(f, encoding);
-    failIf(f, offset.eqz().or(needsApx(f, encoding)), VmxError.UNSUPPORTED_FIELD);
+    failIf(f, offset.eqz().or(isMissing(f, encoding)), VmxError.UNSUPPORTED_FIELD);
     const value = f.load64(whereIs(f, region).add(offset));
     f.store64(0, encoding.has(1).select(value.shrU(32), value), S.exchange);
     f.return(SUCCEED);
@@ -140,7 +141,7 @@ export function defineRegion(mc: Microcode): void {
   module.body(mc.vmwrite, (f, region, encoding, value) => {
     f.if(region.eqz(), () => f.return(FAIL_INVALID));
     const offset = lookUpField(f, encoding);
-    failIf(f, offset.eqz().or(needsApx(f, encoding)), VmxError.UNSUPPORTED_FIELD);
+    failIf(f, offset.eqz().or(isMissing(f, encoding)), VmxError.UNSUPPORTED_FIELD);
     // IA32_VMX_MISC bit 29: the fields with information on exits can be written like any other.
     const at = whereIs(f, region).add(offset);
     f.if(region.eq(S.vmcs.get(f)), () => noteWrite(f, encoding), undefined, "likely");
@@ -160,10 +161,17 @@ export function defineRegion(mc: Microcode): void {
   });
 }
 
-/** 1 for the extended instruction information on a processor without APX, which does not have it. */
-function needsApx(f: FunctionBuilder, encoding: I64): I32 {
-  return encoding.and(~1).eq(Vmcs.EXTENDED_INSTRUCTION_INFO)
+/**
+ * 1 for a field that this processor does not have: the extended instruction information without APX, and
+ * those of control-flow enforcement without that.
+ */
+function isMissing(f: FunctionBuilder, encoding: I64): I32 {
+  const apx = encoding.and(~1).eq(Vmcs.EXTENDED_INSTRUCTION_INFO)
     .and(S.xcr0Supported.has(f, Xcr0.APX).eqz());
+  const either = MicrocodeFeature.SHSTK | MicrocodeFeature.IBT;
+  // Three of the guest and three of the host.
+  const cet = encoding.sub(Vmcs.GUEST_S_CET).leU(4).or(encoding.sub(Vmcs.HOST_S_CET).leU(4));
+  return apx.or(cet.and(S.features.has(f, either).eqz()));
 }
 
 function capabilityOfShadows(f: FunctionBuilder): I32 {

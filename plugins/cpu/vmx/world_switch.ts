@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { MicrocodeFeature } from "../isa_features.ts";
 import { useIn, useOf } from "../microcode/segments.ts";
 import { Cr0, Cr4, Dr7, Efer, Rflags } from "../microcode/registers.ts";
 import { FlagsKind } from "../semantics/flags.ts";
@@ -49,6 +50,18 @@ const HOST: readonly (readonly [Field64, number])[] = [
   [S.sysenterCs, Vmcs.HOST_SYSENTER_CS],
   [S.sysenterEsp, Vmcs.HOST_SYSENTER_ESP],
   [S.sysenterEip, Vmcs.HOST_SYSENTER_EIP],
+];
+
+/** Control-flow enforcement of the guest and of the host, by field. */
+const GUEST_CET: readonly (readonly [Field64, number])[] = [
+  [S.sCet, Vmcs.GUEST_S_CET],
+  [S.ssp, Vmcs.GUEST_SSP],
+  [S.sspTable, Vmcs.GUEST_INTERRUPT_SSP_TABLE],
+];
+const HOST_CET: readonly (readonly [Field64, number])[] = [
+  [S.sCet, Vmcs.HOST_S_CET],
+  [S.ssp, Vmcs.HOST_SSP],
+  [S.sspTable, Vmcs.HOST_INTERRUPT_SSP_TABLE],
 ];
 
 /** Sets RFLAGS without looking at what follows from it; the caller updates the mode. */
@@ -140,6 +153,14 @@ export function loadGuest(f: FunctionBuilder, written: I32): void {
     S.dr7.set(f, readField(f, Vmcs.GUEST_DR7).and(Dr7.WRITABLE).or(Dr7.FIXED));
     S.debugCtl.set(f, readField(f, Vmcs.GUEST_DEBUGCTL));
   });
+  f.if(
+    wanted(EntryControl.LOAD_CET),
+    () => {
+      for (const [field, encoding] of GUEST_CET) field.set(f, readField(f, encoding));
+    },
+    undefined,
+    "unlikely",
+  );
   f.if(wanted(EntryControl.LOAD_PAT), () => S.pat.set(f, readField(f, Vmcs.GUEST_PAT)));
   f.if(wanted(EntryControl.LOAD_EFER), () => S.efer.set(f, readField(f, Vmcs.GUEST_EFER)), () => {
     const long = wanted(EntryControl.IA32E_GUEST);
@@ -177,6 +198,15 @@ export function saveGuest(f: FunctionBuilder): void {
     writeField(f, Vmcs.GUEST_DR7, S.dr7.get(f));
     writeField(f, Vmcs.GUEST_DEBUGCTL, S.debugCtl.get(f));
   });
+  // Saved whether entries load it or not, where there is a control for that (SDM vol. 3, 28.3.1).
+  f.if(
+    S.features.has(f, MicrocodeFeature.SHSTK | MicrocodeFeature.IBT),
+    () => {
+      for (const [field, encoding] of GUEST_CET) writeField(f, encoding, field.get(f));
+    },
+    undefined,
+    "unlikely",
+  );
   f.if(wanted(ExitControl.SAVE_PAT), () => writeField(f, Vmcs.GUEST_PAT, S.pat.get(f)));
   f.if(wanted(ExitControl.SAVE_EFER), () => writeField(f, Vmcs.GUEST_EFER, S.efer.get(f)));
   for (const fields of SEGMENTS) saveSegment(f, fields);
@@ -227,6 +257,14 @@ export function loadHost(f: FunctionBuilder): void {
       const modes = Efer.LMA | Efer.LME;
       S.efer.set(f, S.efer.get(f).and(~modes).or(wide.extendU().mul(modes)));
     },
+  );
+  f.if(
+    exit.and(ExitControl.LOAD_CET).ne(0),
+    () => {
+      for (const [field, encoding] of HOST_CET) field.set(f, readField(f, encoding));
+    },
+    undefined,
+    "unlikely",
   );
   const all = i32(-1);
   const code = wide.select(i32(CODE | Attr.L), i32(CODE | Attr.DB));

@@ -16,9 +16,8 @@ const SYNONYMS: Readonly<Record<string, string>> = {
   pop2p: "pop2",
   movdiri: "movnti",
   movrs: "mov",
-  // CPUID does not tell CLFLUSHOPT from CLFLUSH here, RDSSPQ is a NOP without shadow stacks.
+  // CPUID does not tell CLFLUSHOPT from CLFLUSH here.
   clflushopt: "clflush",
-  rdsspq: "nop",
 };
 
 const REGISTER =
