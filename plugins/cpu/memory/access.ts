@@ -14,7 +14,7 @@ import { type FunctionBuilder, type I32, i32, I32T, type I64, i64, I64T } from "
 import { canonical } from "./canonical.ts";
 import { holdsCode, pageHoldsCode } from "./physical.ts";
 import { tlbSlot } from "./slots.ts";
-import { APIC_MARK, VAPIC_MARK } from "./tlb.ts";
+import { APIC_MARK, fillShadow, findShadow, VAPIC_MARK } from "./tlb.ts";
 import { Access, SHADOW_ACCESS } from "./walk.ts";
 
 /** A hit in the TLB: a condition, and the memory address if it holds. */
@@ -394,7 +394,6 @@ export function defineAccess(mc: Microcode): void {
     });
   });
 
-  // Translations for shadow stacks are not kept: what the TLB knows is where data may be accessed.
   const checkShadow = (f: FunctionBuilder, linear: I64, bytes: I32): void => {
     const last = linear.add(bytes.extendU()).sub(1);
     const outside = canonical(f, linear).and(canonical(f, last)).eqz();
@@ -403,6 +402,16 @@ export function defineAccess(mc: Microcode): void {
   module.body(mc.shadowLoad, (f, linear, bits, mmu) => {
     const bytes = bits.shrU(3);
     const access = Access.READ | SHADOW_ACCESS;
+    const { hit, address } = findShadow(f, linear, bytes, mmu);
+    f.if(
+      hit,
+      () => {
+        const all = f.load64(address());
+        f.return(all.and(maskOf(bits)));
+      },
+      undefined,
+      "likely",
+    );
     checkShadow(f, linear, bytes);
     f.if(bytesInPage(linear).ltU(bytes), () => {
       f.return(f.call(splitLoad, linear, bytes, access, mmu));
@@ -412,12 +421,28 @@ export function defineAccess(mc: Microcode): void {
   module.body(mc.shadowStore, (f, linear, bits, value, mmu) => {
     const bytes = bits.shrU(3);
     const access = Access.WRITE | SHADOW_ACCESS;
+    const { hit, address } = findShadow(f, linear, bytes, mmu);
+    f.if(
+      hit,
+      () => {
+        const place = f.variable(I32T, address()).get();
+        f.if(pageHoldsCode(f, place).eqz(), () => {
+          storeAt(f, place, bytes, value);
+          f.return();
+        });
+      },
+      undefined,
+      "likely",
+    );
     checkShadow(f, linear, bytes);
     f.if(bytesInPage(linear).ltU(bytes), () => {
       f.call(splitStore, linear, bytes, value, access, mmu);
       f.return();
     });
-    f.call(storePhysical, f.call(mc.translate, linear, access, mmu), bytes, value);
+    const pa = f.call(mc.translate, linear, access, mmu);
+    const place = f.call(mc.physicalForWrite, pa);
+    f.if(place, () => fillShadow(f, linear, place, mmu));
+    f.call(storePhysical, pa, bytes, value);
   });
 
   const nothing = (): void => {};

@@ -207,6 +207,36 @@ function dropApic(f: FunctionBuilder, context: I32): void {
   f.if(S.avicTlbContext.get(f).eq(context), () => S.avicTlbPage.set(f, -1));
 }
 
+// Of translations for shadow stacks one is remembered, that of the last store: it stands apart from the arrays,
+// which say where data may be accessed.
+
+/** 1 if `bytes` at `linear` are in the page of the shadow stack that is remembered, and their address. */
+export function findShadow(
+  f: FunctionBuilder,
+  linear: I64,
+  bytes: I32,
+  mmu: I32,
+): { readonly hit: I32; readonly address: () => I32 } {
+  const page = S.shadowPage.get(f);
+  const last = linear.add(bytes.extendU()).sub(1);
+  const same = pageOf(linear).or(mmu.extendU()).eq(page).and(pageOf(last).eq(pageOf(linear)));
+  return {
+    hit: same.and(S.shadowContext.get(f).eq(S.tlbContext.get(f))),
+    address: () => linear.wrap().add(S.shadowDelta.get(f)),
+  };
+}
+
+/** Remembers that `linear`, a place that may be stored to on a shadow stack, stands at memory address `address`. */
+export function fillShadow(f: FunctionBuilder, linear: I64, address: I32, mmu: I32): void {
+  S.shadowPage.set(f, pageOf(linear).or(mmu.extendU()));
+  S.shadowContext.set(f, S.tlbContext.get(f));
+  S.shadowDelta.set(f, address.sub(linear.wrap()));
+}
+
+function dropShadow(f: FunctionBuilder): void {
+  S.shadowContext.set(f, 0);
+}
+
 /** Gives the TLB functions their bodies. */
 export function defineTlb(mc: Microcode): void {
   const { module } = mc;
@@ -247,6 +277,7 @@ export function defineTlb(mc: Microcode): void {
     }
     dropWindows(f, context);
     dropApic(f, context);
+    dropShadow(f);
   });
 
   module.body(mc.flushJumps, (f) => {
@@ -256,6 +287,7 @@ export function defineTlb(mc: Microcode): void {
   module.body(mc.flushPage, (f, linear) => {
     const context = S.tlbContext.get(f);
     dropWindows(f, context);
+    dropShadow(f);
     // Most pages that are taken away are small and hold data: what is known of them is in six places.
     const page = pageOf(linear);
     const large = f.load32(context, Context.LARGE);

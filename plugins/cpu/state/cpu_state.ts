@@ -143,6 +143,15 @@ export class CpuState {
   readonly uCet: Field64 = at.i64();
   /** PL0_SSP–PL3_SSP (6A4h–6A7h), 8 bytes each. */
   readonly plSsp: number = at.bytes(4 * 8, 8);
+  /**
+   * Page that the last store to a shadow stack was in, with its MMU index in the low bits; belongs to
+   * {@linkcode CpuState.shadowContext}.
+   */
+  readonly shadowPage: Field64 = at.i64();
+  /** TLB context of that translation. */
+  readonly shadowContext: Field32 = at.i32();
+  /** What added to an address in the page makes a memory address. */
+  readonly shadowDelta: Field32 = at.i32();
   /** XSS (DA0h). */
   readonly xss: Field64 = at.i64();
   /** Bits that XSS can have. */
