@@ -441,9 +441,10 @@ function testPlugins(
   if (choice === undefined) throw usageError(`--vendor ${vendor}: there is no such vendor`);
   const intel = processorVendor(machine, settings) === "intel";
   const model = chosen?.model ?? (intel ? "max-intel" : "max");
-  // The processors that the list names are QEMU's, and have neither APERF and MPERF nor, with them, RDPRU.
+  // The processors that the list names are QEMU's, and have neither APERF and MPERF nor, with them, RDPRU,
+  // and no supervisor shadow stacks in EPT.
   const features: { [name: string]: boolean } = chosen === undefined
-    ? { aperfmperf: false }
+    ? { aperfmperf: false, ...(intel ? { ept_sss: false } : {}) }
     : { ...chosen.features };
   for (const [name, on] of machine.features) {
     const ours = featureOf(name);

@@ -16,7 +16,6 @@ import {
 } from "./isa_features.ts";
 import { EntryControl, ExitControl, Secondary } from "./vmx/controls.ts";
 import {
-  EptVpid,
   type InstructionSettings,
   VMX_FEATURES,
   vmxCapabilities,
@@ -59,6 +58,7 @@ const SAPPHIRE_RAPIDS: readonly VmxFeatureName[] = [
   "ipi_virt",
   "bus_lock_detection",
   "notify_vm_exiting",
+  "ept_sss",
 ];
 
 const HASWELL_ISA: readonly IsaFeatureName[] = [
@@ -162,7 +162,7 @@ const SETTINGS: { readonly [K in IsaFeatureName]?: InstructionSettings } = {
   rdrand: { secondary: Secondary.RDRAND },
   rdseed: { secondary: Secondary.RDSEED },
   xsaves: { secondary: Secondary.XSAVES },
-  shstk: { ...LOAD_CET, eptVpid: EptVpid.SUPERVISOR_SHADOW_STACK },
+  shstk: LOAD_CET,
   ibt: LOAD_CET,
 };
 
@@ -213,6 +213,7 @@ export function intelModel(
     }
     if ((wanted ?? vmx.includes(name)) && based) on.add(name);
   }
+  if (!isa.has("shstk")) on.delete("ept_sss");
   const settings = [...isa].map((name) => SETTINGS[name] ?? {});
   const vmxMsrs = vmxCapabilities(on, implementedCr4(isa, "intel"), settings);
   return { signature, title, vmxMsrs, isa };

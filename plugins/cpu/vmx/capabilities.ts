@@ -83,7 +83,8 @@ export type VmxFeatureName =
   | "posted_intr"
   | "ipi_virt"
   | "bus_lock_detection"
-  | "notify_vm_exiting";
+  | "notify_vm_exiting"
+  | "ept_sss";
 
 /** Parts of VMX to switch on or off against what the model has. */
 export type VmxFeatureChoice = { readonly [K in VmxFeatureName]?: boolean };
@@ -128,6 +129,7 @@ export const VMX_FEATURES: Readonly<Record<VmxFeatureName, FeatureRow>> = {
   ipi_virt: { tertiary: Tertiary.IPI_VIRTUALIZATION, extends: "vapic" },
   bus_lock_detection: { secondary: Secondary.BUS_LOCK_DETECTION },
   notify_vm_exiting: { secondary: Secondary.NOTIFY },
+  ept_sss: { eptVpid: EptVpid.SUPERVISOR_SHADOW_STACK, extends: "ept" },
 };
 
 /** Bits that must be 1 unless a TRUE capability says otherwise. */
@@ -185,8 +187,6 @@ export interface InstructionSettings {
   readonly exit?: number;
   /** VM-entry controls. */
   readonly entry?: number;
-  /** Bits of IA32_VMX_EPT_VPID_CAP, where there is EPT. */
-  readonly eptVpid?: number;
 }
 
 /**
@@ -199,11 +199,10 @@ export function vmxCapabilities(
   instructions: readonly InstructionSettings[] = [],
 ): readonly bigint[] {
   const sum = { pin: 0, primary: 0, secondary: 0, tertiary: 0, exit: 0, entry: 0, eptVpid: 0 };
-  for (const { secondary = 0, exit = 0, entry = 0, eptVpid = 0 } of instructions) {
+  for (const { secondary = 0, exit = 0, entry = 0 } of instructions) {
     sum.secondary |= secondary;
     sum.exit |= exit;
     sum.entry |= entry;
-    if (features.has("ept")) sum.eptVpid |= eptVpid;
   }
   for (const name of features) {
     const row = VMX_FEATURES[name];
