@@ -93,7 +93,7 @@ const LONG = 0x200;
 /** 64 Ki ports and three more, a bit each. */
 const IOPM_BYTES = 0x2001n;
 const MSRPM_BYTES = 0x2000n;
-/** What the processor has an exception for: with neither shadow stacks nor SEV-ES, no 21 and no 29. */
+/** What the processor has an exception for: without SEV-ES, no 29. */
 const EXCEPTIONS: ReadonlySet<number> = new Set([
   0,
   1,
@@ -112,9 +112,13 @@ const EXCEPTIONS: ReadonlySet<number> = new Set([
   17,
   18,
   19,
+  21,
   28,
   30,
 ]);
+
+/** S_CET's bits where there is no indirect-branch tracking: SH_STK_EN and WR_SHSTK_EN. */
+const SHADOW_STACK_BITS = 3n;
 
 const badPat = (pat: bigint): boolean =>
   Array.from({ length: 8 }, (_, k) => (pat >> BigInt(8 * k)) & 0xffn)
@@ -192,6 +196,8 @@ export const VMCB_CHECKS: readonly VmcbCheck[] = [
   check("CR0 has 32 bits", (v) => v.at(Save.CR0) >> 32n !== 0n),
   check("CR3", (v) => v.at(Save.CR3) >> v.physicalBits !== 0n),
   check("CR4's reserved bits", (v) => (v.at(Save.CR4) & ~v.cr4) !== 0n),
+  check("CR4.CET goes with CR0.WP", (v) => v.has(Save.CR4, Cr4.CET) && !v.has(Save.CR0, Cr0.WP)),
+  check("S_CET's reserved bits", (v) => (v.at(Save.S_CET) & ~SHADOW_STACK_BITS) !== 0n),
   check("DR6 has 32 bits", (v) => v.at(Save.DR6) >> 32n !== 0n),
   check("DR7 has 32 bits", (v) => v.at(Save.DR7) >> 32n !== 0n),
   check("IA-32e mode needs PAE", (v) => v.long && !v.has(Save.CR4, Cr4.PAE)),

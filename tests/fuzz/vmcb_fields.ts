@@ -58,6 +58,9 @@ export const VMCB_FIELDS: readonly VmcbField[] = [
     Save.CR2,
     Save.G_PAT,
     Save.DBGCTL,
+    Save.S_CET,
+    Save.SSP,
+    Save.ISST_ADDR,
   ].map((offset) => [offset, 8] as const),
 ];
 

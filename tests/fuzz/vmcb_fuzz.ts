@@ -35,7 +35,7 @@ const MEMORY = 0x80_0000n;
 /** CR4's bits: those of the APM up to PKE, but for VME and PVI. */
 const CR4_BITS = BigInt(
   Cr4.VME | Cr4.PVI | Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE | Cr4.PGE | Cr4.PCE |
-    Cr4.OSFXSR |
+    Cr4.OSFXSR | Cr4.CET |
     Cr4.OSXMMEXCPT | Cr4.UMIP | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP | Cr4.PKE |
     Cr4.LA57 | Cr4.OSXSAVE,
 );
@@ -121,7 +121,7 @@ function mutate(random: Prng, bench: SvmBench): string {
   const at = bench.vmcb + offset;
   const field = bench.read(at, bytes);
   if (offset === Control.NESTED_CONTROL) {
-    // The other bits are of encrypted guests and shadow stacks, which there are not.
+    // The other bits are of encrypted guests and nested paging's check of shadow stacks, which there are not.
     field[0]! ^= 1;
   } else if (random.chance(1, 8)) {
     field.fill(0);
@@ -154,6 +154,7 @@ const COVERED: readonly (readonly [bit: number, offset: number, bytes: number])[
   [8, Save.ES, 64],
   [8, Save.CPL, 1],
   [9, Save.CR2, 8],
+  [12, Save.S_CET, 24],
 ];
 
 /**
@@ -189,7 +190,7 @@ function hostState(bench: SvmBench): string {
 }
 
 /** Groups whose fields an exit writes as they are in force; of the others memory keeps what it holds. */
-const WRITTEN_BY_EXITS: ReadonlySet<number> = new Set([5, 6, 7, 8, 9]);
+const WRITTEN_BY_EXITS: ReadonlySet<number> = new Set([5, 6, 7, 8, 9, 12]);
 
 /** Runs control blocks on one processor, and says what is wrong with what comes of it. */
 class Runner {
