@@ -33,6 +33,12 @@ const POLICIES: Readonly<Record<Tier, Policy>> = {
   auto: { slice: 0x8000, seen: 3, seenAgain: 12 },
 };
 
+/**
+ * Slices grow by so much, up to a 128th of their length and then from the beginning: slices of one length
+ * end at the same place of a loop of some lengths ever again, and never see the rest of it.
+ */
+const SLICE_STEP = 37;
+
 /** Counts for `--stats` and tests. */
 export interface RegionStatistics {
   /** Regions compiled. */
@@ -196,7 +202,7 @@ export class Regions {
     const entry = seen === Infinity ? undefined : this.#entryFor(block);
     this.#count(block);
     if (entry !== undefined) this.#note(entry);
-    return slice;
+    return slice + ((this.statistics.samples * SLICE_STEP) & ((slice >> 7) - 1));
   }
 
   /**
