@@ -6,8 +6,6 @@
  * What takes more than a tenth longer here than there is measured again; if it still does, it is named and
  * the exit status is 1.
  *
- * `--samples N` (3).
- *
  * @module
  */
 import { geometricMean, median } from "./peers/statistics.ts";
@@ -58,44 +56,38 @@ function print(name: string, ratios: readonly number[]): void {
   );
 }
 
-const at = Deno.args.indexOf("--against");
-const revision = Deno.args[at + 1];
-if (revision === undefined) {
-  console.error("--against needs a revision");
-  Deno.exit(2);
-}
-const samplesAt = Deno.args.indexOf("--samples");
-const samples = samplesAt < 0 ? 3 : Number(Deno.args[samplesAt + 1]);
+/** Compares this tree with `revision`, and ends the program with status 1 where it is slower. */
+export async function against(revision: string, samples: number): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  const there = `${folder}/tree`;
+  let regressions: [string, number[]][] = [];
+  try {
+    await run("git", ["worktree", "add", "--detach", there, revision], HERE);
+    for (const path of ["bench", "examples/guests"]) {
+      await Deno.remove(`${there}/${path}`, { recursive: true }).catch(() => {});
+      await run("cp", ["-r", `${HERE}${path}`, `${there}/${path}`], HERE);
+    }
+    const rounds = await sampleIn(HERE, null);
+    const all = await compare(there, rounds, samples);
+    console.log(`${`time here : at ${revision}`.padEnd(28)}  median   least –    most`);
+    for (const [name, ratios] of all) print(name, ratios);
+    const mean = geometricMean(all.map(([, ratios]) => median(ratios)));
+    console.log(`geometric mean${mean.toFixed(2).padStart(22)}`);
 
-const folder = await Deno.makeTempDir();
-const there = `${folder}/tree`;
-let regressions: [string, number[]][] = [];
-try {
-  await run("git", ["worktree", "add", "--detach", there, revision], HERE);
-  for (const path of ["bench", "examples/guests"]) {
-    await Deno.remove(`${there}/${path}`, { recursive: true }).catch(() => {});
-    await run("cp", ["-r", `${HERE}${path}`, `${there}/${path}`], HERE);
+    const suspects = all.filter(([, ratios]) => median(ratios) > LIMIT).map(([name]) => name);
+    if (suspects.length > 0) {
+      console.log(`\nonce more: ${suspects.length} that took more than a tenth longer`);
+      const some = Object.fromEntries(suspects.map((name) => [name, rounds[name]! * 2]));
+      const again = await compare(there, some, samples);
+      for (const [name, ratios] of again) print(name, ratios);
+      regressions = again.filter(([, ratios]) => median(ratios) > LIMIT);
+    }
+  } finally {
+    await run("git", ["worktree", "remove", "--force", there], HERE);
+    await Deno.remove(folder, { recursive: true });
   }
-  const rounds = await sampleIn(HERE, null);
-  const all = await compare(there, rounds, samples);
-  console.log(`${`time here : at ${revision}`.padEnd(28)}  median   least –    most`);
-  for (const [name, ratios] of all) print(name, ratios);
-  const mean = geometricMean(all.map(([, ratios]) => median(ratios)));
-  console.log(`geometric mean${mean.toFixed(2).padStart(22)}`);
-
-  const suspects = all.filter(([, ratios]) => median(ratios) > LIMIT).map(([name]) => name);
-  if (suspects.length > 0) {
-    console.log(`\nonce more: ${suspects.length} that took more than a tenth longer`);
-    const some = Object.fromEntries(suspects.map((name) => [name, rounds[name]! * 2]));
-    const again = await compare(there, some, samples);
-    for (const [name, ratios] of again) print(name, ratios);
-    regressions = again.filter(([, ratios]) => median(ratios) > LIMIT);
+  if (regressions.length > 0) {
+    console.log(`\nslower by more than a tenth: ${regressions.map(([name]) => name).join("; ")}`);
+    Deno.exit(1);
   }
-} finally {
-  await run("git", ["worktree", "remove", "--force", there], HERE);
-  await Deno.remove(folder, { recursive: true });
-}
-if (regressions.length > 0) {
-  console.log(`\nslower by more than a tenth: ${regressions.map(([name]) => name).join("; ")}`);
-  Deno.exit(1);
 }

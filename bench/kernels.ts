@@ -5,8 +5,6 @@
  * PATH, under QEMU's translator (TCG). What is measured is the difference between two runs that differ in
  * nothing but their rounds, so that start and console drop out; all take turns, and medians are compared.
  *
- * `--samples N` (3 if not given), `--only NAME`, `--bits 32|64`.
- *
  * @module
  */
 import { createVm } from "../core/mod.ts";
@@ -16,6 +14,13 @@ import { metal } from "../plugins/metal/mod.ts";
 import { loadImage } from "../plugins/multiboot/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
+import { benchOptions } from "./options.ts";
+
+const USAGE = `deno task bench:kernels: the tiers beside each other and QEMU's translator
+
+  --only NAME      one kernel
+  --bits 32|64     guests of one width
+  --samples N      runs of each, of which the median counts (3)`;
 
 /** Image, kernel, rounds for something like half a second of compiled code. */
 const KERNELS: readonly (readonly [guest: string, kernel: string, rounds: number])[] = [
@@ -85,14 +90,15 @@ async function exists(program: string): Promise<boolean> {
 const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[values.length >> 1]!;
 
-function option(name: string): string | undefined {
-  const at = Deno.args.indexOf(`--${name}`);
-  return at < 0 ? undefined : Deno.args[at + 1];
-}
-
-const samples = Number(option("samples") ?? 3);
-const only = option("only");
-const bits = option("bits");
+const given = benchOptions({
+  name: "bench:kernels",
+  usage: USAGE,
+  valued: ["samples", "only", "bits"],
+  numbers: ["samples"],
+});
+const samples = Number(given.get("samples") ?? 3);
+const only = given.get("only");
+const bits = given.get("bits");
 
 const runners: (readonly [name: string, run: Runner, part: number])[] = [
   ["tier 1", trapline(1), 0.2],

@@ -13,6 +13,7 @@
  *
  * @module
  */
+import { benchOptions } from "./options.ts";
 import { findBochs } from "./peers/bochs.ts";
 import { chart } from "./peers/chart.ts";
 import { measure } from "./peers/measure.ts";
@@ -48,35 +49,14 @@ const USAGE =
   --samples N      runs of each, of which the median counts (3)
   --target MS      how long a run is to take (300)
   --print          write nothing`;
-const VALUED = ["only", "bits", "peers", "samples", "target"];
 
-/** The options given. Ends the program with one line where there is one it does not know. */
-function options(words: readonly string[]): ReadonlyMap<string, string> {
-  const given = new Map<string, string>();
-  const refuse = (why: string): never => {
-    console.error(`${why}; deno task bench:peers --help lists the options`);
-    Deno.exit(2);
-  };
-  for (let k = 0; k < words.length; k++) {
-    const word = words[k]!;
-    const name = word.replace(/^--/, "");
-    if (word === "--help") {
-      console.log(USAGE);
-      Deno.exit(0);
-    } else if (word === "--print") given.set(name, "");
-    else if (word === name || !VALUED.includes(name)) refuse(`no such option: ${word}`);
-    else given.set(name, words[++k] ?? refuse(`${word} needs a value`));
-  }
-  for (const name of ["samples", "target"]) {
-    const value = given.get(name);
-    if (value !== undefined && !(Number(value) >= 1)) {
-      refuse(`--${name} ${value}: not a number from 1 on`);
-    }
-  }
-  return given;
-}
-
-const given = options(Deno.args);
+const given = benchOptions({
+  name: "bench:peers",
+  usage: USAGE,
+  valued: ["only", "bits", "peers", "samples", "target"],
+  numbers: ["samples", "target"],
+  flags: ["print"],
+});
 const chosen = given.get("only")?.split(",");
 const wanted = given.get("peers")?.split(",").map((name) => name.toLowerCase());
 const bitsWanted = given.get("bits");
