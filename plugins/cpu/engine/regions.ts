@@ -94,12 +94,6 @@ interface Region {
   used: number;
 }
 
-/**
- * While no more instructions than the first number have been compiled, regions have at most the second: what
- * compiles is slow before V8 has optimized it, and the guest stands still meanwhile.
- */
-const WARMING: readonly (readonly [before: number, most: number])[] = [[500, 50], [2500, 150]];
-
 /** A region that is being compiled: the guest runs between the steps. */
 interface RegionInMaking {
   readonly head: number;
@@ -246,16 +240,10 @@ export class Regions {
     this.#begin(block);
   }
 
-  /** Most instructions of a region now. */
-  #most(): number {
-    const { instructions } = this.statistics;
-    return WARMING.find(([before]) => instructions < before)?.[1] ?? MAX_REGION_INSTRUCTIONS;
-  }
-
   /** Begins to compile the region with `head`. */
   #begin(head: number): void {
     const { blocks, open } = this.#code.timed(() =>
-      new RegionGraph(this.#source, head, this.#most())
+      new RegionGraph(this.#source, head, MAX_REGION_INSTRUCTIONS)
     );
     this.#cool();
     if (blocks.length === 0) return;
