@@ -256,11 +256,11 @@ class LazyHost implements Processors {
   }
 
   mapAlias(space: number, start: number, bytes: number, host: number, readonly = false): void {
-    this.#made().mapAlias(space, start, bytes, host, readonly);
+    this.#made().physical.mapAlias(space, start, bytes, host, readonly);
   }
 
   unmapAlias(space: number, start: number, bytes: number): void {
-    this.#made().unmapAlias(space, start, bytes);
+    this.#made().physical.unmapAlias(space, start, bytes);
   }
 
   get blocks(): Readonly<BlockStatistics> {
