@@ -37,7 +37,11 @@ const NAMES: ReadonlySet<string> = new Set([
   ...conditional("SET"),
   ...conditional("J"),
   ...conditional("J", ".beyond"),
-  ...["JMP", "JMPIND", "CALL", "CALLIND", "RET"],
+  ...["JMP", "JMPIND", "CALL", "CALLIND", "RET", "CALL.shadow", "CALLIND.shadow", "RET.shadow"],
+  ...["JMPIND", "CALLIND", "CALLIND.shadow"].flatMap((
+    name,
+  ) => [`${name}.track`, `${name}.notrack`]),
+  ...["ENDBR32", "ENDBR64"],
   ...["LOOP", "LOOPE", "LOOPNE", "JRCXZ"].flatMap((name) => [name, `${name}.beyond`]),
   ...[Pseudo.END, Pseudo.BOUNDARY, Pseudo.COUNT, Pseudo.COUNT_INDIRECT],
 ]);
