@@ -50,7 +50,6 @@ export type { CodeStatistics } from "./engine/region_code.ts";
 export type { EngineStatistics } from "./engine/statistics.ts";
 export type { RegionStatistics, Tier } from "./engine/regions.ts";
 export { Attr, CpuState, S, Seg } from "./state/cpu_state.ts";
-export { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
 export type {
   AmdModel,
   CpuModel,

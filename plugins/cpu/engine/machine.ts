@@ -460,7 +460,9 @@ export class Machine {
     for (const [k, value] of this.model.vmxMsrs.entries()) {
       this.longs[(S.vmxMsrs >> 3) + k] = value;
     }
-    const { isa, vendor } = this.model;
+    const { isa, vendor, physicalBits } = this.model;
+    this.words[S.physicalBits.address >> 2] = physicalBits;
+    this.longs[S.reservedPte.address >> 3] = (1n << 52n) - (1n << BigInt(physicalBits));
     this.longs[S.xcr0Supported.address >> 3] = BigInt(supportedXcr0(isa));
     this.longs[S.xssSupported.address >> 3] = BigInt(supportedXss(isa));
     this.longs[S.widestShift.address >> 3] = BigInt(64 - linearAddressBits(isa));
