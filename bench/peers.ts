@@ -13,7 +13,7 @@
  *
  * @module
  */
-import { benchOptions } from "./options.ts";
+import { taskOptions } from "./options.ts";
 import { findBochs } from "./peers/bochs.ts";
 import { chart } from "./peers/chart.ts";
 import { measure } from "./peers/measure.ts";
@@ -50,11 +50,11 @@ const USAGE =
   --target MS      how long a run is to take (300)
   --print          write nothing`;
 
-const given = benchOptions({
+const given = taskOptions({
   name: "bench:peers",
   usage: USAGE,
   valued: ["only", "bits", "peers", "samples", "target"],
-  numbers: ["samples", "target"],
+  numbers: { samples: 1, target: 1 },
   flags: ["print"],
 });
 const chosen = given.get("only")?.split(",");
