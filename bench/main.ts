@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { taskOptions } from "./options.ts";
+import { benchOptions } from "./options.ts";
 
 const USAGE =
   `deno task bench: how fast guests run on metal, under svm and under vmx, and what exits cost
@@ -12,11 +12,11 @@ const USAGE =
   --against REV    compares with another commit, in turn; status 1 where something takes a tenth longer
   --samples N      with it: pairs of runs, of which the median counts (3)`;
 
-const given = taskOptions({
+const given = benchOptions({
   name: "bench",
   usage: USAGE,
   valued: ["against", "samples"],
-  numbers: { samples: 1 },
+  numbers: ["samples"],
 });
 const revision = given.get("against");
 const samples = given.get("samples");

@@ -450,7 +450,6 @@ function testPlugins(
     const ours = featureOf(name);
     if (ours !== undefined && !on) features[ours] = false;
   }
-  const physicalBits = machine.physicalBits ?? chosen?.physicalBits;
   const apic = lapic({
     vendor: intel ? "intel" : "amd",
     x2apic: machine.features.get("x2apic") !== false,
@@ -465,7 +464,7 @@ function testPlugins(
     { part: "fwcfg", plugin: fwCfg({ items: new Map([[KERNEL_DATA, KERNEL_MAGIC]]) }) },
   ]);
   return [
-    cpu({ model, features, tier, ...(physicalBits === undefined ? {} : { physicalBits }) }),
+    cpu({ model, features, tier }),
     choice.make(),
     roundRobin({}),
     ...parts,

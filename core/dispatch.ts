@@ -21,6 +21,9 @@ import { MpState, type Vcpu } from "./vcpu.ts";
 
 type ExitHandler = (vcpu: Vcpu, exit: VmExit) => ExitAction;
 
+// V8 folds a constant of the module itself into compiled code; an imported one it loads and checks at each use.
+const { COMPLETE, RESUME } = ExitAction;
+
 /** MSR 10h, the time-stamp counter. */
 const MSR_TSC = 0x10;
 /** MSR C000_0103h, what RDTSCP returns in ECX. */
@@ -41,15 +44,15 @@ export function dispatch(vcpu: Vcpu, exit: VmExit): void {
   const action = points.fastpath.table[reason]?.(vcpu, exit) ??
     points.exit.table[reason]?.(vcpu, exit) ??
     (HANDLERS[reason] ?? unhandled)(vcpu, exit);
-  if (action === ExitAction.COMPLETE) vendor.current.complete(vcpu);
+  if (action === COMPLETE) vendor.current.complete(vcpu);
 }
 
 function complete(): ExitAction {
-  return ExitAction.COMPLETE;
+  return COMPLETE;
 }
 
 function resume(): ExitAction {
-  return ExitAction.RESUME;
+  return RESUME;
 }
 
 function emulate(vcpu: Vcpu): ExitAction {
@@ -58,20 +61,20 @@ function emulate(vcpu: Vcpu): ExitAction {
 
 function generalProtection(vcpu: Vcpu): ExitAction {
   vcpu.fault(Vector.GP, 0);
-  return ExitAction.RESUME;
+  return RESUME;
 }
 
 function window(vcpu: Vcpu): ExitAction {
   vcpu.request(eventRequest);
-  return ExitAction.RESUME;
+  return RESUME;
 }
 
 function io(vcpu: Vcpu, exit: VmExit): ExitAction {
-  if (exit.string) return emulate(vcpu);
+  if (exit.string === true) return emulate(vcpu);
   const { pio } = vcpu.vm;
-  if (exit.write) pio.write(exit.port, exit.size, exit.lo, vcpu);
+  if (exit.write === true) pio.write(exit.port, exit.size, exit.lo, vcpu);
   else exit.lo = pio.read(exit.port, exit.size, vcpu);
-  return ExitAction.COMPLETE;
+  return COMPLETE;
 }
 
 function mmio(vcpu: Vcpu, exit: VmExit): ExitAction {
@@ -82,7 +85,7 @@ function mmio(vcpu: Vcpu, exit: VmExit): ExitAction {
     exit.lo = bus.read(exit.gpa, exit.size, vcpu);
     exit.hi = exit.size === 8 ? bus.high : 0;
   }
-  return ExitAction.COMPLETE;
+  return COMPLETE;
 }
 
 function cpuid(vcpu: Vcpu, exit: VmExit): ExitAction {
@@ -91,7 +94,7 @@ function cpuid(vcpu: Vcpu, exit: VmExit): ExitAction {
   exit.ebx = result.ebx;
   exit.ecx = result.ecx;
   exit.edx = result.edx;
-  return ExitAction.COMPLETE;
+  return COMPLETE;
 }
 
 function msr(vcpu: Vcpu, exit: VmExit): ExitAction {
@@ -101,7 +104,7 @@ function msr(vcpu: Vcpu, exit: VmExit): ExitAction {
   if (!msrs.access(access, vcpu)) return generalProtection(vcpu);
   exit.lo = access.lo;
   exit.hi = access.hi;
-  return ExitAction.COMPLETE;
+  return COMPLETE;
 }
 
 function rdtsc(vcpu: Vcpu, exit: VmExit): ExitAction {
@@ -115,12 +118,12 @@ function rdtsc(vcpu: Vcpu, exit: VmExit): ExitAction {
   if (!msrs.access(tsc, vcpu)) return generalProtection(vcpu);
   exit.lo = tsc.lo;
   exit.hi = tsc.hi;
-  return ExitAction.COMPLETE;
+  return COMPLETE;
 }
 
 function hlt(vcpu: Vcpu): ExitAction {
   vcpu.halt();
-  return ExitAction.COMPLETE;
+  return COMPLETE;
 }
 
 function hypercall(vcpu: Vcpu): ExitAction {
@@ -130,7 +133,7 @@ function hypercall(vcpu: Vcpu): ExitAction {
   else if (vm.points.hypercall.get(regs.lo(Gpr.RAX))?.(vcpu) !== true) {
     answerHypercall(vcpu, HYPERCALL_UNKNOWN);
   }
-  return ExitAction.COMPLETE;
+  return COMPLETE;
 }
 
 /** Sign-extended in 64-bit code, 32 bits elsewhere. */
@@ -141,7 +144,7 @@ function answerHypercall(vcpu: Vcpu, code: number): void {
 
 function pause(vcpu: Vcpu): ExitAction {
   vcpu.vm.yieldVcpu(vcpu);
-  return ExitAction.COMPLETE;
+  return COMPLETE;
 }
 
 /** The guest was to see it, had nobody asked: so it does. */
@@ -150,13 +153,13 @@ function reflect(vcpu: Vcpu, exit: VmExit): ExitAction {
   const errorCode = exit.hasErrorCode ? exit.errorCode : undefined;
   if (exit.vector === Vector.PF) events.queuePageFault(exit.errorCode, exit.gvaLo, exit.gvaHi);
   else events.queueException(exit.vector, errorCode);
-  return ExitAction.RESUME;
+  return RESUME;
 }
 
 function shutdown(vcpu: Vcpu): ExitAction {
   vcpu.mpState = MpState.STOPPED;
   vcpu.vm.stop({ reason: "shutdown", vcpuId: vcpu.id });
-  return ExitAction.RESUME;
+  return RESUME;
 }
 
 /** A translation the vendor does not have is the vendor's to make; the rest is device memory. */
@@ -187,7 +190,7 @@ function unhandled(vcpu: Vcpu, exit: VmExit): never {
   throw new UnhandledExitError(vcpu.id, exitReasonName(exit.reason), describeExit(exit));
 }
 
-const HANDLERS: (ExitHandler | undefined)[] = new Array(MAX_EXIT_REASONS).fill(undefined);
+const HANDLERS: ExitHandler[] = new Array(MAX_EXIT_REASONS).fill(unhandled);
 
 const TABLE: { [reason: number]: ExitHandler } = {
   [ExitReason.IO]: io,

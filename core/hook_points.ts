@@ -18,6 +18,17 @@ function typed<F extends Handler, K extends HookKind>(call: Combined): HookCall<
   return call as unknown as HookCall<F, K>;
 }
 
+/**
+ * A table of `length` entries, all `undefined`. An array that has never held an object is kept by V8 as one
+ * of floating-point numbers, `undefined` among them as a pattern, and looked through accordingly: it is
+ * filled with `null` first.
+ */
+function emptyTable<T>(length: number): (T | undefined)[] {
+  const table: (T | undefined | null)[] = new Array(length).fill(null);
+  for (let k = 0; k < length; k++) table[k] = undefined;
+  return table as (T | undefined)[];
+}
+
 /** A list of handlers in order, and the function they were compiled to. */
 class HandlerList {
   readonly #label: string;
@@ -77,14 +88,14 @@ class HandlerList {
 /** A hook in one VM. Keep the point, and call {@linkcode HookPoint.call} through it every time. */
 export class HookPoint<F extends Handler, K extends HookKind> {
   /** The token. */
-  readonly hook: Hook<F, K>;
+  declare readonly hook: Hook<F, K>;
   /**
    * All handlers as one function. The property is replaced when registrations change: read it at
    * each call.
    *
    * Throws {@linkcode PluginError} when a handler throws.
    */
-  call: HookCall<F, K>;
+  declare call: HookCall<F, K>;
   readonly #list: HandlerList;
 
   /** Made by {@linkcode Hooks.point}. */
@@ -110,7 +121,7 @@ export class HookPoint<F extends Handler, K extends HookKind> {
 /** A keyed hook in one VM. */
 export class KeyedHookPoint<F extends Handler, K extends HookKind> {
   /** The token. */
-  readonly hook: KeyedHook<F, K>;
+  declare readonly hook: KeyedHook<F, K>;
   /**
    * For dense keys: the combined function for each key, `undefined` where nobody registered. Empty
    * for sparse keys. Entries are replaced when registrations change.
@@ -124,7 +135,7 @@ export class KeyedHookPoint<F extends Handler, K extends HookKind> {
   constructor(hook: KeyedHook<F, K>, vcpuIdOf: VcpuIdOf) {
     this.hook = hook;
     this.#vcpuIdOf = vcpuIdOf;
-    this.table = new Array(hook.keys === "sparse" ? 0 : hook.keys).fill(undefined);
+    this.table = emptyTable(hook.keys === "sparse" ? 0 : hook.keys);
   }
 
   /** The combined function for `key`, or `undefined` where nobody registered. */

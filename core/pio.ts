@@ -17,6 +17,23 @@ export type Unclaimed = PointOf<typeof unclaimedHook>["call"];
 const PORTS = 0x1_0000;
 
 /**
+ * A region of ports, whose place is in small integers as well: V8 keeps numbers that come from where those of
+ * memory do, which are large, as floating-point numbers. With an initial value they are never anything else.
+ */
+class PortClaim extends Claim {
+  readonly first: number = 0;
+  readonly count: number = 0;
+  readonly widest: number = 0;
+
+  constructor(region: IoRegion, owner: string) {
+    super(region, owner);
+    this.first = this.base | 0;
+    this.count = this.length | 0;
+    this.widest = this.width | 0;
+  }
+}
+
+/**
  * The port bus of a VM, as `vm.pio`.
  *
  * A port that no device claims reads as all ones and drops writes. An access that is wider than a
@@ -24,10 +41,10 @@ const PORTS = 0x1_0000;
  */
 export class PortBus {
   readonly #unclaimed: Unclaimed;
-  readonly #map: RangeMap<Claim> = new RangeMap("I/O port", PORTS);
+  readonly #map: RangeMap<PortClaim> = new RangeMap("I/O port", PORTS);
   /** Number of the claim at each port, 0 for none; made when the first region comes. */
   #index: Uint16Array | undefined = undefined;
-  #claims: Claim[] = [];
+  #claims: PortClaim[] = [];
 
   /** `unclaimed` hears of accesses that no device claims. */
   constructor(unclaimed: Unclaimed) {
@@ -41,7 +58,7 @@ export class PortBus {
 
   /** A registration that is not yet in force; attaching throws `OverlapError` naming both owners. */
   bind(region: IoRegion, owner: string): Binding {
-    const claim = new Claim(region, owner);
+    const claim = new PortClaim(region, owner);
     return {
       attach: () => {
         this.#map.add(claim);
@@ -60,7 +77,7 @@ export class PortBus {
     this.#claims.forEach((claim, i) => index.fill(i + 1, claim.base, claim.base + claim.length));
   }
 
-  #find(port: number): Claim | undefined {
+  #find(port: number): PortClaim | undefined {
     const number = this.#index?.[port] ?? 0;
     return number === 0 ? undefined : this.#claims[number - 1];
   }
@@ -76,8 +93,8 @@ export class PortBus {
       this.#unclaimed("pio", port, size, false, 0, vcpu);
       return truncate(0xffff_ffff, size);
     }
-    if (claim !== undefined && size <= claim.width && port - claim.base + size <= claim.length) {
-      return claim.read(port - claim.base, size, vcpu);
+    if (claim !== undefined && size <= claim.widest && port - claim.first + size <= claim.count) {
+      return claim.read(port - claim.first, size, vcpu);
     }
     const half = size >> 1;
     const low = this.read(port, half, vcpu);
@@ -96,8 +113,8 @@ export class PortBus {
       this.#unclaimed("pio", port, size, true, truncate(value, size), vcpu);
       return;
     }
-    if (claim !== undefined && size <= claim.width && port - claim.base + size <= claim.length) {
-      claim.write(port - claim.base, size, value, vcpu);
+    if (claim !== undefined && size <= claim.widest && port - claim.first + size <= claim.count) {
+      claim.write(port - claim.first, size, value, vcpu);
       return;
     }
     const half = size >> 1;

@@ -29,44 +29,45 @@ import {
 
 /** The points of the hooks in `hooks.ts`, under the hooks' names. */
 export class Points {
+  // Fields that are set once are only declared here, not defined as `undefined` first: V8 then knows what they hold.
   /** See `vcpuCreatedHook`. */
-  readonly vcpuCreated: PointOf<typeof vcpuCreatedHook>;
+  declare readonly vcpuCreated: PointOf<typeof vcpuCreatedHook>;
   /** See `resetHook`. */
-  readonly reset: PointOf<typeof resetHook>;
+  declare readonly reset: PointOf<typeof resetHook>;
   /** See `vcpuLoadHook`. */
-  readonly vcpuLoad: PointOf<typeof vcpuLoadHook>;
+  declare readonly vcpuLoad: PointOf<typeof vcpuLoadHook>;
   /** See `vcpuPutHook`. */
-  readonly vcpuPut: PointOf<typeof vcpuPutHook>;
+  declare readonly vcpuPut: PointOf<typeof vcpuPutHook>;
   /** See `requestHook`. */
-  readonly request: PointOf<typeof requestHook>;
+  declare readonly request: PointOf<typeof requestHook>;
   /** See `injectHook`. */
-  readonly inject: PointOf<typeof injectHook>;
+  declare readonly inject: PointOf<typeof injectHook>;
   /** See `beforeEnterHook`. */
-  readonly beforeEnter: PointOf<typeof beforeEnterHook>;
+  declare readonly beforeEnter: PointOf<typeof beforeEnterHook>;
   /** See `afterExitHook`. */
-  readonly afterExit: PointOf<typeof afterExitHook>;
+  declare readonly afterExit: PointOf<typeof afterExitHook>;
   /** See `observeExitHook`. */
-  readonly observeExit: PointOf<typeof observeExitHook>;
+  declare readonly observeExit: PointOf<typeof observeExitHook>;
   /** See `fastpathHook`. */
-  readonly fastpath: PointOf<typeof fastpathHook>;
+  declare readonly fastpath: PointOf<typeof fastpathHook>;
   /** See `exitHook`. */
-  readonly exit: PointOf<typeof exitHook>;
+  declare readonly exit: PointOf<typeof exitHook>;
   /** See `hypercallHook`. */
-  readonly hypercall: PointOf<typeof hypercallHook>;
+  declare readonly hypercall: PointOf<typeof hypercallHook>;
   /** See `cpuidHook`. */
-  readonly cpuid: PointOf<typeof cpuidHook>;
+  declare readonly cpuid: PointOf<typeof cpuidHook>;
   /** See `unknownMsrHook`. */
-  readonly unknownMsr: PointOf<typeof unknownMsrHook>;
+  declare readonly unknownMsr: PointOf<typeof unknownMsrHook>;
   /** See `unclaimedHook`. */
-  readonly unclaimed: PointOf<typeof unclaimedHook>;
+  declare readonly unclaimed: PointOf<typeof unclaimedHook>;
   /** See `memslotHook`. */
-  readonly memslot: PointOf<typeof memslotHook>;
+  declare readonly memslot: PointOf<typeof memslotHook>;
   /** See `irqLineHook`. */
-  readonly irqLine: PointOf<typeof irqLineHook>;
+  declare readonly irqLine: PointOf<typeof irqLineHook>;
   /** See `msiHook`. */
-  readonly msi: PointOf<typeof msiHook>;
+  declare readonly msi: PointOf<typeof msiHook>;
   /** See `runEndedHook`. */
-  readonly runEnded: PointOf<typeof runEndedHook>;
+  declare readonly runEnded: PointOf<typeof runEndedHook>;
 
   /** Looks the hooks up. */
   constructor(hooks: Hooks) {

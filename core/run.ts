@@ -12,6 +12,10 @@ import { accelerationRequest, eventRequest, requestName, tripleFaultRequest } fr
 import { MpState, type Vcpu } from "./vcpu.ts";
 import { vendorSlot } from "./vendor.ts";
 
+// V8 folds a constant of the module itself into compiled code; an imported one it loads and checks at each use.
+const { BUDGET } = ExitReason;
+const { RUNNABLE } = MpState;
+
 /** How often requests may bring up further requests before one entry. */
 const MAX_REQUEST_ROUNDS = 1000;
 
@@ -32,7 +36,7 @@ export function runVcpu(vcpu: Vcpu): void {
       if (requested(vcpu)) continue;
       vcpu.events.handOver();
       vendor.current.enter(vcpu, budget);
-      if (exit.reason === ExitReason.BUDGET) {
+      if (exit.reason === BUDGET) {
         points.afterExit.call(vcpu, exit);
         charge(vcpu, 0);
       } else {
@@ -65,10 +69,11 @@ export function handleExit(vcpu: Vcpu): number {
 function budgetOf(vcpu: Vcpu): number {
   const { vm } = vcpu;
   const { pace } = vm;
-  if (pace.leave || vcpu.mpState !== MpState.RUNNABLE || vm.exits >= pace.exitEnd) return 0;
+  if (pace.leave === true || vcpu.mpState !== RUNNABLE || vm.exits >= pace.exitEnd) return 0;
   const instructions = pace.instructionEnd - vm.instructions;
   if (instructions <= 0) return 0;
-  return Math.min(instructions, vm.clock.current.budget(pace.horizon));
+  // A run is cut long before 2^31, and an integer costs less to hand on.
+  return Math.min(instructions, vm.clock.current.budget(pace.horizon)) | 0;
 }
 
 /** Charges what the vCPU did since the last call to the VM and to its clock. */

@@ -50,9 +50,9 @@ interface User<T> {
 }
 
 class Cell<T> implements SlotRef<T> {
-  current: T;
-  readonly slot: Slot<T>;
-  provider: string | undefined;
+  declare current: T;
+  declare readonly slot: Slot<T>;
+  declare provider: string | undefined;
   readonly users: Set<User<T>> = new Set();
   #fallback: T | undefined;
 

@@ -35,24 +35,25 @@ export type MpState = (typeof MpState)[keyof typeof MpState];
 
 /** One virtual processor. Made by `createVm` and `vm.addVcpu`. */
 export class Vcpu {
+  // Fields that are set once are only declared here, not defined as `undefined` first: V8 then knows what they hold.
   /** The VM it belongs to. */
-  readonly vm: Vm;
+  declare readonly vm: Vm;
   /** Its place in `vm.vcpus`, from 0 on without gaps; the index into per-vCPU state. */
-  readonly index: number;
+  declare readonly index: number;
   /** Its id, which becomes its APIC ID. Ids may have gaps. */
-  readonly id: number;
+  declare readonly id: number;
   /** General registers, RIP and RFLAGS. */
   readonly regs: Registers = new Registers();
   /** The exit it is at, or was at last. */
   readonly exit: VmExit = new VmExit();
   /** Exceptions, NMIs and interrupts on their way in. */
-  readonly events: EventQueue;
+  declare readonly events: EventQueue;
   /** Instructions retired since it was made. The vendor adds to it. */
   instructions = 0;
   /** How much of {@linkcode Vcpu.instructions} has been charged to the clock. The run loop's own. */
   charged = 0;
   /** What it is doing. */
-  mpState: MpState;
+  declare mpState: MpState;
   /** The host processor it is placed on, -1 while it is on none. It stays while the VM does not run. */
   pcpu: number = -1;
   /** Whether interrupt acceleration is on for it now; see `Inhibits`. */

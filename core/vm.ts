@@ -45,42 +45,42 @@ const LARGE_PAGE: number = 2 ** 21;
 /** A virtual machine. Made by `createVm`. */
 export class Vm implements Disposable {
   /** For listings. */
-  readonly name: string;
+  declare readonly name: string;
   /** Number of host processors that vCPUs are placed on. */
-  readonly processors: number;
+  declare readonly processors: number;
   /** Hooks and who registered for them. */
-  readonly hooks: Hooks;
+  declare readonly hooks: Hooks;
   /** The core's own hooks, looked up. */
-  readonly points: Points;
+  declare readonly points: Points;
   /** Slots and who provides them. */
   readonly slots: Slots = new Slots();
   /** The loaded plugins. */
-  readonly plugins: Plugins;
+  declare readonly plugins: Plugins;
   /** Guest physical memory. */
-  readonly memory: GuestMemory;
+  declare readonly memory: GuestMemory;
   /** I/O ports. */
-  readonly pio: PortBus;
+  declare readonly pio: PortBus;
   /** Device registers in memory. */
-  readonly mmio: MmioBus;
+  declare readonly mmio: MmioBus;
   /** Model-specific registers. */
-  readonly msrs: MsrMap;
+  declare readonly msrs: MsrMap;
   /** Timers in VM time. */
-  readonly timers: TimerQueue;
+  declare readonly timers: TimerQueue;
   /** Reasons not to accelerate interrupts. */
-  readonly inhibits: Inhibits;
+  declare readonly inhibits: Inhibits;
   /** The virtual processors. */
-  readonly vcpus: readonly Vcpu[];
+  declare readonly vcpus: readonly Vcpu[];
 
   /** Who enters the guest. */
-  readonly vendor: SlotRef<Vendor>;
+  declare readonly vendor: SlotRef<Vendor>;
   /** VM time. */
-  readonly clock: SlotRef<Clock>;
+  declare readonly clock: SlotRef<Clock>;
   /** Who runs next. */
-  readonly scheduler: SlotRef<Scheduler>;
+  declare readonly scheduler: SlotRef<Scheduler>;
   /** Whose output is the vCPUs' interrupt pin. */
-  readonly interruptController: SlotRef<InterruptController>;
+  declare readonly interruptController: SlotRef<InterruptController>;
   /** Host physical memory. */
-  readonly hostMemory: SlotRef<HostMemory>;
+  declare readonly hostMemory: SlotRef<HostMemory>;
 
   /** Instructions retired by all vCPUs. */
   instructions = 0;

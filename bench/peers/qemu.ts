@@ -16,7 +16,6 @@ export const findQemu: FindPeer = async () => {
   return {
     name,
     version,
-    warms: false,
     can: () => true,
     async run(workload, rounds) {
       const { ms, code, stdout, stderr } = await timed(PROGRAM, [

@@ -21,6 +21,9 @@ import {
   Stop,
 } from "../cpu/mod.ts";
 
+// V8 folds a constant of the module itself into compiled code; an imported one it loads and checks at each use.
+const { CPUID, IO, MMIO, RDMSR, WRMSR, RDPMC } = ExitReason;
+
 /** Makes a timer that calls back. */
 export type CreateTimer = (callback: () => void) => Timer;
 
@@ -77,10 +80,10 @@ export class MetalVcpu implements Outside {
       // Who handled it may have looked at another vCPU, or reset it.
       if (!processor.loaded) this.#load();
     }
-    if (!this.#settled) processor.leaveInstruction();
+    if (this.#settled === false) processor.leaveInstruction();
     // What was done may have withdrawn an interrupt; a new one comes with a request.
     if (processor.goOn(vcpu.vm.clock.current.now(), retired)) this.#driveInterruptLine();
-    if (this.#prioritizes) this.#fetchTaskPriority();
+    if (this.#prioritizes === true) this.#fetchTaskPriority();
     if (left < this.#budget - retired) processor.limit(left);
   }
 
@@ -194,7 +197,7 @@ export class MetalVcpu implements Outside {
 
   deviceRead(address: number, bytes: number): void {
     const { exit } = this.vcpu;
-    exit.reason = ExitReason.MMIO;
+    exit.reason = MMIO;
     exit.gpa = address;
     exit.size = bytes;
     exit.write = false;
@@ -207,7 +210,7 @@ export class MetalVcpu implements Outside {
   deviceWrite(address: number, bytes: number): void {
     const { exit } = this.vcpu;
     const { exchange } = this.processor;
-    exit.reason = ExitReason.MMIO;
+    exit.reason = MMIO;
     exit.gpa = address;
     exit.size = bytes;
     exit.write = true;
@@ -218,7 +221,7 @@ export class MetalVcpu implements Outside {
 
   #port(port: number, bytes: number, write: boolean): void {
     const { exit } = this.vcpu;
-    exit.reason = ExitReason.IO;
+    exit.reason = IO;
     exit.port = port;
     exit.size = bytes;
     exit.write = write;
@@ -239,7 +242,7 @@ export class MetalVcpu implements Outside {
 
   cpuid(leaf: number, subleaf: number): void {
     const { exit } = this.vcpu;
-    exit.reason = ExitReason.CPUID;
+    exit.reason = CPUID;
     exit.leaf = leaf;
     exit.subleaf = subleaf;
     this.#exit();
@@ -253,7 +256,7 @@ export class MetalVcpu implements Outside {
   msrRead(index: number): boolean {
     if (this.#host) return false;
     const { exit } = this.vcpu;
-    exit.reason = ExitReason.RDMSR;
+    exit.reason = RDMSR;
     exit.msr = index;
     exit.write = false;
     this.#exit();
@@ -267,7 +270,7 @@ export class MetalVcpu implements Outside {
     if (this.#host) return false;
     const { exit } = this.vcpu;
     const { exchange } = this.processor;
-    exit.reason = ExitReason.WRMSR;
+    exit.reason = WRMSR;
     exit.msr = index;
     exit.write = true;
     exit.lo = exchange[0]! >>> 0;
@@ -278,7 +281,7 @@ export class MetalVcpu implements Outside {
 
   counterRead(index: number): boolean {
     const { exit } = this.vcpu;
-    exit.reason = ExitReason.RDPMC;
+    exit.reason = RDPMC;
     exit.ecx = index;
     this.#exit();
     const { exchange } = this.processor;

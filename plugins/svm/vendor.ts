@@ -130,7 +130,7 @@ export class SvmVendor implements Vendor, Svm {
       iopm,
       tables,
       this.#settings,
-      this.#processors,
+      this.#processors.isa,
     );
     this.#guests[vcpu.index] = guest;
     writeSystemState(guest, resetSystemState());

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Rflags } from "../microcode/registers.ts";
 import { Event, S } from "../state/cpu_state.ts";
 import { SvmExit } from "../svm/exit_codes.ts";
 import { InterceptWord, interceptWord, Misc1 } from "../svm/intercepts.ts";
@@ -41,7 +42,9 @@ export function checkAccess(
   const { f, mc } = i;
   const bytes = bits / 8;
   i.spill();
-  f.call(mc.checkPort, port, bytes);
+  // Outside of virtual-8086 mode nothing is restricted at CPL 0, and so nothing in real mode.
+  const mayBe = S.cpl.get(f).or(S.rflags.has(f, Rflags.VM));
+  f.if(mayBe, () => f.call(mc.checkPort, port, bytes), undefined, "unlikely");
   f.if(
     S.events.has(f, Event.BREAKPOINTS),
     () => f.call(mc.portBreakpoint, port, bytes),
