@@ -8,6 +8,7 @@
  *
  * @module
  */
+import type { Rounds } from "./peers/measure.ts";
 import { geometricMean, median } from "./peers/statistics.ts";
 
 const LIMIT = 1.1;
@@ -21,9 +22,11 @@ async function run(program: string, args: readonly string[], cwd: string): Promi
   Deno.exit(2);
 }
 
-type Figures = Record<string, number>;
+/** Nanoseconds a round, or how many rounds to time, by program. */
+type Figures<T> = Record<string, T>;
 
-async function sampleIn(tree: string, rounds: Figures | null): Promise<Figures> {
+/** Times programs in a tree; asked with `null`, says how many rounds take long enough. */
+async function sampleIn<T>(tree: string, rounds: Figures<Rounds> | null): Promise<Figures<T>> {
   const args = ["run", "-A", "--no-check", "bench/sample.ts", JSON.stringify(rounds)];
   return JSON.parse(await run(Deno.execPath(), args, tree));
 }
@@ -31,13 +34,13 @@ async function sampleIn(tree: string, rounds: Figures | null): Promise<Figures> 
 /** How many times as long each takes here as there: the ratios of pairs of samples. */
 async function compare(
   there: string,
-  rounds: Figures,
+  rounds: Figures<Rounds>,
   samples: number,
 ): Promise<[string, number[]][]> {
   const ratios = new Map(Object.keys(rounds).map((name): [string, number[]] => [name, []]));
   for (let k = 0; k < samples; k++) {
-    const first = await sampleIn(k % 2 === 0 ? HERE : there, rounds);
-    const second = await sampleIn(k % 2 === 0 ? there : HERE, rounds);
+    const first = await sampleIn<number>(k % 2 === 0 ? HERE : there, rounds);
+    const second = await sampleIn<number>(k % 2 === 0 ? there : HERE, rounds);
     const [ours, theirs] = k % 2 === 0 ? [first, second] : [second, first];
     for (const [name, list] of ratios) {
       const ratio = ours[name]! / theirs[name]!;
@@ -67,7 +70,7 @@ export async function against(revision: string, samples: number): Promise<void> 
       await Deno.remove(`${there}/${path}`, { recursive: true }).catch(() => {});
       await run("cp", ["-r", `${HERE}${path}`, `${there}/${path}`], HERE);
     }
-    const rounds = await sampleIn(HERE, null);
+    const rounds = await sampleIn<Rounds>(HERE, null);
     const all = await compare(there, rounds, samples);
     console.log(`${`time here : at ${revision}`.padEnd(28)}  median   least –    most`);
     for (const [name, ratios] of all) print(name, ratios);
@@ -77,7 +80,10 @@ export async function against(revision: string, samples: number): Promise<void> 
     const suspects = all.filter(([, ratios]) => median(ratios) > LIMIT).map(([name]) => name);
     if (suspects.length > 0) {
       console.log(`\nonce more: ${suspects.length} that took more than a tenth longer`);
-      const some = Object.fromEntries(suspects.map((name) => [name, rounds[name]! * 2]));
+      const some = Object.fromEntries(suspects.map((name) => {
+        const { short, long } = rounds[name]!;
+        return [name, { short: 2 * short, long: 2 * long }];
+      }));
       const again = await compare(there, some, samples);
       for (const [name, ratios] of again) print(name, ratios);
       regressions = again.filter(([, ratios]) => median(ratios) > LIMIT);

@@ -14,7 +14,7 @@ import { metal } from "../plugins/metal/mod.ts";
 import { loadImage } from "../plugins/multiboot/mod.ts";
 import { pic } from "../plugins/pic/mod.ts";
 import { serial } from "../plugins/serial/mod.ts";
-import { benchOptions } from "./options.ts";
+import { taskOptions } from "./options.ts";
 
 const USAGE = `deno task bench:kernels: the tiers beside each other and QEMU's translator
 
@@ -90,11 +90,11 @@ async function exists(program: string): Promise<boolean> {
 const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[values.length >> 1]!;
 
-const given = benchOptions({
+const given = taskOptions({
   name: "bench:kernels",
   usage: USAGE,
   valued: ["samples", "only", "bits"],
-  numbers: ["samples"],
+  numbers: { samples: 1 },
 });
 const samples = Number(given.get("samples") ?? 3);
 const only = given.get("only");

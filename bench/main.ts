@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { benchOptions } from "./options.ts";
+import { taskOptions } from "./options.ts";
 
 const USAGE =
   `deno task bench: how fast guests run on metal, under svm and under vmx, and what exits cost
@@ -12,11 +12,11 @@ const USAGE =
   --against REV    compares with another commit, in turn; status 1 where something takes a tenth longer
   --samples N      with it: pairs of runs, of which the median counts (3)`;
 
-const given = benchOptions({
+const given = taskOptions({
   name: "bench",
   usage: USAGE,
   valued: ["against", "samples"],
-  numbers: ["samples"],
+  numbers: { samples: 1 },
 });
 const revision = given.get("against");
 const samples = given.get("samples");

@@ -1,19 +1,19 @@
 /**
- * The options of a benchmark's task.
+ * The options of tasks.
  *
  * @module
  */
 
 /** What a task takes. */
-export interface BenchTask {
+export interface Task {
   /** As in `deno task NAME`. */
   readonly name: string;
   /** What `--help` prints. */
   readonly usage: string;
   /** Options with a value. */
   readonly valued: readonly string[];
-  /** Those of them whose values are numbers from 1 on. */
-  readonly numbers?: readonly string[];
+  /** Those of them whose values are whole numbers, and the least that each may be. */
+  readonly numbers?: { readonly [option: string]: number };
   /** Options without a value, besides `--help`. */
   readonly flags?: readonly string[];
 }
@@ -23,8 +23,8 @@ export interface BenchTask {
  * program; where there is an option that it does not know, or a value missing or wrong, it says so in one
  * line and ends it with status 2.
  */
-export function benchOptions(
-  { name, usage, valued, numbers = [], flags = [] }: BenchTask,
+export function taskOptions(
+  { name, usage, valued, numbers = {}, flags = [] }: Task,
   words: readonly string[] = Deno.args,
 ): ReadonlyMap<string, string> {
   const given = new Map<string, string>();
@@ -43,10 +43,11 @@ export function benchOptions(
     else if (!valued.includes(option)) refuse(`no such option: ${word}`);
     else given.set(option, words[++k] ?? refuse(`${word} needs a value`));
   }
-  for (const option of numbers) {
+  for (const [option, least] of Object.entries(numbers)) {
     const value = given.get(option);
-    if (value !== undefined && !(Number(value) >= 1)) {
-      refuse(`--${option} ${value}: not a number from 1 on`);
+    if (value === undefined) continue;
+    if (!Number.isSafeInteger(Number(value || NaN)) || Number(value) < least) {
+      refuse(`--${option} ${value}: not a whole number from ${least} on`);
     }
   }
   return given;

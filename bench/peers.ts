@@ -1,19 +1,19 @@
 /**
  * Trapline beside whichever other ways to run x86 are installed: `deno task bench:peers`.
  *
- * Each program of the guests runs on every peer in turn, several times; medians are compared. What was
- * measured goes to `docs/benchmarks/`: as JSON, as a table and as a chart. A run of a part replaces that
+ * Each program of the guests runs on every peer in turn, several times, once its compilers are through with
+ * it; the best times are compared. What was measured goes to `docs/benchmarks/`: as JSON, as a table and as a chart. A run of a part replaces that
  * part of what is there.
  *
  * `--only NAME,…` (groups or programs), `--bits 32|64`, `--peers NAME,…`, `--samples N` (3), `--target MS`
- * a sample (300), `--print` to write nothing.
+ * that count in a sample (300), `--warm MS` before them (500), `--print` to write nothing.
  *
  * QEMU, Bochs and Unicorn are Debian's `qemu-system-x86`, `bochs bochs-term` and `libunicorn2`; v86 comes
  * from npm. What is missing is named and skipped.
  *
  * @module
  */
-import { benchOptions } from "./options.ts";
+import { taskOptions } from "./options.ts";
 import { findBochs } from "./peers/bochs.ts";
 import { chart } from "./peers/chart.ts";
 import { measure } from "./peers/measure.ts";
@@ -46,15 +46,16 @@ const USAGE =
   --only NAME,…    groups or programs; all without it
   --bits 32|64     guests of one width
   --peers NAME,…   parts of peers' names
-  --samples N      runs of each, of which the median counts (3)
-  --target MS      how long a run is to take (300)
+  --samples N      runs of each, of which the best counts (3)
+  --target MS      how long what counts of a run is to take (300)
+  --warm MS        what does not count before it, where compilers work beside the guest (500)
   --print          write nothing`;
 
-const given = benchOptions({
+const given = taskOptions({
   name: "bench:peers",
   usage: USAGE,
-  valued: ["only", "bits", "peers", "samples", "target"],
-  numbers: ["samples", "target"],
+  valued: ["only", "bits", "peers", "samples", "target", "warm"],
+  numbers: { samples: 1, target: 1, warm: 0 },
   flags: ["print"],
 });
 const chosen = given.get("only")?.split(",");
@@ -63,6 +64,7 @@ const bitsWanted = given.get("bits");
 const effort = {
   samples: Number(given.get("samples") ?? 3),
   target: Number(given.get("target") ?? 300),
+  warm: Number(given.get("warm") ?? 500),
 };
 const writing = !given.has("print");
 

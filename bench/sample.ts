@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { calibrate, sample } from "./peers/measure.ts";
+import { calibrate, type Rounds, sample } from "./peers/measure.ts";
 import type { Workload } from "./peers/peer.ts";
 import { traplineOn } from "./peers/trapline.ts";
 import { GROUPS, workloadsOf } from "./peers/workloads.ts";
@@ -21,14 +21,14 @@ const jobs = [
   ...["svm", "vmx"].flatMap((vendor) => EXITS.map((workload) => ({ vendor, workload }))),
 ];
 
-const given: Record<string, number> | null = JSON.parse(Deno.args[0]!);
-const answer: Record<string, number> = {};
+const given: Record<string, Rounds> | null = JSON.parse(Deno.args[0]!);
+const answer: Record<string, Rounds | number> = {};
 for (const { vendor, workload } of jobs) {
   const name = `${workload.program}, ${workload.bits}-bit, ${vendor}`;
   if (given !== null && given[name] === undefined) continue;
   const peer = traplineOn(vendor);
   answer[name] = given === null
-    ? (await calibrate(peer, workload, TARGET_MS)).rounds
+    ? await calibrate(peer, workload, { target: TARGET_MS, warm: 0 })
     : await sample(peer, workload, given[name]!);
 }
 console.log(JSON.stringify(answer));

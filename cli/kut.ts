@@ -450,6 +450,7 @@ function testPlugins(
     const ours = featureOf(name);
     if (ours !== undefined && !on) features[ours] = false;
   }
+  const physicalBits = machine.physicalBits ?? chosen?.physicalBits;
   const apic = lapic({
     vendor: intel ? "intel" : "amd",
     x2apic: machine.features.get("x2apic") !== false,
@@ -464,7 +465,7 @@ function testPlugins(
     { part: "fwcfg", plugin: fwCfg({ items: new Map([[KERNEL_DATA, KERNEL_MAGIC]]) }) },
   ]);
   return [
-    cpu({ model, features, tier }),
+    cpu({ model, features, tier, ...(physicalBits === undefined ? {} : { physicalBits }) }),
     choice.make(),
     roundRobin({}),
     ...parts,

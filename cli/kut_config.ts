@@ -32,6 +32,8 @@ export interface KutMachine {
   readonly processor: "amd" | "intel" | undefined;
   /** Features of the processor to switch on or off, by QEMU's names. */
   readonly features: ReadonlyMap<string, boolean>;
+  /** Bits of a physical address, if it matters. */
+  readonly physicalBits: number | undefined;
   /** Parts of the board that it wants gone. */
   readonly without: readonly string[];
   /** Options that ask for what there is not; empty if the test can run. */
@@ -108,6 +110,7 @@ export function machineOf(test: KutTest): KutMachine {
     ? "amd"
     : undefined;
   const features = new Map<string, boolean>();
+  let physicalBits: number | undefined;
   const without: string[] = [];
   const unmet: string[] = [];
   const { params } = test;
@@ -124,8 +127,10 @@ export function machineOf(test: KutTest): KutMachine {
       }
       case "-cpu": {
         const [model = "", ...choices] = value.split(",");
-        // Models have as many as they have.
-        unmet.push(...choices.filter((choice) => choice.startsWith("phys-bits=")));
+        for (const choice of choices) {
+          const [, bits] = /^phys-bits=(\d+)$/.exec(choice) ?? [];
+          if (bits !== undefined) physicalBits = Number(bits);
+        }
         if (choices.includes("vendor=AuthenticAMD")) processor = "amd";
         if (INTEL_MODEL.test(model) || choices.includes("vendor=GenuineIntel")) processor = "intel";
         for (const choice of choices) {
@@ -149,7 +154,7 @@ export function machineOf(test: KutTest): KutMachine {
         unmet.push(`${option} ${value}`.trim());
     }
   }
-  return { memory, processor, features, without, unmet };
+  return { memory, processor, features, physicalBits, without, unmet };
 }
 
 /** Whether a name or one of a test's groups matches one of the patterns, in which `*` stands for any text. */

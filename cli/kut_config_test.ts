@@ -63,7 +63,11 @@ Deno.test("what a test asks for", () => {
   assertEquals([apic.memory, apic.processor, apic.unmet], [128 * 2 ** 20, undefined, []]);
   assertEquals([...apic.features], [["x2apic", false], ["tsc-deadline", true]]);
   const old = machineOf(byName("old"));
-  assertEquals([old.memory, old.processor, old.unmet], [2 ** 31, "intel", ["phys-bits=36"]]);
+  assertEquals([old.memory, old.processor, old.unmet], [2 ** 31, "intel", []]);
+  assertEquals([old.physicalBits, byName("apic") && machineOf(byName("apic")).physicalBits], [
+    36,
+    undefined,
+  ]);
   const long = machineOf(byName("long"));
   assertEquals([long.memory, long.unmet], [2 ** 29, ["-device edu"]]);
   const pit = machineOf(byName("pit"));

@@ -29,7 +29,7 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     name: "cpu",
     value: "NAME[,+F,-F…]",
     help:
-      "the processor, like zen4, epyc-zen4, sapphire-rapids or max, and\nfeatures to switch on or off",
+      "the processor, like zen4, epyc-zen4, sapphire-rapids or max, and\nfeatures to switch on or off; phys-bits=N among them, 36 to 52,\nchanges the size of physical addresses",
   },
   {
     name: "avic",

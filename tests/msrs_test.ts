@@ -132,6 +132,19 @@ for (const [model, own] of [["zen4", AMD], ["sapphire-rapids", INTEL]] as const)
   });
 }
 
+Deno.test("addresses in MSRs have as many bits as the processor's", async () => {
+  for (const [model, index] of [["zen4", 0xc001_001a], ["haswell", 0x200]] as const) {
+    using vm = await createVm({
+      memory: 2 ** 20,
+      plugins: [cpu({ model, physicalBits: 40 }), metal()],
+      images: [flat(new Uint8Array([0xf4]))],
+    });
+    const [type, name] = [index === 0x200 ? 6n : 0n, `${model} ${index.toString(16)}`];
+    assertEquals(write(vm, index, (1n << 39n) | type), "ok", name);
+    assertEquals(write(vm, index, (1n << 40n) | type), "#GP", name);
+  }
+});
+
 Deno.test("MSRs after RESET, on vCPUs of their own", async () => {
   using vm = await machine("zen4", {}, 2);
   // NB_CFG ignores what is written: EnableCf8ExtCfg, for one.

@@ -36,6 +36,14 @@ const PACKAGES: { readonly [arch: string]: Packages } = {
   amd64: { meta: "linux-image-amd64", busybox: "busybox-static" },
   i686: { meta: "linux-image-686:i386", busybox: "busybox-static:i386" },
 };
+const USAGE = `deno task linux [OPTIONS]: boots Debian's kernel to a shell on the serial console
+
+  --arch NAME      amd64 or i686 (amd64)
+  --modules LIST   more of the kernel's modules, with those that they need
+  --no-code-cache  do not keep what is compiled of the kernel for the next boot
+
+All other options are those of "trapline run", like --vendor metal, --cpus 4, --memory 1G and --disk
+FILE; "deno task trapline run --help" lists them.`;
 const COMMAND_LINE = "console=ttyS0";
 const MACHINE: readonly string[] = ["--machine", "pc"];
 /** The options that are not for `trapline run`. */
@@ -155,6 +163,10 @@ function take(name: string, words: readonly string[]): { values: string[]; rest:
 }
 
 if (import.meta.main) {
+  if (Deno.args.includes("--help")) {
+    console.log(USAGE);
+    Deno.exit(0);
+  }
   const modules = take(MODULES, Deno.args);
   const { values: [arch = "amd64"], rest } = take(ARCH, modules.rest);
   const names = modules.values.flatMap((value) => value.split(",")).filter((name) => name !== "");

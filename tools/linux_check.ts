@@ -16,8 +16,18 @@
  * @module
  */
 
+import { taskOptions } from "../bench/options.ts";
 import { median } from "../bench/peers/statistics.ts";
 import { prepare } from "./linux.ts";
+
+const USAGE =
+  `deno task linux:check: boots Debian's kernels, types commands, and looks at the answers
+
+  --vendors LIST   of metal, svm, vmx (all; metal with --time)
+  --cpus LIST      numbers of vCPUs (1,4)
+  --archs LIST     of amd64, i686 (both)
+  --disk           writes a file to ext4, and finds it after another boot
+  --time N         N rounds beside QEMU's translator: how long until the prompt`;
 
 /** What a boot showed. */
 interface Boot {
@@ -32,7 +42,6 @@ interface Boot {
 /** What the shell's prompt ends with, and what it may ask the terminal behind it. */
 const PROMPT = "# ";
 const WHERE_IS_THE_CURSOR = "\u001b[6n";
-const OPTIONS = ["vendors", "cpus", "archs", "time"] as const;
 /** What both have, in QEMU's and in `trapline run`'s notation. */
 const MEMORY = "128M";
 const COMMAND_LINE = "console=ttyS0";
@@ -167,24 +176,18 @@ async function time(vendor: string, rounds: number): Promise<void> {
 }
 
 if (import.meta.main) {
-  const given = new Map<string, string>();
-  let disk = false;
-  for (let k = 0; k < Deno.args.length; k++) {
-    const name = Deno.args[k]!.replace(/^--/, "");
-    if (name === "disk") disk = true;
-    else if ((OPTIONS as readonly string[]).includes(name)) given.set(name, Deno.args[++k] ?? "");
-    else {
-      console.error(
-        `linux:check: "${Deno.args[k]}" is not one of --disk, --${OPTIONS.join(", --")}`,
-      );
-      Deno.exit(2);
-    }
-  }
+  const given = taskOptions({
+    name: "linux:check",
+    usage: USAGE,
+    valued: ["vendors", "cpus", "archs", "time"],
+    numbers: { time: 1 },
+    flags: ["disk"],
+  });
   const list = (name: string, usual: string): string[] => (given.get(name) ?? usual).split(",");
   const vendors = list("vendors", "metal,svm,vmx");
   if (given.has("time")) {
     for (const vendor of list("vendors", "metal")) await time(vendor, Number(given.get("time")));
-  } else if (disk) { for (const vendor of vendors) await checkDisk(vendor); }
+  } else if (given.has("disk")) { for (const vendor of vendors) await checkDisk(vendor); }
   else {
     for (const arch of list("archs", "amd64,i686")) {
       for (const cpus of list("cpus", "1,4")) {

@@ -27,6 +27,10 @@ const WORDS: readonly string[] = [
   ...["--machine", "pc", "--append", "console=ttyS0,115200"],
   ...["--no-stdin", "--no-profile", "--quiet"],
 ];
+const USAGE = `deno task memtest [OPTIONS]: runs Debian's memtest86+ for a pass over all of memory
+
+All options are those of "trapline run", like --memory 64M (32M if not given) and --vendor svm (metal);
+"deno task trapline run --help" lists them.`;
 /** Where the words do not say otherwise. */
 const DEFAULTS: readonly (readonly [string, string])[] = [
   ["--vendor", "metal"],
@@ -65,6 +69,10 @@ async function run(words: readonly string[], debian: Debian): Promise<number> {
 }
 
 if (import.meta.main) {
+  if (Deno.args.includes("--help")) {
+    console.log(USAGE);
+    Deno.exit(0);
+  }
   const debian = new Debian("memtest");
   const program = `${await debian.files(PACKAGE, ["boot"])}/${PROGRAM}`;
   const given = (name: string): boolean =>

@@ -11,6 +11,7 @@
  * @module
  */
 
+import { parseArgs } from "@std/cli";
 import { type CliIo, denoIo, main } from "../cli/mod.ts";
 import { Debian } from "./debian.ts";
 
@@ -53,6 +54,18 @@ const SOFTWARE: readonly Software[] = [
     shows: "Memtest86+ v",
   },
 ];
+
+const NAMES = SOFTWARE.map(({ name }) => name).join(", ");
+
+const USAGE = `deno task software [NAME…]: runs Debian's firmware and boot loaders until they are up
+
+  NAME             what one or more begin with (all): ${NAMES}
+  --vendor NAME    metal, svm or vmx (metal)`;
+
+function refuse(why: string): never {
+  console.error(`software: ${why}`);
+  Deno.exit(2);
+}
 
 /** The path of a file of a package. */
 async function fetch(debian: Debian, file: string): Promise<string> {
@@ -107,17 +120,20 @@ async function run({ name, words, shows }: Software, vendor: string): Promise<bo
 }
 
 if (import.meta.main) {
-  const words = [...Deno.args];
-  const at = words.indexOf("--vendor");
-  const [, vendor = "metal"] = at < 0 ? [] : words.splice(at, 2);
-  const chosen = SOFTWARE.filter(({ name }) =>
-    words.length === 0 || words.some((word) => name.startsWith(word))
-  );
-  if (chosen.length === 0) {
-    console.error(`software: there are ${SOFTWARE.map(({ name }) => name).join(", ")}`);
-    Deno.exit(2);
+  const { _: words, vendor, help } = parseArgs(Deno.args, {
+    string: ["vendor"],
+    boolean: ["help"],
+    unknown: (word, option) => option === undefined || refuse(`no such option: ${word}`),
+  });
+  if (help) {
+    console.log(USAGE);
+    Deno.exit(0);
   }
+  const chosen = SOFTWARE.filter(({ name }) =>
+    words.length === 0 || words.some((word) => name.startsWith(`${word}`))
+  );
+  if (chosen.length === 0) refuse(`none of these begins like ${words}: ${NAMES}`);
   let failed = false;
-  for (const each of chosen) failed = !await run(each, vendor) || failed;
+  for (const each of chosen) failed = !await run(each, `${vendor ?? "metal"}`) || failed;
   Deno.exit(failed ? 1 : 0);
 }

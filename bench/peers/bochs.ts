@@ -75,6 +75,7 @@ export const findBochs: FindPeer = async () => {
   return {
     name,
     version: /Bochs x86 Emulator [\d.]+/.exec(help)?.[0] ?? PROGRAM,
+    warms: false,
     can: () => true,
     async run(workload, rounds) {
       await Deno.writeFile(`${folder}/rom.img`, await romOf(workload, rounds, top));

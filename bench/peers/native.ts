@@ -63,6 +63,7 @@ export const findNative: FindPeer = async () => {
   return {
     name,
     version,
+    warms: false,
     can: ({ userMode }) => userMode,
     async run(workload, rounds) {
       const key = `${workload.guest}.${workload.bits}`;

@@ -32,6 +32,11 @@ export interface Peer {
   readonly name: string;
   /** Which one it is, in its own words. */
   readonly version: string;
+  /**
+   * Whether its compilers work beside the guest's run, which is slow until they are done: others take no
+   * longer for the first rounds than for all that follow, but for a few milliseconds.
+   */
+  readonly warms: boolean;
   /** Whether it can be asked to run this at all. */
   can(workload: Workload): boolean;
   /** Runs a workload for so many rounds. */

@@ -16,6 +16,7 @@ export const findQemu: FindPeer = async () => {
   return {
     name,
     version,
+    warms: false,
     can: () => true,
     async run(workload, rounds) {
       const { ms, code, stdout, stderr } = await timed(PROGRAM, [

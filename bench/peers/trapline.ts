@@ -28,6 +28,7 @@ export function traplineOn(vendor: string): Peer {
   return {
     name: "Trapline",
     version: `Trapline on Deno ${Deno.version.deno}, V8 ${Deno.version.v8}`,
+    warms: true,
     can: () => true,
     async run(workload, rounds) {
       const bytes = await Deno.readFile(imageOf(workload.guest));

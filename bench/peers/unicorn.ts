@@ -63,6 +63,7 @@ export const findUnicorn: FindPeer = () => {
   return Promise.resolve({
     name,
     version: `Unicorn ${version >>> 24}.${version >>> 16 & 255}.${version >>> 8 & 255}`,
+    warms: false,
     can: ({ userMode }) => userMode,
     async run(workload, rounds) {
       const { entry, segments, symbols } = readElf(await Deno.readFile(imageOf(workload.guest)));

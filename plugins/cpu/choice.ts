@@ -47,10 +47,13 @@ export interface CpuChoice {
   readonly features: FeatureChoice;
   /** Whose processors the model is one of. */
   readonly vendor: "amd" | "intel";
+  /** Bits of a physical address, if not as many as the model has. */
+  readonly physicalBits?: number;
 }
 
 /**
- * Reads `NAME,+FEATURE,-FEATURE…`. Names are those of models, and such as `epyc-zen4` for `zen4`.
+ * Reads `NAME,+FEATURE,-FEATURE…`. Names are those of models, and such as `epyc-zen4` for `zen4`. Among the
+ * features may be `phys-bits=N`.
  *
  * @throws {ArgumentError} If there is no such model or feature, a feature has neither sign, or features
  *   do not go together.
@@ -63,12 +66,23 @@ export function parseCpuChoice(text: string): CpuChoice {
     throw new ArgumentError(`there is no processor "${name}"; there are ${names}`);
   }
   const features: Record<string, boolean> = {};
+  let physicalBits: number | undefined;
   for (const word of words) {
+    const [, bits] = /^phys-bits=(\d{1,2})$/.exec(word) ?? [];
+    if (bits !== undefined) {
+      physicalBits = Number(bits);
+      continue;
+    }
     const [, sign, feature = ""] = /^([+-])([a-z0-9_]+)$/.exec(word) ?? [];
     if (sign === undefined) {
       throw new ArgumentError(`"${word}" is no feature with + or - in front, as in ${name},-smap`);
     }
     features[feature] = sign === "+";
   }
-  return { model, features, vendor: processorModel(model, features).vendor };
+  return {
+    model,
+    features,
+    vendor: processorModel(model, features, physicalBits).vendor,
+    ...(physicalBits === undefined ? {} : { physicalBits }),
+  };
 }

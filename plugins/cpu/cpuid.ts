@@ -22,7 +22,6 @@ import {
   fillExtendedTopology,
   topologyOf,
 } from "./cpuid/topology.ts";
-import { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
 import { ISA_FEATURES, linearAddressBits, supportedXcr0, supportedXss } from "./isa_features.ts";
 import {
   APX_BYTES,
@@ -219,7 +218,7 @@ function fillAmd(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void {
     case 0x8000_0005:
       return fillLevel1(result);
     case 0x8000_0008: {
-      const sizes = PHYSICAL_ADDRESS_BITS | (linearAddressBits(model.isa) << 8);
+      const sizes = model.physicalBits | (linearAddressBits(model.isa) << 8);
       // EDX 31:16: the last register that RDPRU reads.
       const rdpru = model.isa.has("rdpru") ? 1 << 16 : 0;
       return fill(result, sizes, 0, coreCount(topologyOf(vcpu)), rdpru);
@@ -252,7 +251,7 @@ function fillIntel(model: ProcessorModel, result: CpuidResult, vcpu: Vcpu): void
     case 0x1f:
       return fillExtendedTopology(result, topologyOf(vcpu));
     case 0x8000_0008:
-      return fill(result, PHYSICAL_ADDRESS_BITS | (linearAddressBits(model.isa) << 8));
+      return fill(result, model.physicalBits | (linearAddressBits(model.isa) << 8));
     default:
       return fill(result, 0);
   }

@@ -39,7 +39,8 @@ export { numericErrorHook } from "./numeric_error.ts";
 export { ProcessorBranchCounts } from "./branch_counts.ts";
 export { ProcessorCet, type SwitchedCet } from "./cet_state.ts";
 export { CetMsr } from "./microcode/cet_msr.ts";
-export { Processor, type RecentEvent } from "./engine/processor.ts";
+export { Processor } from "./engine/processor.ts";
+export type { RecentEvent } from "./engine/recent_events.ts";
 export type { Outside } from "./engine/outside.ts";
 export { Stop } from "./engine/run.ts";
 export type { BlockStatistics } from "./engine/blocks.ts";
@@ -49,7 +50,6 @@ export type { CodeStatistics } from "./engine/region_code.ts";
 export type { EngineStatistics } from "./engine/statistics.ts";
 export type { RegionStatistics, Tier } from "./engine/regions.ts";
 export { Attr, CpuState, S, Seg } from "./state/cpu_state.ts";
-export { PHYSICAL_ADDRESS_BITS } from "./engine/reset.ts";
 export type {
   AmdModel,
   CpuModel,

@@ -171,6 +171,11 @@ export const CPU_MODELS: readonly CpuModel[] = [
   ...INTEL_MODELS,
 ];
 
+/** Bits of a physical address that processors have if nothing else is asked for. */
+const PHYSICAL_BITS = 48;
+/** Fewest and most that there are (APM vol. 2, 5.1; SDM vol. 3A, 5.1.4). The board's memory ends below the 36th. */
+const PHYSICAL_BITS_RANGE = [36, 52] as const;
+
 /** What a processor tells about itself. */
 export interface ProcessorModel {
   /** Whose it is: AMD's processors have SVM, Intel's VMX. */
@@ -187,24 +192,35 @@ export interface ProcessorModel {
   readonly vmxMsrs: readonly bigint[];
   /** Optional parts of the instruction set. */
   readonly isa: ReadonlySet<IsaFeatureName>;
+  /** Bits of a physical address (MAXPHYADDR), as CPUID 8000_0008h EAX 7:0 reports them. */
+  readonly physicalBits: number;
 }
 
 /**
  * A model with features switched on or off. What extends a feature that was switched off goes with it.
+ * Physical addresses have 48 bits if not given.
  *
- * @throws {ArgumentError} If there is no such model or feature, or a feature is switched on without the
- *   one it extends.
+ * @throws {ArgumentError} If there is no such model or feature, a feature is switched on without the
+ *   one it extends, or `physicalBits` is not from 36 to 52.
  */
 export function processorModel(
   model: CpuModel = "zen4",
   features: FeatureChoice = {},
+  physicalBits: number = PHYSICAL_BITS,
 ): ProcessorModel {
+  const [fewest, most] = PHYSICAL_BITS_RANGE;
+  if (!Number.isInteger(physicalBits) || physicalBits < fewest || physicalBits > most) {
+    throw new ArgumentError(
+      `cpu: physical addresses of ${physicalBits} bits; there are from ${fewest} to ${most}`,
+    );
+  }
   const choice = vendorChoice<SvmFeatureChoice & VmxFeatureChoice>(features);
   if (isIntelModel(model)) {
     return {
       vendor: "intel",
       svmFeatures: 0,
       svmFeatures2: 0,
+      physicalBits,
       ...intelModel(model, choice, features),
     };
   }
@@ -245,5 +261,6 @@ export function processorModel(
     svmFeatures2,
     vmxMsrs: [],
     isa: chooseIsa(ownIsa, features, "amd"),
+    physicalBits,
   };
 }

@@ -36,6 +36,26 @@ Deno.test("every model has its signature", () => {
   assertEquals(processorModel().signature, signatures.zen4);
 });
 
+Deno.test("physical addresses have as many bits as is asked for, or 48", () => {
+  for (const model of ["zen4", "max", "sapphire-rapids", "max-intel"] as const) {
+    assertEquals(leaf(model, 0x8000_0008).eax & 0xff, 48);
+    for (const bits of [36, 46, 52]) {
+      const { eax } = ask(processorModel(model, {}, bits), 0x8000_0008);
+      assertEquals(eax & 0xff, bits);
+    }
+    for (const bits of [35, 53, 40.5, NaN]) {
+      assertThrows(() => processorModel(model, {}, bits), ArgumentError, "from 36 to 52");
+    }
+  }
+  assertEquals(parseCpuChoice("max,phys-bits=39,-smap"), {
+    model: "max",
+    features: { smap: false },
+    vendor: "amd",
+    physicalBits: 39,
+  });
+  assertThrows(() => parseCpuChoice("max,phys-bits=53"), ArgumentError, "53 bits");
+});
+
 Deno.test("CPUID reports the features the unit has, in the registers of 8000_000Ah", () => {
   for (const name of ["zen2", "zen3", "zen4", "zen5"] as const) {
     const { svmFeatures, svmFeatures2 } = processorModel(name);

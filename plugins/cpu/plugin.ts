@@ -45,6 +45,8 @@ export interface Processors {
   readonly signature: number;
   /** Optional parts of the instruction set that they have. */
   readonly isa: ReadonlySet<IsaFeatureName>;
+  /** Bits of a physical address that they have. */
+  readonly physicalBits: number;
   /** Processor `index`, from 0 on. */
   get(index: number): Processor;
   /** One more processor, which no vCPU runs on: what a hypervisor emulates instructions with. */
@@ -92,6 +94,8 @@ export interface CpuOptions {
   readonly model?: CpuModel;
   /** Features to switch on or off against what the model has. */
   readonly features?: FeatureChoice;
+  /** Bits of a physical address (MAXPHYADDR), from 36 to 52; 48 if not given. */
+  readonly physicalBits?: number;
   /**
    * How guest code is run: `1` by the interpreter alone, `2` all of it compiled as soon as it is met, which
    * is for tests; `"auto"`, if not given, compiles what runs often. A guest cannot tell.
@@ -125,7 +129,7 @@ export interface CpuOptions {
 export function cpu(options: CpuOptions = {}): Plugin {
   const { memory } = options;
   checkMemory(memory);
-  const model = processorModel(options.model, options.features);
+  const model = processorModel(options.model, options.features, options.physicalBits);
   return {
     name: "cpu",
     version: "0.1.0",
@@ -167,7 +171,7 @@ export function createHost(options: HostOptions = {}): Host {
   const { processors = 1, memory } = options;
   checkMemory(memory);
   checkProcessors(processors);
-  const model = processorModel(options.model, options.features);
+  const model = processorModel(options.model, options.features, options.physicalBits);
   const host = new LazyHost(processors, memory, model, options);
   return { processors: host, memory: host.memory };
 }
@@ -190,6 +194,7 @@ class LazyHost implements Processors {
   readonly count: number;
   readonly signature: number;
   readonly isa: ReadonlySet<IsaFeatureName>;
+  readonly physicalBits: number;
   readonly #model: ProcessorModel;
   readonly #seed: number;
   readonly #reserved: MachineMemory;
@@ -213,6 +218,7 @@ class LazyHost implements Processors {
     this.count = count;
     this.signature = model.signature;
     this.isa = model.isa;
+    this.physicalBits = model.physicalBits;
     this.#model = model;
     this.#limit = limit;
     this.#reserved = new MachineMemory(() => this.#made(), () => this.#machine);
@@ -256,11 +262,11 @@ class LazyHost implements Processors {
   }
 
   mapAlias(space: number, start: number, bytes: number, host: number, readonly = false): void {
-    this.#made().mapAlias(space, start, bytes, host, readonly);
+    this.#made().physical.mapAlias(space, start, bytes, host, readonly);
   }
 
   unmapAlias(space: number, start: number, bytes: number): void {
-    this.#made().unmapAlias(space, start, bytes);
+    this.#made().physical.unmapAlias(space, start, bytes);
   }
 
   get blocks(): Readonly<BlockStatistics> {

@@ -10,10 +10,10 @@ import {
   Control,
   Efer,
   IntControl,
-  type IsaFeatureName,
   linearAddressBits,
   ProcessorBranchCounts,
   ProcessorCet,
+  type Processors,
   resetXsave,
   Save,
   type SwitchedCet,
@@ -61,6 +61,8 @@ export class GuestCpu implements InterceptState, SvmGuest {
   xcr0Low = 1;
   /** Bits of a linear address that its processors have at most. */
   readonly linearBits: number;
+  /** Bits of a physical address that they have. */
+  readonly physicalBits: number;
   /** TSC_AUX, 32 bits; loaded at every entry. */
   tscAux = 0;
   /** x87, SSE and AVX state and PKRU while it is not on a processor. */
@@ -99,9 +101,10 @@ export class GuestCpu implements InterceptState, SvmGuest {
     iopm: IoPermissionMap,
     tables: NestedPageTables,
     settings: SvmSettings,
-    isa: ReadonlySet<IsaFeatureName>,
+    { isa, physicalBits }: Processors,
   ) {
     this.linearBits = linearAddressBits(isa);
+    this.physicalBits = physicalBits;
     this.vcpu = vcpu;
     this.#memory = memory;
     this.asid = vcpu.index + 1;

@@ -5,17 +5,7 @@
  * @module
  */
 import type { MsrAccess, Vm } from "../../core/mod.ts";
-import {
-  Clean,
-  Control,
-  Cr0,
-  Efer,
-  isCanonical,
-  Msr,
-  PHYSICAL_ADDRESS_BITS,
-  ProcessorCet,
-  Save,
-} from "../cpu/mod.ts";
+import { Clean, Control, Cr0, Efer, isCanonical, Msr, ProcessorCet, Save } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
 
 /** MSRs that are fields of the VMCB's save area, and whether they hold linear addresses. */
@@ -109,7 +99,7 @@ function write(vm: Vm, guest: GuestCpu, { index, lo, hi }: MsrAccess): boolean {
     case Msr.VM_CR:
       return svm.settings.nested && hi === 0 && writeVmCr(guest, lo);
     case Msr.VM_HSAVE_PA:
-      if (!svm.settings.nested || (lo & 0xfff) !== 0 || hi >>> (PHYSICAL_ADDRESS_BITS - 32) !== 0) {
+      if (!svm.settings.nested || (lo & 0xfff) !== 0 || hi >>> (guest.physicalBits - 32) !== 0) {
         return false;
       }
       svm.hsaveLo = lo;

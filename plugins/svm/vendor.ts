@@ -130,7 +130,7 @@ export class SvmVendor implements Vendor, Svm {
       iopm,
       tables,
       this.#settings,
-      this.#processors.isa,
+      this.#processors,
     );
     this.#guests[vcpu.index] = guest;
     writeSystemState(guest, resetSystemState());

@@ -101,6 +101,8 @@ export interface BenchOptions {
   /** Which processor, and what of SVM or VMX it has. */
   readonly model?: CpuModel;
   readonly features?: FeatureChoice;
+  /** Bits of a physical address. */
+  readonly physicalBits?: number;
   /** Which code may run: interpreted, compiled, or what is hot compiled. */
   readonly tier?: NonNullable<CpuOptions["tier"]>;
   /** Most bytes of WebAssembly made of guest code. */

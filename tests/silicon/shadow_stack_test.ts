@@ -641,7 +641,7 @@ Deno.test("XSAVES and XRSTORS carry the MSRs as components 11 and 12", () => {
   assertEquals(bench.readMsr(Msrs.U_CET), 0n);
 });
 
-Deno.test("compiled code stays out of code with a shadow stack, and goes on where it ends", () => {
+Deno.test("code is compiled without a shadow stack, with one, and without again", () => {
   const fast = new CetBench({ tier: 2 });
   // mov ecx, 4000; l: call f; dec ecx; jnz l; hlt; f: ret
   const code = [0xb9, 0xa0, 0x0f, 0, 0, 0xe8, 5, 0, 0, 0, 0xff, 0xc9, 0x75, 0xf7, 0xf4, 0xc3];

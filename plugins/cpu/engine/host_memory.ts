@@ -74,7 +74,7 @@ export class MachineMemory implements HostMemory {
   #back(machine: Machine, hpa: number, bytes: number): void {
     const end = Math.ceil((hpa + bytes) / CHUNK) * CHUNK;
     for (let chunk = Math.floor(hpa / CHUNK) * CHUNK; chunk < end; chunk += CHUNK) {
-      if (!machine.isMemory(chunk)) machine.addMemory(chunk, CHUNK);
+      if (!machine.physical.isMemory(chunk)) machine.physical.addMemory(chunk, CHUNK);
     }
   }
 
@@ -98,7 +98,7 @@ export class MachineMemory implements HostMemory {
       const shared = this.#allocations.some((other) =>
         other.hpa < chunk + CHUNK && other.hpa + other.bytes > chunk
       );
-      if (!shared) machine.removeMemory(chunk, CHUNK);
+      if (!shared) machine.physical.removeMemory(chunk, CHUNK);
       else {
         const from = Math.max(hpa, chunk);
         this.fill(from, Math.min(end, chunk + CHUNK) - from, 0);
@@ -108,7 +108,7 @@ export class MachineMemory implements HostMemory {
 
   /** Memory address of `hpa`, with `length` bytes behind it in the same chunk. */
   #at(hpa: number, length: number): number {
-    const address = this.#machine().translate(hpa);
+    const address = this.#machine().physical.translate(hpa);
     if (address === 0) {
       throw new MemoryError(hpa, `host memory: there is none at ${hpa.toString(16)}h`);
     }

@@ -15,7 +15,7 @@ const ENTRY_BYTES = 8;
 const ENTRY_MASK: number = JUMP_EDGES_BYTES - ENTRY_BYTES;
 
 /** Forms whose jumps are noted. */
-export const INDIRECT: ReadonlySet<string> = new Set(["JMPIND", "CALLIND"]);
+export const INDIRECT: ReadonlySet<string> = new Set(["JMPIND", "CALLIND", "CALLIND.shadow"]);
 
 /** Notes that micro-op `uop` has led to `block`. */
 export function noteEdge(f: FunctionBuilder, uop: I32, block: I32): void {

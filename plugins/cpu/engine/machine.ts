@@ -3,23 +3,16 @@
  *
  * @module
  */
-import { MemoryError, UnimplementedError } from "../../../core/mod.ts";
-import { ChunkEntry, PAGE_BACKED, PAGE_READ_ONLY } from "../memory/physical.ts";
+import { UnimplementedError } from "../../../core/mod.ts";
 import { clearWindows } from "../memory/windows.ts";
 import { Event, S } from "../state/cpu_state.ts";
 import {
-  CHUNK_MAP_BYTES,
-  CHUNK_MAP_COUNT,
-  CHUNK_MAPS,
   CHUNK_SHIFT,
   CPU_AREA_BYTES,
   CPU_AREAS,
   CPU_STATE,
   CPU_STATE_END,
   MAX_CPUS,
-  PAGE_MAPS,
-  PAGE_MAPS_BYTES,
-  PHYSICAL_SHIFT,
   RAM,
   TLB_NEVER,
 } from "../state/layout.ts";
@@ -47,6 +40,7 @@ import { Handlers, TABLE_SIZE } from "./handlers.ts";
 import type { CodeCache } from "./code_cache.ts";
 import { DEFAULT_CODE_LIMIT, Regions, type Tier } from "./regions.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
+import { PhysicalMemory } from "./physical_memory.ts";
 import { Stop } from "./run.ts";
 
 /** An address that none equals. */
@@ -54,13 +48,11 @@ const NOWHERE = 0xffff_ffff_ffff_ffffn;
 const CHUNK = 1 << CHUNK_SHIFT;
 const PAGE = 0x1000;
 const WASM_PAGE = 0x1_0000;
-// Words that are looked at around every exit. V8 folds a constant of the module itself into compiled code; an imported one it loads and checks at each use.
+// Words that are looked at around every exit. V8 folds a constant of the module itself into compiled code; an
+// imported one it loads and checks at each use.
 const RETIRED = S.retired.address >> 2;
 const TSC_START = S.tscStart.address >> 2;
 const EVENTS = S.events.address >> 2;
-
-/** Bytes of the page words of one chunk. */
-const PAGE_MAP_BYTES = (CHUNK / PAGE) * 4;
 
 /** Imports by which the interpreter asks the program outside. */
 const OUTSIDE_IMPORTS: readonly string[] = [
@@ -119,6 +111,8 @@ export class Machine {
   readonly exports: Record<string, CallableFunction>;
   /** Those of them that are called at every exit. */
   readonly entries: EntryPoints;
+  /** Physical memory and its address spaces. */
+  readonly physical: PhysicalMemory;
   /** Decoded blocks. */
   readonly blocks: Blocks;
   /** Compiled regions. */
@@ -143,13 +137,6 @@ export class Machine {
   readonly walkClock: WalkClock = new WalkClock();
   readonly #timed: boolean;
   readonly #seed: number;
-  readonly #poolEnd: number;
-  #pool = RAM;
-  #pageMaps = PAGE_MAPS;
-  /** Host physical address behind each chunk of another address space, by index of its map word. */
-  readonly #aliases = new Map<number, number>();
-  /** Backing that was given back, filled with zeros. */
-  readonly #free: number[] = [];
   #loaded = 0;
   #running = false;
   readonly #owners: Outside[];
@@ -181,7 +168,6 @@ export class Machine {
     this.longs = new BigUint64Array(buffer, 0, Math.floor(buffer.byteLength / 8));
     this.exchange = new Int32Array(buffer, S.exchange, 8);
     this.exitInformation = new Uint32Array(buffer, S.exitInformation, ExitInformation.WORDS);
-    this.#poolEnd = RAM + chunks * CHUNK;
     const table = new WebAssembly.Table({ initial: TABLE_SIZE, element: "anyfunc" });
     const imports = this.#imports();
     this.handlers = new Handlers(this.memory, table, this.#timed ? this.#timing(imports) : imports);
@@ -195,6 +181,7 @@ export class Machine {
       vmwrite: vmxHostWrite as EntryPoints["vmwrite"],
     };
     this.blocks = new Blocks(buffer, this.handlers, cpus, model.isa);
+    this.physical = new PhysicalMemory(this.bytes, this.words, RAM + chunks * CHUNK, this.blocks);
     this.regions = new Regions(buffer, this.handlers, this.blocks, {
       tier: options.tier ?? "auto",
       codeLimit: options.codeLimit ?? DEFAULT_CODE_LIMIT,
@@ -219,7 +206,7 @@ export class Machine {
     // The owner of a processor may change; which processor runs, changes all the time.
     const outside = (): Outside => this.#outside;
     return {
-      allocateChunk: (index: number) => this.#touched(index),
+      allocateChunk: (index: number) => this.physical.touched(index),
       deviceRead: (low: number, high: number, bytes: number) =>
         outside().deviceRead((high >>> 0) * 0x1_0000_0000 + (low >>> 0), bytes),
       deviceWrite: (low: number, high: number, bytes: number) =>
@@ -291,144 +278,6 @@ export class Machine {
     return this.bytes.slice(start, end);
   }
 
-  // Physical memory.
-
-  /** Address of the chunk map of physical address space `space`; 0 is the host's. */
-  chunkMap(space: number): number {
-    if (space < 0 || space >= CHUNK_MAP_COUNT) throw new RangeError(`no address space ${space}`);
-    return CHUNK_MAPS + space * CHUNK_MAP_BYTES;
-  }
-
-  /** Makes `bytes` at host physical address `start` memory; both multiples of 2 MiB. */
-  addMemory(start: number, bytes: number): void {
-    if (start % CHUNK !== 0 || bytes % CHUNK !== 0 || start + bytes > 2 ** PHYSICAL_SHIFT) {
-      throw new RangeError(`memory at ${start.toString(16)}h: not chunks of 2 MiB below 64 GiB`);
-    }
-    const map = this.chunkMap(0) >> 2;
-    this.words.fill(ChunkEntry.LAZY, map + start / CHUNK, map + (start + bytes) / CHUNK);
-  }
-
-  /** Takes memory out again; its backing is used for something else. */
-  removeMemory(start: number, bytes: number): void {
-    const map = this.chunkMap(0) >> 2;
-    for (let chunk = start / CHUNK; chunk < (start + bytes) / CHUNK; chunk++) {
-      const word = this.words[map + chunk]!;
-      this.words[map + chunk] = ChunkEntry.NONE;
-      if ((word & ChunkEntry.BACKED) === 0) continue;
-      const address = (word & ~(CHUNK - 1)) >>> 0;
-      this.blocks.written(address, CHUNK);
-      this.bytes.fill(0, address, address + CHUNK);
-      this.#free.push(address);
-    }
-  }
-
-  /**
-   * In address space `space`, maps `bytes` at `start` to host physical memory at `host`; where it is
-   * `readonly`, writes are a device's.
-   */
-  mapAlias(space: number, start: number, bytes: number, host: number, readonly: boolean): void {
-    const map = this.chunkMap(space);
-    for (let at = start; at < start + bytes;) {
-      const end = Math.min(start + bytes, (Math.floor(at / CHUNK) + 1) * CHUNK);
-      const entry = (map + Math.floor(at / CHUNK) * 4) >> 2;
-      const source = host + (at - start);
-      if (end - at === CHUNK && source % CHUNK === 0 && !readonly) {
-        this.words[entry] = ChunkEntry.LAZY;
-        this.#aliases.set(entry, source);
-      } else {
-        this.#split(entry, at);
-        this.#aliasPages(entry, at, end, source, readonly ? PAGE_READ_ONLY : 0);
-      }
-      at = end;
-    }
-  }
-
-  /** In address space `space`, makes `bytes` at `start` no memory. */
-  unmapAlias(space: number, start: number, bytes: number): void {
-    const map = this.chunkMap(space);
-    for (let at = start; at < start + bytes;) {
-      const end = Math.min(start + bytes, (Math.floor(at / CHUNK) + 1) * CHUNK);
-      const entry = (map + Math.floor(at / CHUNK) * 4) >> 2;
-      if (end - at < CHUNK) this.#split(entry, at);
-      const word = this.words[entry]!;
-      if ((word & ChunkEntry.PAGES) === 0) {
-        this.words[entry] = ChunkEntry.NONE;
-        this.#aliases.delete(entry);
-      } else {
-        for (let page = at; page < end; page += PAGE) {
-          this.words[((word & ~7) + ((page % CHUNK) / PAGE) * 4) >> 2] = 0;
-        }
-      }
-      at = end;
-    }
-  }
-
-  /** Has an aliased chunk, which `address` is in, mapped page by page. */
-  #split(entry: number, address: number): void {
-    const source = this.#aliases.get(entry);
-    if (source === undefined) return;
-    this.#aliases.delete(entry);
-    this.words[entry] = ChunkEntry.NONE;
-    const start = address - address % CHUNK;
-    this.#aliasPages(entry, start, start + CHUNK, source, 0);
-  }
-
-  #aliasPages(entry: number, start: number, end: number, host: number, flags: number): void {
-    let word = this.words[entry]!;
-    if ((word & ChunkEntry.PAGES) === 0) {
-      if (this.#pageMaps >= PAGE_MAPS + PAGE_MAPS_BYTES) {
-        throw new RangeError("too many pieces of memory that are not whole chunks of 2 MiB");
-      }
-      word = this.#pageMaps | ChunkEntry.PAGES;
-      this.#pageMaps += PAGE_MAP_BYTES;
-      this.words[entry] = word;
-    }
-    const table = word & ~7;
-    for (let at = start; at < end; at += PAGE) {
-      const page = this.translate(host + (at - start));
-      this.words[(table + ((at % CHUNK) / PAGE) * 4) >> 2] = page | PAGE_BACKED | flags;
-    }
-  }
-
-  /** A processor has touched chunk `index` of its address space for the first time. */
-  #touched(index: number): number {
-    const map = this.words[S.physicalMap.address >> 2]! >> 2;
-    const address = this.#backing(this.#aliases.get(map + index) ?? index * CHUNK);
-    this.words[map + index] = address | ChunkEntry.BACKED;
-    return address;
-  }
-
-  /** Memory address of the chunk at host physical address `host`, which gets its backing. */
-  #backing(host: number): number {
-    const entry = (this.chunkMap(0) + (host / CHUNK) * 4) >> 2;
-    const word = this.words[entry]!;
-    if ((word & ChunkEntry.BACKED) !== 0) return (word & ~(CHUNK - 1)) >>> 0;
-    if (word !== ChunkEntry.LAZY) throw new RangeError(`no memory at ${host.toString(16)}h`);
-    const address = this.#free.pop() ?? this.#take();
-    this.words[entry] = address | ChunkEntry.BACKED;
-    return address;
-  }
-
-  #take(): number {
-    if (this.#pool + CHUNK > this.#poolEnd) {
-      throw new MemoryError(0, "host physical memory is used up: give the cpu plugin more of it");
-    }
-    const address = this.#pool;
-    this.#pool += CHUNK;
-    return address;
-  }
-
-  /** Memory address of a host physical address, or 0; chunks without backing get one. */
-  translate(address: number): number {
-    if (address < 0 || address >= 2 ** PHYSICAL_SHIFT) return 0;
-    const chunk = Math.floor(address / CHUNK);
-    const word = this.words[(this.chunkMap(0) >> 2) + chunk]!;
-    if (word === ChunkEntry.NONE) return 0;
-    return this.#backing(chunk * CHUNK) + address % CHUNK;
-  }
-
-  // Processors.
-
   /** The processor that is loaded. */
   get loaded(): number {
     return this.#loaded;
@@ -464,7 +313,7 @@ export class Machine {
     this.load(cpu);
     this.#owners[cpu] = outside;
     this.#outside = outside;
-    const map = this.chunkMap(space);
+    const map = this.physical.chunkMap(space);
     this.state.set32(S.physicalMap, map);
     this.state.set32(S.hostMap, map);
     this.state.set32(S.guestMap, map);
@@ -522,11 +371,6 @@ export class Machine {
       this.exports.vmxHostLeave!(registers);
       throw error;
     }
-  }
-
-  /** Whether host physical address `address` is memory. */
-  isMemory(address: number): boolean {
-    return this.words[(this.chunkMap(0) >> 2) + Math.floor(address / CHUNK)] !== ChunkEntry.NONE;
   }
 
   /** After something was thrown through a run: back to the start of the instruction. */
@@ -613,7 +457,7 @@ export class Machine {
     this.longs[S.avicBar.address >> 3] = NOWHERE;
     this.longs[S.avicTlbPage.address >> 3] = NOWHERE;
     for (const field of [S.physicalMap, S.hostMap, S.guestMap, S.smmMap]) {
-      this.words[field.address >> 2] = this.chunkMap(0);
+      this.words[field.address >> 2] = this.physical.chunkMap(0);
     }
     this.words[S.svmFeatures.address >> 2] = this.model.svmFeatures;
     this.words[S.svmFeatures2.address >> 2] = this.model.svmFeatures2;
@@ -621,7 +465,9 @@ export class Machine {
     for (const [k, value] of this.model.vmxMsrs.entries()) {
       this.longs[(S.vmxMsrs >> 3) + k] = value;
     }
-    const { isa, vendor } = this.model;
+    const { isa, vendor, physicalBits } = this.model;
+    this.words[S.physicalBits.address >> 2] = physicalBits;
+    this.longs[S.reservedPte.address >> 3] = (1n << 52n) - (1n << BigInt(physicalBits));
     this.longs[S.xcr0Supported.address >> 3] = BigInt(supportedXcr0(isa));
     this.longs[S.xssSupported.address >> 3] = BigInt(supportedXss(isa));
     this.longs[S.widestShift.address >> 3] = BigInt(64 - linearAddressBits(isa));

@@ -4,10 +4,9 @@
  * @module
  */
 import { Outcome } from "../microcode/outside.ts";
-import { EventFormat } from "../microcode/raise.ts";
 import { VmCr } from "../microcode/msr.ts";
 import { Rflags } from "../microcode/registers.ts";
-import { Event, EventLog, Mode, MonitorWait, registerAddress, S } from "../state/cpu_state.ts";
+import { Event, Mode, MonitorWait, registerAddress, S } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
 import type { StateView } from "../state/view.ts";
 import { pkruOf, readXsave, writeXsave } from "../state/xsave.ts";
@@ -17,38 +16,10 @@ import { VmxExit } from "../vmx/exit_reasons.ts";
 import { PointerOperation, STUB_INVALID, StubFailure } from "../vmx/host_stub.ts";
 import type { Machine } from "./machine.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
+import { readRecentEvents, type RecentEvent } from "./recent_events.ts";
 import { resetProcessor } from "./reset.ts";
 import { Stop } from "./run.ts";
-
-/** An event that a processor delivered, or began to. */
-export interface RecentEvent {
-  /** Vector, 0 to 255. */
-  readonly vector: number;
-  /** What it was. */
-  readonly type: "interrupt" | "nmi" | "exception" | "software";
-  /** Error code, if it has one. */
-  readonly errorCode: number | undefined;
-  /** RIP that it interrupted. */
-  readonly rip: bigint;
-  /** CR2 at that time: for a page fault, its address. */
-  readonly cr2: bigint;
-  /** False if another fault came up on the way. */
-  readonly delivered: boolean;
-}
-
-const EVENT_TYPES: Readonly<Record<number, RecentEvent["type"]>> = {
-  [EventFormat.EXTERNAL]: "interrupt",
-  [EventFormat.NMI]: "nmi",
-  [EventFormat.EXCEPTION]: "exception",
-  [EventFormat.SOFTWARE]: "software",
-};
-
-/** The error for a VMX instruction of the host that did not succeed. */
-function vmfail(instruction: string, result: number): Error {
-  if (result === StubFailure.INVALID) return new Error(`${instruction}: VMfailInvalid`);
-  if (result === StubFailure.FAULT) return new Error(`${instruction}: #GP`);
-  return new Error(`${instruction}: VMfailValid, error ${result}`);
-}
+import { invalidate, usePointer, vmfail } from "./vmx_host.ts";
 
 /** R0–R31, RIP, RFLAGS. */
 const REGISTER_SLOTS = 34;
@@ -120,7 +91,7 @@ export class Processor {
    * processor that carries out instructions in place of a guest's.
    */
   setGuestSpace(space: number): void {
-    this.state.set32(S.guestMap, this.#machine.chunkMap(space));
+    this.state.set32(S.guestMap, this.#machine.physical.chunkMap(space));
   }
 
   /**
@@ -129,7 +100,7 @@ export class Processor {
    */
   setSmmSpace(space: number): void {
     const { state } = this;
-    const map = this.#machine.chunkMap(space);
+    const map = this.#machine.physical.chunkMap(space);
     if (state.get32(S.smm) !== 0) state.set32(S.physicalMap, map);
     state.set32(S.smmMap, map);
     this.flushTlbs();
@@ -204,25 +175,20 @@ export class Processor {
 
   /** VMXON of the region at host physical address `region`. Throws if it fails. */
   vmxon(region: number): void {
-    this.#pointer("VMXON", PointerOperation.VMXON, region);
+    this.load();
+    usePointer(this.#machine.exports, "VMXON", PointerOperation.VMXON, region);
   }
 
   /** VMCLEAR of the VMCS at host physical address `vmcs`. Throws if it fails. */
   vmclear(vmcs: number): void {
-    this.#pointer("VMCLEAR", PointerOperation.VMCLEAR, vmcs);
+    this.load();
+    usePointer(this.#machine.exports, "VMCLEAR", PointerOperation.VMCLEAR, vmcs);
   }
 
   /** VMPTRLD of the VMCS at host physical address `vmcs`. Throws if it fails. */
   vmptrld(vmcs: number): void {
-    this.#pointer("VMPTRLD", PointerOperation.VMPTRLD, vmcs);
-  }
-
-  #pointer(name: string, operation: number, address: number): void {
     this.load();
-    const low = address % 0x1_0000_0000;
-    const high = Math.floor(address / 0x1_0000_0000);
-    const result = this.#machine.exports.vmxHostPointer!(operation, low | 0, high | 0) as number;
-    if (result !== 0) throw vmfail(name, result);
+    usePointer(this.#machine.exports, "VMPTRLD", PointerOperation.VMPTRLD, vmcs);
   }
 
   /**
@@ -245,21 +211,14 @@ export class Processor {
 
   /** INVEPT of `type` (1 or 2) for the EPT pointer `pointer`. Throws if it fails. */
   invept(type: number, pointer: number): void {
-    this.#invalidate("INVEPT", 0, type, pointer);
+    this.load();
+    invalidate(this.#machine.exports, "INVEPT", 0, type, pointer);
   }
 
   /** INVVPID of `type` (1, 2 or 3) for `vpid`. Throws if it fails. */
   invvpid(type: number, vpid: number): void {
-    this.#invalidate("INVVPID", 1, type, vpid);
-  }
-
-  #invalidate(name: string, vpid: number, type: number, operand: number): void {
     this.load();
-    const low = operand % 0x1_0000_0000;
-    const high = Math.floor(operand / 0x1_0000_0000);
-    const { exports } = this.#machine;
-    const result = exports.vmxHostInvalidate!(vpid, type, low | 0, high | 0) as number;
-    if (result !== 0) throw vmfail(name, result);
+    invalidate(this.#machine.exports, "INVVPID", 1, type, vpid);
   }
 
   /**
@@ -552,22 +511,7 @@ export class Processor {
 
   /** The last events it delivered or began to, at most sixteen, oldest first. */
   recentEvents(): RecentEvent[] {
-    const { state } = this;
-    const count = state.get32(S.eventCount);
-    const kept = Math.min(count, EventLog.ENTRIES);
-    return Array.from({ length: kept }, (_, k) => {
-      const at = S.eventLog + ((count - kept + k) % EventLog.ENTRIES) * EventLog.BYTES;
-      const head = state.at(at + EventLog.EVENT);
-      const event = Number(head & 0xffff_ffffn);
-      return {
-        vector: event & 0xff,
-        type: EVENT_TYPES[event & EventFormat.TYPE] ?? "exception",
-        errorCode: (event & EventFormat.ERROR) === 0 ? undefined : Number(head >> 32n),
-        rip: state.at(at + EventLog.RIP),
-        cr2: state.at(at + EventLog.CR2),
-        delivered: (state.at(at + EventLog.DELIVERED) & 1n) !== 0n,
-      };
-    });
+    return readRecentEvents(this.state);
   }
 
   /** Says whether the host is the program outside, so that #VMEXIT returns from the run. */

@@ -8,6 +8,7 @@
  * @module
  */
 import { type Form, hasLinks } from "../decode/form.ts";
+import { withoutShadow } from "../semantics/branch.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
 import { S } from "../state/cpu_state.ts";
@@ -79,12 +80,14 @@ export interface BlockSource {
   isHot(block: number): boolean;
 }
 
-const isCall = (name: string): boolean => name === "CALL" || name === "CALLIND";
-const isReturn = (name: string): boolean => name === "RET";
+const CALLS: ReadonlySet<string> = new Set(["CALL", "CALLIND"]);
+const isCall = (name: string): boolean => CALLS.has(withoutShadow(name));
+const isReturn = (name: string): boolean => withoutShadow(name) === "RET";
 /** Direct branches that always branch. */
 const ALWAYS: ReadonlySet<string> = new Set([
   "JMP",
   "CALL",
+  "CALL.shadow",
   Pseudo.END,
   Pseudo.BOUNDARY,
 ]);

@@ -113,11 +113,20 @@ export class RegionStructure {
     return loops;
   }
 
+  /** The loops that have no other loop inside, each with all its blocks. */
+  innermost(): Set<RegionBlock>[] {
+    const loops = this.loops();
+    const heads = [...loops.keys()];
+    return [...loops.values()].filter((body) =>
+      heads.filter((head) => body.has(head)).length === 1
+    );
+  }
+
   /**
-   * The loops that have no other loop inside, each with all its blocks. Where several loops begin with the same
-   * block, those count together that are `fit` together, the smaller ones first.
+   * The same where several loops that begin with the same block count as loops of their own, and together those
+   * that are `fit` together, the smaller ones first.
    */
-  innermost(fit: (body: ReadonlySet<RegionBlock>) => boolean): Set<RegionBlock>[] {
+  innermostParts(fit: (body: ReadonlySet<RegionBlock>) => boolean): Set<RegionBlock>[] {
     const found: Set<RegionBlock>[] = [];
     for (const [head, { loop }] of this.places) {
       if (!loop) continue;

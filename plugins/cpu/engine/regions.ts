@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { ENFORCED_MODES, S } from "../state/cpu_state.ts";
+import { Mode, S } from "../state/cpu_state.ts";
 import { BlockHeader, DEAD_MODE, MAX_REGION_INSTRUCTIONS, MicroOp } from "./block_layout.ts";
 import { ALL_BLOCKS, type Blocks } from "./blocks.ts";
 import type { CodeCache } from "./code_cache.ts";
@@ -116,6 +116,9 @@ const AT_ONCE = 48;
 /** Instructions that one step gets done with, or nearly so, and steps besides. */
 const IN_A_STEP = 50;
 const OTHER_STEPS = 4;
+
+/** Modes that end with the first ENDBRANCH: their code is for the interpreter. */
+const PASSING: number = Mode.AWAIT_ENDBRANCH | Mode.SUPPRESSED;
 
 /** Times that a head is compiled because there are more ways than before. */
 const RENEWALS = 2;
@@ -231,7 +234,7 @@ export class Regions {
     const { seen, seenAgain } = this.#policy;
     const region = this.#regions.get(block);
     if (region !== undefined && !region.open) return;
-    if ((this.#words[(block + BlockHeader.MODE) >> 2]! & ENFORCED_MODES) !== 0) return;
+    if ((this.#words[(block + BlockHeader.MODE) >> 2]! & PASSING) !== 0) return;
     const times = (this.#seen.get(block) ?? 0) + 1;
     this.#seen.set(block, times);
     if (times < (this.#members.has(block) ? seenAgain : seen)) return;

@@ -11,9 +11,6 @@ import { Attr, registerAddress, S, Seg } from "../state/cpu_state.ts";
 import type { Field32, Field64 } from "../state/field.ts";
 import type { StateView } from "../state/view.ts";
 
-/** Bits of a physical address; CPUID 8000_0008h reports the same. */
-export const PHYSICAL_ADDRESS_BITS = 48;
-
 /** SMBASE after RESET (APM vol. 2, 10.2.2; SDM vol. 3C, 33.4). */
 const SMBASE = 0x3_0000;
 
@@ -130,8 +127,6 @@ export function resetProcessor(state: StateView, init: boolean, signature: numbe
   for (const [field, value] of KEPT_BY_INIT) state.set(field, value);
   state.set32(S.smbase, SMBASE);
   state.set32(S.smmLocked, 0);
-  state.set32(S.physicalBits, PHYSICAL_ADDRESS_BITS);
-  state.set(S.reservedPte, (1n << 52n) - (1n << BigInt(PHYSICAL_ADDRESS_BITS)));
   state.set32(S.mxcsr, 0x1f80);
   state.set32(S.fpuControl, 0x40);
   state.set32(S.fpuTag, 0x5555);

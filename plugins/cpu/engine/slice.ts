@@ -4,8 +4,9 @@
  * Blocks that are linked run on without the dispatcher for as long as the budget lasts. Three things need it
  * more often: finding out where the processor spends its time, for which one look per slice is a fair
  * sample; compiled loops, which V8 replaces by faster code only when they are entered anew; and windows into
- * memory (`memory/windows.ts`), which are moved to where they are missed. So the dispatcher hands the budget out in slices and holds back the rest. A guest cannot tell: instructions are
- * charged to the budget as ever, and the end of a slice is not an event.
+ * memory (`memory/windows.ts`), which are moved to where they are missed. So the dispatcher hands the budget
+ * out in slices and holds back the rest. A guest cannot tell: instructions are charged to the budget as
+ * ever, and the end of a slice is not an event.
  *
  * @module
  */

@@ -37,7 +37,11 @@ const NAMES: ReadonlySet<string> = new Set([
   ...conditional("SET"),
   ...conditional("J"),
   ...conditional("J", ".beyond"),
-  ...["JMP", "JMPIND", "CALL", "CALLIND", "RET"],
+  ...["JMP", "JMPIND", "CALL", "CALLIND", "RET", "CALL.shadow", "CALLIND.shadow", "RET.shadow"],
+  ...["JMPIND", "CALLIND", "CALLIND.shadow"].flatMap((
+    name,
+  ) => [`${name}.track`, `${name}.notrack`]),
+  ...["ENDBR32", "ENDBR64"],
   ...["LOOP", "LOOPE", "LOOPNE", "JRCXZ"].flatMap((name) => [name, `${name}.beyond`]),
   ...[Pseudo.END, Pseudo.BOUNDARY, Pseudo.COUNT, Pseudo.COUNT_INDIRECT],
 ]);
@@ -52,11 +56,8 @@ const VECTORS: ReadonlySet<string> = new Set([
 /** Whether `form` is an instruction of SSE in its old encoding. */
 export const isSse = ({ name }: Form): boolean => name in SSE;
 
-/**
- * Whether the semantics of `form` work on registers that are locals. Vector operators on constants alone
- * are not folded, so that vector instructions with one are left to the interpreter's way.
- */
-export function usesLocals({ name, operands }: Form): boolean {
-  if (VECTORS.has(name)) return operands.every(({ kind }) => kind !== "I");
-  return NAMES.has(name.endsWith(LOCKED) ? name.slice(0, -LOCKED.length) : name);
+/** Whether the semantics of `form` work on registers that are locals. */
+export function usesLocals({ name }: Form): boolean {
+  return VECTORS.has(name) ||
+    NAMES.has(name.endsWith(LOCKED) ? name.slice(0, -LOCKED.length) : name);
 }

@@ -27,7 +27,10 @@ import { MemoryInstruction } from "./tier2_memory.ts";
 
 /** What ends a block, accesses memory and may stay in the region behind it. */
 const LAST_ACCESSES: ReadonlySet<string> = new Set([
-  ...["CALL", "CALLIND", "RET", "JMPIND"],
+  ...["CALL", "CALLIND", "RET", "JMPIND", "CALL.shadow", "CALLIND.shadow", "RET.shadow"],
+  ...["JMPIND", "CALLIND", "CALLIND.shadow"].flatMap((
+    name,
+  ) => [`${name}.track`, `${name}.notrack`]),
   ...["MOVS", "STOS", "LODS", "CMPS", "SCAS"],
 ]);
 

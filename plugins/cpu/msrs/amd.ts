@@ -3,11 +3,7 @@
  *
  * @module
  */
-import { PHYSICAL_ADDRESS_BITS } from "../engine/reset.ts";
-import { ALL, type MsrRow, NONE } from "./row.ts";
-
-/** Bits 63:32 of an address. */
-const ADDRESS_HIGH: number = 2 ** (PHYSICAL_ADDRESS_BITS - 32) - 1;
+import { addressHigh, ALL, type MsrRow, NONE } from "./row.ts";
 
 /** SYSCFG: fixed MTRRs' DRAM bits (18, 19), variable ones' (20), TOM2 (21), WB above 4 GiB (22). */
 const SYSCFG = 0x7c_0000;
@@ -29,8 +25,12 @@ const CONFIGURATION: readonly (readonly [number, number])[] = [
 /** DE_CFG, in which LFENCE is serializing (bit 1), as it is here. */
 const DE_CFG = 0xc001_1029;
 
-/** Those of all models; `patchLevel` is what the model says of its microcode. */
-export function amdMsrs(patchLevel: number): readonly MsrRow[] {
+/**
+ * Those of all models; `patchLevel` is what the model says of its microcode, `physicalBits` the size of its
+ * physical addresses.
+ */
+export function amdMsrs(patchLevel: number, physicalBits: number): readonly MsrRow[] {
+  const high = addressHigh(physicalBits);
   return [
     { name: "PATCH_LEVEL", index: 0x8b, reset: [patchLevel, 0], readOnly: true },
     { name: "SYSCFG", index: 0xc001_0010, writable: [SYSCFG, 0] },
@@ -42,17 +42,17 @@ export function amdMsrs(patchLevel: number): readonly MsrRow[] {
     },
     ...[0xc001_0016, 0xc001_0018].flatMap((index): readonly MsrRow[] => [
       // RdMem and WrMem (4:3); valid (11).
-      { name: "IORRBase", index, writable: [0xffff_f018, ADDRESS_HIGH] },
-      { name: "IORRMask", index: index + 1, writable: [MASK_LOW, ADDRESS_HIGH] },
+      { name: "IORRBase", index, writable: [0xffff_f018, high] },
+      { name: "IORRMask", index: index + 1, writable: [MASK_LOW, high] },
     ]),
-    { name: "TOP_MEM", index: 0xc001_001a, writable: [TOP_MEM_LOW, ADDRESS_HIGH] },
-    { name: "TOP_MEM2", index: 0xc001_001d, writable: [TOP_MEM_LOW, ADDRESS_HIGH] },
+    { name: "TOP_MEM", index: 0xc001_001a, writable: [TOP_MEM_LOW, high] },
+    { name: "TOP_MEM2", index: 0xc001_001d, writable: [TOP_MEM_LOW, high] },
     // EnableCf8ExtCfg (46) and the rest stay 0, as the host bridge has no extended configuration space.
     { name: "NB_CFG", index: 0xc001_001f, others: "ignored" },
     // No patch is one for this processor: each is refused.
     { name: "PATCH_LOADER", index: 0xc001_0020, command: true, check: () => false },
     // Bit 0 enables, 5:2 is log2 of the buses, 47:20 the base.
-    { name: "MMIO_CFG_BASE", index: 0xc001_0058, writable: [0xfff0_003d, ADDRESS_HIGH] },
+    { name: "MMIO_CFG_BASE", index: 0xc001_0058, writable: [0xfff0_003d, high] },
     ...CONFIGURATION.flatMap(([first, count]) =>
       Array.from({ length: count }, (_, k): MsrRow => ({
         name: "configuration",

@@ -19,7 +19,7 @@ import type { ProcessorModel } from "../models.ts";
 import { amdMsrs } from "./amd.ts";
 import { intelMsrs } from "./intel.ts";
 import { MACHINE_CHECK } from "./machine_check.ts";
-import { MTRRS } from "./mtrr.ts";
+import { mtrrs } from "./mtrr.ts";
 import { type MsrRow, type MsrValues, NONE } from "./row.ts";
 import { IBPB, PRED_CMD, speculationMsrs } from "./speculation.ts";
 
@@ -27,9 +27,9 @@ import { IBPB, PRED_CMD, speculationMsrs } from "./speculation.ts";
 const MICROCODE = 1;
 
 /** All MSRs that a model keeps like this. */
-export function bankRows({ vendor, isa }: ProcessorModel): readonly MsrRow[] {
-  const own = vendor === "amd" ? amdMsrs(MICROCODE) : intelMsrs(MICROCODE);
-  return [...MTRRS, ...MACHINE_CHECK, ...speculationMsrs(isa), ...own];
+export function bankRows({ vendor, isa, physicalBits }: ProcessorModel): readonly MsrRow[] {
+  const own = vendor === "amd" ? amdMsrs(MICROCODE, physicalBits) : intelMsrs(MICROCODE);
+  return [...mtrrs(physicalBits), ...MACHINE_CHECK, ...speculationMsrs(isa), ...own];
 }
 
 /** The values of one vCPU. */

@@ -4,16 +4,13 @@
  *
  * @module
  */
-import { PHYSICAL_ADDRESS_BITS } from "../engine/reset.ts";
-import type { MsrRow, MsrValues } from "./row.ts";
+import { addressHigh, type MsrRow, type MsrValues } from "./row.ts";
 
 /** Pairs of variable ranges. */
 const VARIABLE_RANGES = 8;
 /** MTRRcap: the pairs in 7:0, fixed ranges (8), write-combining (10). */
 const MTRR_CAP: number = VARIABLE_RANGES | 0x100 | 0x400;
 
-/** Bits 63:32 of an address. */
-const ADDRESS_HIGH: number = 2 ** (PHYSICAL_ADDRESS_BITS - 32) - 1;
 /** A variable range's valid bit and the address in it (31:12). */
 const MASK_LOW = 0xffff_f800;
 const BASE_LOW = 0xffff_f0ff;
@@ -48,24 +45,22 @@ const FIXED: readonly (readonly [string, number, number])[] = [
   ["MTRRfix4K", 0x268, 8],
 ];
 
-/** The MTRRs. */
-export const MTRRS: readonly MsrRow[] = [
-  { name: "MTRRcap", index: 0xfe, reset: [MTRR_CAP, 0], readOnly: true },
-  ...Array.from({ length: VARIABLE_RANGES }, (_, k): readonly MsrRow[] => [
-    {
-      name: "MTRRphysBase",
-      index: 0x200 + 2 * k,
-      writable: [BASE_LOW, ADDRESS_HIGH],
-      check: firstType,
-    },
-    { name: "MTRRphysMask", index: 0x201 + 2 * k, writable: [MASK_LOW, ADDRESS_HIGH] },
-  ]).flat(),
-  ...FIXED.map(([name, index, count]): MsrRow => ({
-    name,
-    index,
-    count,
-    writable: [0xffff_ffff, 0xffff_ffff],
-    check: fixedTypes,
-  })),
-  { name: "MTRRdefType", index: 0x2ff, writable: [DEF_TYPE_LOW, 0], check: firstType },
-];
+/** The MTRRs of a processor whose physical addresses have so many bits. */
+export function mtrrs(physicalBits: number): readonly MsrRow[] {
+  const high = addressHigh(physicalBits);
+  return [
+    { name: "MTRRcap", index: 0xfe, reset: [MTRR_CAP, 0], readOnly: true },
+    ...Array.from({ length: VARIABLE_RANGES }, (_, k): readonly MsrRow[] => [
+      { name: "MTRRphysBase", index: 0x200 + 2 * k, writable: [BASE_LOW, high], check: firstType },
+      { name: "MTRRphysMask", index: 0x201 + 2 * k, writable: [MASK_LOW, high] },
+    ]).flat(),
+    ...FIXED.map(([name, index, count]): MsrRow => ({
+      name,
+      index,
+      count,
+      writable: [0xffff_ffff, 0xffff_ffff],
+      check: fixedTypes,
+    })),
+    { name: "MTRRdefType", index: 0x2ff, writable: [DEF_TYPE_LOW, 0], check: firstType },
+  ];
+}

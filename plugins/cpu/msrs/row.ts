@@ -12,6 +12,11 @@ export const ALL: Halves = [0xffff_ffff, 0xffff_ffff];
 /** None. */
 export const NONE: Halves = [0, 0];
 
+/** Bits 63:32 of a physical address that has so many bits. */
+export function addressHigh(physicalBits: number): number {
+  return 2 ** (physicalBits - 32) - 1;
+}
+
 /** The MSRs of one vCPU, as rules look at each other's values. */
 export interface MsrValues {
   /** Bits 31:0 of an MSR of the bank; 0 if there is none of that index. */

@@ -17,6 +17,7 @@ import { type Instruction, Reg, type Semantics } from "./instruction.ts";
 import { exitGuest, intercept } from "./intercept.ts";
 import { exceptVmx } from "./vmx_intercept.ts";
 import { CONDITIONS } from "./move.ts";
+import { popShadow, pushShadow } from "./shadow_return.ts";
 
 const conditional = (code: number): Semantics => ({
   ends: true,
@@ -47,6 +48,16 @@ export function beyondLimit(name: string): string | undefined {
 const SHADOWED: ReadonlySet<string> = new Set(["CALL", "CALLIND", "RET"]);
 const INDIRECT: ReadonlySet<string> = new Set(["JMPIND", "CALLIND"]);
 
+const SHADOW = ".shadow";
+
+/**
+ * Name of the form `name` without the shadow stack that it may have: it goes where that one goes. Forms that are
+ * tracked go nowhere that is known beforehand, and are none of these.
+ */
+export function withoutShadow(name: string): string {
+  return name.endsWith(SHADOW) ? name.slice(0, -SHADOW.length) : name;
+}
+
 /**
  * Name of the form of `name` that control-flow enforcement asks for in `mode` (`Mode`). A CALL of what follows
  * it (`callsNext`), by which programs find where they are, leaves the shadow stack alone.
@@ -64,7 +75,7 @@ export function enforcedName(
   }
   const shadow = (mode & Mode.SHADOW_STACK) !== 0 && SHADOWED.has(name) && !callsNext;
   const tracked = (mode & Mode.TRACK) !== 0 && INDIRECT.has(name);
-  return name + (shadow ? ".shadow" : "") + (!tracked ? "" : noTrack ? ".notrack" : ".track");
+  return name + (shadow ? SHADOW : "") + (!tracked ? "" : noTrack ? ".notrack" : ".track");
 }
 
 const jump: Semantics = { ends: true, transfers: "always", emit: (i) => i.branchTaken() };
@@ -85,31 +96,25 @@ function pushReturn(i: Instruction, shadow: boolean): void {
   if (!shadow) return i.push(i.bits, i.nextRip());
   const top = i.wrapStack(i.stackPointer().sub(i.bits / 8));
   i.storeStack(i.bits, top, i.nextRip());
-  i.spill();
-  i.f.call(i.mc.shadowPush, shadowBits(i), i.nextRip().zeroExtend(i.bits));
+  pushShadow(i, i.nextRip().zeroExtend(i.bits));
   i.setStackPointer(top);
 }
 
-/** Width of a near return address on the shadow stack. */
-function shadowBits(i: Instruction): number {
-  return i.code === 64 ? 64 : 32;
-}
-
-/** An ENDBRANCH is awaited at `target`: the block there is another one, so the dispatcher finds it. */
+/** An ENDBRANCH is awaited at `target`, where the mode makes it another block. */
 function track(i: Instruction, target: I64, noTrack: boolean): void {
-  const { f, mc } = i;
+  const { f } = i;
   const wait = (): void => {
     f.if(
       S.cpl.get(f).eq(3),
       () => S.uCet.set(f, S.uCet.get(f).or(CetControl.TRACKER)),
       () => S.sCet.set(f, S.sCet.get(f).or(CetControl.TRACKER)),
     );
-    f.call(mc.updateMode);
+    S.mode.set(f, S.mode.get(f).or(Mode.AWAIT_ENDBRANCH));
   };
   if (noTrack) {
     f.if(controlOf(f, S.cpl.get(f)).has(CetControl.NO_TRACK).eqz(), wait);
   } else wait();
-  i.leaveAt(target);
+  i.jumpTo(target);
 }
 
 /** How an indirect branch is tracked: not at all, or always but for a NOTRACK prefix. */
@@ -155,10 +160,7 @@ const ret = (shadow = false): Semantics => ({
   emit: (i) => {
     const target = i.top(i.bits);
     checkTarget(i, target);
-    if (shadow) {
-      i.spill();
-      i.f.call(i.mc.shadowPop, shadowBits(i), target);
-    }
+    if (shadow) popShadow(i, target);
     const release = i.form.operands.length > 0 ? i.immediate().and(0xffff) : i64(0);
     i.dropStack(release.add(i.bits / 8));
     i.jumpTo(target);

@@ -12,7 +12,7 @@ import { Mode, S } from "../state/cpu_state.ts";
 import { MmuIndex } from "../state/tlb_layout.ts";
 import { type I32, i32, type I64, i64 } from "../wasm/mod.ts";
 import type { Instruction, Semantics } from "./instruction.ts";
-import { ended, privileged } from "./privilege.ts";
+import { ended, goesOn, privileged } from "./privilege.ts";
 
 /** #UD unless shadow stacks are enabled at the current privilege level. */
 function needShadowStack(i: Instruction): void {
@@ -158,16 +158,16 @@ const clrssbsy = ended((i) => {
   i.flagsValue(released.select(i32(0), i32(Rflags.CF)));
 });
 
-/** ENDBRANCH where it ends a wait, or suppression. */
-const endbranch = ended((i) => {
-  const { f, mc } = i;
+/** ENDBRANCH where it ends a wait, or suppression: behind it is code of another mode. */
+const endbranch = goesOn((i) => {
+  const { f } = i;
   const cleared = ~(CetControl.TRACKER | CetControl.SUPPRESS);
   f.if(
     S.cpl.get(f).eq(3),
     () => S.uCet.set(f, S.uCet.get(f).and(cleared)),
     () => S.sCet.set(f, S.sCet.get(f).and(cleared)),
   );
-  f.call(mc.updateMode);
+  S.mode.set(f, S.mode.get(f).and(~(Mode.AWAIT_ENDBRANCH | Mode.SUPPRESSED)).or(Mode.TRACK));
 });
 
 /** Instructions on shadow stacks by mnemonic, and ENDBRANCH where it has something to do. */

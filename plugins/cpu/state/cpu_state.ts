@@ -260,7 +260,7 @@ export class CpuState {
   readonly jumpCache: Field32 = at.i32();
   /** Index of the data TLB for the current privilege (`MmuIndex`). */
   readonly mmu: Field32 = at.i32();
-  /** Reserved bits of a page-table entry for this mode: bits 51:MAXPHYADDR, and 63 without NXE. */
+  /** Address bits that are reserved in an entry of a page table: 51:MAXPHYADDR. */
   readonly reservedPte: Field64 = at.i64();
   /** Number of this processor. */
   readonly cpuIndex: Field32 = at.i32();

@@ -36,9 +36,6 @@ export const Mode = {
   SUPPRESSED: 0x4000,
 } as const;
 
-/**
- * Modes in which control-flow enforcement makes other forms of branches. They are for the interpreter: the
- * compiled tier has no forms of these, and leaves code of such modes alone.
- */
+/** Modes in which control-flow enforcement makes other forms of branches. */
 export const ENFORCED_MODES: number = Mode.SHADOW_STACK | Mode.TRACK | Mode.AWAIT_ENDBRANCH |
   Mode.SUPPRESSED;

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { ALL_ONES, foldSelect, foldShuffle, foldVectors, foldVectorShift } from "./fold_vector.ts";
 import type { FunctionBuilder } from "./function.ts";
 import { Op, V128_TYPE } from "./opcodes.ts";
 import {
@@ -53,15 +54,30 @@ export class V128 extends Value {
 
   /** An operator of two vectors. */
   binary(name: VectorBinary, other: V128): V128 {
+    if (other.constant !== undefined) {
+      const folded = this.constant === undefined
+        ? undefined
+        : foldVectors(name, this.constant, other.constant);
+      const simple = folded === undefined ? simplify(name, this, other.constant) : exactly(folded);
+      if (simple !== undefined) return simple;
+    }
     return this.#vector(VECTOR_BINARY[name], [this, other]);
   }
   /** An operator of one vector. */
   unary(name: VectorUnary): V128 {
+    if (this.constant !== undefined && name === "v128.not") {
+      return exactly(ALL_ONES ^ this.constant);
+    }
     return this.#vector(VECTOR_UNARY[name], [this]);
   }
   /** A shift of each lane; the count is taken modulo the lane's width. */
   shift(name: VectorShift, count: I32 | number): V128 {
-    return this.#vector(VECTOR_SHIFT[name], [this, i32(count)]);
+    const by = i32(count);
+    if (this.constant !== undefined && by.constant !== undefined) {
+      const folded = foldVectorShift(name, this.constant, by.constant);
+      if (folded !== undefined) return exactly(folded);
+    }
+    return this.#vector(VECTOR_SHIFT[name], [this, by]);
   }
   /** A test, or the mask of the lanes' sign bits. */
   test(name: VectorTest): I32 {
@@ -89,11 +105,19 @@ export class V128 extends Value {
   }
   /** Bits of `this` where `mask` has ones, bits of `other` where it has zeros. */
   select(other: V128, mask: V128): V128 {
+    if (mask.constant === ALL_ONES) return this;
+    if (mask.constant === 0n) return other;
+    if (
+      this.constant !== undefined && other.constant !== undefined && mask.constant !== undefined
+    ) return exactly(foldSelect(this.constant, other.constant, mask.constant));
     return this.#vector(Op.V128_BITSELECT, [this, other, mask]);
   }
   /** Sixteen bytes out of `this` (0–15) and `other` (16–31). */
   shuffle(other: V128, lanes: readonly number[]): V128 {
     if (lanes.length !== 16) throw new Error("a shuffle takes sixteen lanes");
+    if (this.constant !== undefined && other.constant !== undefined) {
+      return exactly(foldShuffle(this.constant, other.constant, lanes));
+    }
     return this.#vector(Op.I8X16_SHUFFLE, [this, other], -1, lanes);
   }
   /** Lane `k`, zero-extended. */
@@ -115,10 +139,33 @@ export class V128 extends Value {
   }
 }
 
+/** The constant `value`, of 128 bits. */
+const exactly = (value: bigint): V128 =>
+  new V128(undefined, NodeKind.CONST, Op.V128_CONST, [], -1, 0, undefined, value);
+
+/** What needs no operator, or a better one, as one side of it is the constant `right`. */
+function simplify(name: VectorBinary, a: V128, right: bigint): V128 | undefined {
+  switch (name) {
+    case "v128.and":
+      return right === ALL_ONES ? a : right === 0n ? exactly(0n) : undefined;
+    case "v128.andnot":
+      return right === 0n ? a : right === ALL_ONES ? exactly(0n) : undefined;
+    case "v128.or":
+    case "v128.xor":
+      return right === 0n ? a : undefined;
+    case "i8x16.swizzle": {
+      // V8 knows shuffles that are an instruction of the host, and has to guard a swizzle's indices.
+      const lanes = Array.from({ length: 16 }, (_, k) => Number((right >> BigInt(8 * k)) & 0xffn));
+      return lanes.every((lane) => lane < 16) ? a.shuffle(a, lanes) : undefined;
+    }
+    default:
+      return undefined;
+  }
+}
+
 /** The constant of which `high` and `low` are the halves (each taken modulo 2^64). */
 export function v128(high: bigint, low: bigint): V128 {
-  const value = (BigInt.asUintN(64, high) << 64n) | BigInt.asUintN(64, low);
-  return new V128(undefined, NodeKind.CONST, Op.V128_CONST, [], -1, 0, undefined, value);
+  return exactly((BigInt.asUintN(64, high) << 64n) | BigInt.asUintN(64, low));
 }
 
 /** `value` in all lanes of `bits` (8, 16, 32, 64), as a constant. */

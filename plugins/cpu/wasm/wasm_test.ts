@@ -1,8 +1,15 @@
-import { assertEquals, assertThrows } from "@std/assert";
-import { type FunctionBuilder, I32T, I64T, ModuleBuilder } from "./mod.ts";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { type FunctionBuilder, I32T, I64T, ModuleBuilder, v128Of } from "./mod.ts";
 import type { I32, I64 } from "./mod.ts";
 import { foldI32, foldI64 } from "./fold.ts";
+import { foldVectors, foldVectorShift } from "./fold_vector.ts";
 import { INTEGER_OPS, type IntegerOp } from "./opcodes.ts";
+import {
+  VECTOR_BINARY,
+  VECTOR_SHIFT,
+  type VectorBinary,
+  type VectorShift,
+} from "./simd_opcodes.ts";
 
 const PAGES = 1;
 const TABLE = 16;
@@ -53,6 +60,72 @@ Deno.test("constant folding agrees with what V8 computes", () => {
       }
     }
   }
+});
+
+Deno.test("constant folding of vectors agrees with what V8 computes", () => {
+  const samples = [
+    0n,
+    (1n << 128n) - 1n,
+    0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100n,
+    0x8000_7fff_ffff_0001_8000_0000_7fff_ffffn,
+    0x1010_0c0c_0303_0000_f00f_7f80_0102_0304n,
+    0x0123_4567_89ab_cdef_fedc_ba98_7654_3210n,
+  ];
+  const module = builder();
+  const binary = (Object.keys(VECTOR_BINARY) as VectorBinary[])
+    .filter((name) => foldVectors(name, 0n, 0n) !== undefined);
+  const shifts = Object.keys(VECTOR_SHIFT) as VectorShift[];
+  for (const name of binary) {
+    module.define(name, [], undefined, (f) => {
+      f.store128(0, f.load128(0).binary(name, f.load128(0, 16)), 32);
+    }, true);
+  }
+  for (const name of shifts) {
+    module.define(name, [I32T], undefined, (f, count) => {
+      f.store128(0, f.load128(0).shift(name, count), 32);
+    }, true);
+  }
+  const { exports, memory } = instantiate(module);
+  const longs = new BigUint64Array(memory.buffer);
+  const set = (at: number, value: bigint): void => {
+    longs[at] = BigInt.asUintN(64, value);
+    longs[at + 1] = value >> 64n;
+  };
+  const result = (): bigint => longs[4]! | (longs[5]! << 64n);
+  for (const a of samples) {
+    set(0, a);
+    for (const b of samples) {
+      set(2, b);
+      for (const name of binary) {
+        exports[name]!();
+        assertEquals(foldVectors(name, a, b), result(), `${name} ${a} ${b}`);
+      }
+    }
+    for (const name of shifts) {
+      for (const count of [0, 1, 7, 15, 31, 63, 64, 200]) {
+        exports[name]!(count);
+        assertEquals(foldVectorShift(name, a, count), result(), `${name} ${a} ${count}`);
+      }
+    }
+  }
+});
+
+Deno.test("vector operators that constants make needless leave the value, or another constant", () => {
+  const module = builder();
+  module.define("fold", [], undefined, (f) => {
+    const a = f.load128(0);
+    const ones = v128Of(8, 0xff), none = v128Of(8, 0), some = v128Of(16, 0x1234);
+    for (const same of [a.and(ones), a.andNot(none), a.or(none), a.xor(none)]) assert(same === a);
+    for (const zero of [a.and(none), a.andNot(ones)]) assertEquals(zero.constant, 0n);
+    assert(a.select(some, ones) === a);
+    assert(a.select(some, none) === some);
+    assertEquals(ones.select(none, some).constant, some.constant);
+    assertEquals(some.not().constant, ones.xor(some).constant);
+    const reversed = Array.from({ length: 16 }, (_, k) => 15 - k);
+    assertEquals(some.shuffle(ones, reversed).constant, v128Of(16, 0x3412).constant);
+    assertEquals(some.shuffle(ones, reversed.map((k) => k + 16)).constant, ones.constant);
+  });
+  module.encode();
 });
 
 Deno.test("a value keeps what it was when it was written, whatever happens after", () => {

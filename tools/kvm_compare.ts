@@ -8,23 +8,18 @@
  *
  * @module
  */
-import { parseArgs } from "@std/cli";
-import { Comparison, type Kind } from "./compare.ts";
-import { SystemCallError } from "./libc.ts";
+import { taskOptions } from "../bench/options.ts";
+import { Comparison, type Kind } from "../tests/kvm/compare.ts";
+import { SystemCallError } from "../tests/kvm/libc.ts";
+
+const USAGE = `deno task kvm:compare: random programs step by step in /dev/kvm and in our processor
+
+  --cases N        programs (200)
+  --seed S         the first one's seed (any)
+  --all            also list what KVM refused, and what was compared`;
 
 const PAUSE = 5000;
 const SKIPPED = 77;
-
-function refuse(text: string): never {
-  console.error(`kvm:compare: ${text}`);
-  Deno.exit(2);
-}
-
-function numberOf(name: string, text: unknown, otherwise: number): number {
-  const value = text === undefined ? otherwise : Number(text);
-  if (!Number.isInteger(value) || value < 0) refuse(`--${name} ${text} is not a number`);
-  return value;
-}
 
 /** Whether KVM runs guests with SVM or VMX: there is one without, too. */
 async function hasHardware(): Promise<boolean> {
@@ -60,13 +55,15 @@ function print(key: string, { count, seed, step, lines }: Kind): void {
   );
 }
 
-const options = parseArgs(Deno.args, {
-  string: ["cases", "seed"],
-  boolean: ["all"],
-  unknown: (name) => refuse(`${name}: there is no such argument`),
+const given = taskOptions({
+  name: "kvm:compare",
+  usage: USAGE,
+  valued: ["cases", "seed"],
+  numbers: { cases: 1, seed: 0 },
+  flags: ["all"],
 });
-const cases = numberOf("cases", options.cases, 200);
-const from = numberOf("seed", options.seed, Math.floor(Math.random() * 2 ** 31));
+const cases = Number(given.get("cases") ?? 200);
+const from = Number(given.get("seed") ?? Math.floor(Math.random() * 2 ** 31));
 const hardware = await hasHardware();
 using comparison = open(hardware);
 if (!hardware) console.log("This KVM has neither SVM nor VMX: ring 3 is compared in part only.");
@@ -95,7 +92,7 @@ for (const [key, kind] of differences) print(key, kind);
 let refusals = 0;
 for (const { count } of report.refused.values()) refusals += count;
 console.log(`${refusals} steps KVM did not carry out; ours were gone on with.`);
-if (options.all) {
+if (given.has("all")) {
   for (const [key, kind] of sorted(report.refused, ({ count }) => count)) print(key, kind);
   console.log("Instructions compared:");
   console.log(sorted(report.instructions, Number).map(([name, n]) => `${name} ${n}`).join(", "));

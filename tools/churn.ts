@@ -1,7 +1,7 @@
 /**
  * A guest that makes code without end, for as long as is wanted: memory must not grow.
  *
- *     deno run tests/silicon/churn.ts --minutes 5
+ *     deno task churn [--minutes 5]
  *
  * It writes functions into a ring of 64 MiB, calls each often enough to have it compiled, and goes on.
  * Every ten seconds a line says what has been compiled, what lives, and how much memory the process has. The
@@ -9,9 +9,14 @@
  *
  * @module
  */
-import { S } from "../../plugins/cpu/mod.ts";
-import { Bench } from "./bench.ts";
-import { code, dword } from "./code.ts";
+import { taskOptions } from "../bench/options.ts";
+import { S } from "../plugins/cpu/mod.ts";
+import { Bench } from "../tests/silicon/bench.ts";
+import { code, dword } from "../tests/silicon/code.ts";
+
+const USAGE = `deno task churn: a guest makes code without end; memory must not grow
+
+  --minutes N      how long (5)`;
 
 const MIB = 1 << 20;
 const BUFFER = 64 * MIB;
@@ -36,12 +41,13 @@ function churn(): number[] {
   return code("bf", dword(BUFFER), round, "e9", dword(-(round.length + 5) >>> 0));
 }
 
-const { args } = Deno;
-const minutes = Number(args[args.indexOf("--minutes") + 1] ?? NaN);
-if (args.length !== 2 || args[0] !== "--minutes" || !(minutes > 0)) {
-  console.error("usage: churn.ts --minutes N");
-  Deno.exit(64);
-}
+const given = taskOptions({
+  name: "churn",
+  usage: USAGE,
+  valued: ["minutes"],
+  numbers: { minutes: 1 },
+});
+const minutes = Number(given.get("minutes") ?? 5);
 const bench = new Bench({ memory: 2 * BUFFER, tier: 2, codeLimit: CODE_LIMIT });
 bench.write(AT, churn());
 bench.protect();

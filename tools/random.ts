@@ -10,26 +10,22 @@
  *
  * @module
  */
-import { parseArgs } from "@std/cli";
-import { Campaign, type Finding } from "./campaign.ts";
-import { HOSTS } from "./hosts.ts";
+import { taskOptions } from "../bench/options.ts";
+import { Campaign, type Finding } from "../tests/random/campaign.ts";
+import { HOSTS } from "../tests/random/hosts.ts";
+
+const USAGE = `deno task random: random programs in all modes, on metal, svm and vmx, compared
+
+  --cases N        programs (1000)
+  --seed S         the first one's seed; the others have S + 1 and so on (any)
+  --vendors LIST   of metal, svm, vmx; those that are left out are not compared
+  --slow K         every Kth also compiled, and with virtual local APICs; 0 for none (20)`;
 
 /** Milliseconds between two lines of progress. */
 const PAUSE = 5000;
 /** Findings after which a campaign is given up. */
 const ENOUGH = 20;
 const MOST_LINES = 12;
-
-function refuse(text: string): never {
-  console.error(`random: ${text}`);
-  Deno.exit(2);
-}
-
-function numberOf(name: string, text: unknown, otherwise: number): number {
-  const value = text === undefined ? otherwise : Number(text);
-  if (!Number.isInteger(value) || value < 0) refuse(`--${name} ${text} is not a number`);
-  return value;
-}
 
 function report({ seed, expected, actual, lines }: Finding): void {
   console.log(`seed ${seed}: ${actual} is not as ${expected}`);
@@ -38,18 +34,22 @@ function report({ seed, expected, actual, lines }: Finding): void {
   console.log(`  again: deno task random --seed ${seed} --cases 1 --slow 1`);
 }
 
-const options = parseArgs(Deno.args, {
-  string: ["cases", "seed", "vendors", "slow"],
-  unknown: (name) => refuse(`${name}: there is no such argument`),
+const given = taskOptions({
+  name: "random",
+  usage: USAGE,
+  valued: ["cases", "seed", "vendors", "slow"],
+  numbers: { cases: 1, seed: 0, slow: 0 },
 });
 const known = [...new Set(HOSTS.map(({ vendor }) => vendor))];
-const words = typeof options.vendors === "string" ? options.vendors.split(",") : known;
+const words = given.get("vendors")?.split(",") ?? known;
 for (const word of words) {
-  if (!known.some((name) => name === word)) refuse(`--vendors ${word}: there are ${known}`);
+  if (known.some((name) => name === word)) continue;
+  console.error(`--vendors ${word}: there are ${known}`);
+  Deno.exit(2);
 }
-const cases = numberOf("cases", options.cases, 1000);
-const from = numberOf("seed", options.seed, Math.floor(Math.random() * 2 ** 31));
-const slow = numberOf("slow", options.slow, 20);
+const cases = Number(given.get("cases") ?? 1000);
+const from = Number(given.get("seed") ?? Math.floor(Math.random() * 2 ** 31));
+const slow = Number(given.get("slow") ?? 20);
 
 console.log(`${cases} random programs, seeds from ${from}`);
 using campaign = new Campaign({

@@ -9,12 +9,18 @@
  *
  * @module
  */
-import { parseArgs } from "@std/cli";
-import { Finding, Tally } from "./campaign.ts";
-import { VMCB_CHECKS } from "./vmcb_checks.ts";
-import { fuzzVmcbs } from "./vmcb_fuzz.ts";
-import { ENTRY_CHECKS } from "./vmcs_checks.ts";
-import { fuzzVmcs } from "./vmcs_fuzz.ts";
+import { taskOptions } from "../bench/options.ts";
+import { Finding, Tally } from "../tests/fuzz/campaign.ts";
+import { VMCB_CHECKS } from "../tests/fuzz/vmcb_checks.ts";
+import { fuzzVmcbs } from "../tests/fuzz/vmcb_fuzz.ts";
+import { ENTRY_CHECKS } from "../tests/fuzz/vmcs_checks.ts";
+import { fuzzVmcs } from "../tests/fuzz/vmcs_fuzz.ts";
+
+const USAGE = `deno task fuzz: VMCSs and VMCBs near valid ones are entered, and judged
+
+  --vendor NAME    vmx, svm or all (all)
+  --cases N        of each (1000000)
+  --seed S         the first slice's seed (any)`;
 
 const MILLION = 1_000_000;
 /** Cases of one seed. */
@@ -36,17 +42,6 @@ const CAMPAIGNS: { readonly [vendor: string]: Campaign } = {
   },
   svm: { structure: "VMCBs", rules: VMCB_CHECKS.map(({ rule }) => rule), fuzz: fuzzVmcbs },
 };
-
-function refuse(text: string): never {
-  console.error(`fuzz: ${text}`);
-  Deno.exit(2);
-}
-
-function numberOf(name: string, text: unknown, otherwise: number): number {
-  const value = text === undefined ? otherwise : Number(text);
-  if (!Number.isInteger(value) || value < 0) refuse(`--${name} ${text} is not a number`);
-  return value;
-}
 
 /** Runs one campaign; whether nothing was found. */
 function run({ structure, rules, fuzz }: Campaign, cases: number, seed: number): boolean {
@@ -79,18 +74,23 @@ function run({ structure, rules, fuzz }: Campaign, cases: number, seed: number):
   return true;
 }
 
-const options = parseArgs(Deno.args, {
-  string: ["vendor", "cases", "seed"],
-  unknown: (name) => refuse(`${name}: there is no such argument`),
+const given = taskOptions({
+  name: "fuzz",
+  usage: USAGE,
+  valued: ["vendor", "cases", "seed"],
+  numbers: { cases: 1, seed: 0 },
 });
-const vendor = typeof options.vendor === "string" ? options.vendor : "all";
+const vendor = given.get("vendor") ?? "all";
 const names = vendor === "all" ? Object.keys(CAMPAIGNS) : [vendor];
-const cases = numberOf("cases", options.cases, MILLION);
-const seed = numberOf("seed", options.seed, Math.floor(Math.random() * 0x1_0000_0000));
+const cases = Number(given.get("cases") ?? MILLION);
+const seed = Number(given.get("seed") ?? Math.floor(Math.random() * 0x1_0000_0000));
 let found = false;
 for (const name of names) {
   const campaign = Object.hasOwn(CAMPAIGNS, name) ? CAMPAIGNS[name] : undefined;
-  if (campaign === undefined) refuse(`--vendor ${name}: there are vmx, svm and all`);
+  if (campaign === undefined) {
+    console.error(`--vendor ${name}: there are vmx, svm and all`);
+    Deno.exit(2);
+  }
   found = !run(campaign, cases, seed) || found;
 }
 Deno.exit(found ? 1 : 0);
