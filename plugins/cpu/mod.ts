@@ -118,5 +118,14 @@ export type { CodePlace } from "./emulation/code_bytes.ts";
 
 export { SVM_EXIT_INVALID, SvmExit } from "./svm/exit_codes.ts";
 export { InterceptWord, Misc1, Misc2, Misc3 } from "./svm/intercepts.ts";
-export { Clean, Control, IntControl, Save, SaveSegment, VirtExt, VMCB_BYTES } from "./svm/vmcb.ts";
+export {
+  Clean,
+  Control,
+  IntControl,
+  NestedControl,
+  Save,
+  SaveSegment,
+  VirtExt,
+  VMCB_BYTES,
+} from "./svm/vmcb.ts";
 export { IoioInfo } from "./semantics/io.ts";

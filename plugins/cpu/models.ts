@@ -37,6 +37,7 @@ export type SvmFeatureName =
   | "avic"
   | "v_vmsave_vmload"
   | "vgif"
+  | "gmet"
   | "x2avic"
   | "vnmi"
   | "avic_extlvt"
@@ -69,6 +70,7 @@ const ROWS: Readonly<Record<SvmFeatureName, FeatureRow>> = {
   avic: { edx: SvmFeature.AVIC, extends: "npt" },
   v_vmsave_vmload: { edx: SvmFeature.VIRTUAL_VMSAVE_VMLOAD, extends: "npt" },
   vgif: { edx: SvmFeature.VGIF },
+  gmet: { edx: SvmFeature.GMET, extends: "npt" },
   x2avic: { edx: SvmFeature.X2AVIC, extends: "avic" },
   vnmi: { edx: SvmFeature.VNMI },
   avic_extlvt: { edx: SvmFeature.EXTLVT_AVIC_ACCESS, extends: "avic" },
@@ -88,6 +90,7 @@ const ZEN2: readonly SvmFeatureName[] = [
   "avic",
   "v_vmsave_vmload",
   "vgif",
+  "gmet",
 ];
 const ZEN4: readonly SvmFeatureName[] = [...ZEN2, "x2avic", "vnmi", "avic_extlvt"];
 const ZEN5: readonly SvmFeatureName[] = [...ZEN4, "bus_lock_threshold", "idle_hlt", "x2avic_ext"];

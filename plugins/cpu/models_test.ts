@@ -93,6 +93,7 @@ const ZEN2 = [
   "avic",
   "v_vmsave_vmload",
   "vgif",
+  "gmet",
 ];
 const ZEN4 = [...ZEN2, "x2avic", "vnmi", "avic_extlvt"];
 const ZEN5 = [...ZEN4, "bus_lock_threshold", "idle_hlt", "x2avic_ext"];
@@ -107,6 +108,7 @@ const BITS: Readonly<Record<string, number>> = {
   avic: 13,
   v_vmsave_vmload: 15,
   vgif: 16,
+  gmet: 17,
   x2avic: 18,
   vnmi: 25,
   avic_extlvt: 27,
@@ -137,7 +139,7 @@ Deno.test("a part can be switched off and on; what extends it goes with it", () 
     const lost = ZEN5.filter((other) => !without.includes(other)).sort();
     const expected: Readonly<Record<string, string[]>> = {
       pause_filter: ["pause_filter", "pause_filter_threshold"],
-      npt: ["avic", "avic_extlvt", "npt", "v_vmsave_vmload", "x2avic", "x2avic_ext"],
+      npt: ["avic", "avic_extlvt", "gmet", "npt", "v_vmsave_vmload", "x2avic", "x2avic_ext"],
       avic: ["avic", "avic_extlvt", "x2avic", "x2avic_ext"],
       x2avic: ["x2avic", "x2avic_ext"],
     };

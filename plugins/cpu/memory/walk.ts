@@ -58,6 +58,8 @@ export const TABLE_ACCESS = 4;
 export const USER_LINEAR = 8;
 /** Added under EPT: there is a linear address, in `S.walkLinear`. */
 export const LINEAR_ACCESS = 0x10;
+/** Added where the access is one of a guest's CPL 3. */
+const GUEST_USER = 0x40;
 /** Added where the access is one to a shadow stack. */
 export const SHADOW_ACCESS = 0x20;
 
@@ -444,7 +446,8 @@ export function defineWalk(mc: Microcode): void {
 
     f.if(nested, () => {
       const gpa = pa.get();
-      const kind = access.or(userLinear.get()).or(LINEAR_ACCESS);
+      const user = isUser.select(i32(GUEST_USER), i32(0));
+      const kind = access.or(userLinear.get()).or(user).or(LINEAR_ACCESS);
       pa.set(f.call(mc.nestedTranslate, gpa, kind));
       const isApic = gpa.and(~0xfff).eq(S.avicBar.get(f)).and(isFetch.eqz());
       f.if(isApic, () => f.return(fillApic(f, linear, isUser, isWrite)), undefined, "unlikely");
@@ -484,16 +487,21 @@ export function defineWalk(mc: Microcode): void {
     const isFetch = kind.eq(Access.FETCH);
     const isWrite = kind.eq(Access.WRITE);
     const efer = S.hostEfer.get(f);
+    // Under the guest mode execute trap (GMET), which is SMEP for the nested level, code of CPL 0–2 is fetched
+    // from pages that are not for users and code of CPL 3 from those that are; of data and of the guest's tables
+    // the bit says nothing (Linux commit 3129c6b81cab; kvm-unit-tests, npt_prepare_gmet_pte). The US bit of the
+    // error code, which erratum 1218 lets some processors get wrong, is then taken for the guest's but for
+    // walks, which stay a user's; whether a fetch is shown stays with the host's NXE and SMEP.
+    const trap = S.guestModeTrap.get(f);
+    const isUser = trap.eqz().or(access.and(TABLE_ACCESS | GUEST_USER).ne(0));
     const fail = (present: boolean, reserved: boolean): void => {
       // As in any page fault of the host's: shown where its NXE or SMEP could forbid a fetch.
       const fetchShown = isFetch.and(efer.has(Efer.NXE).or(S.hostCr4.has(f, Cr4.SMEP)));
       const error = isWrite.select(i32(PageError.WRITE), i32(0))
         .or(fetchShown.select(i32(PageError.FETCH), i32(0)))
         .or(access.and(SHADOW_ACCESS).ne(0).select(i32(PageError.SHADOW_STACK), i32(0)))
-        // Every nested access counts as a user access.
-        .or(
-          PageError.USER | (present ? PageError.PRESENT : 0) | (reserved ? PageError.RESERVED : 0),
-        );
+        .or(isUser.select(i32(PageError.USER), i32(0)))
+        .or((present ? PageError.PRESENT : 0) | (reserved ? PageError.RESERVED : 0));
       f.call(mc.nestedFault, gpa, error, access.and(TABLE_ACCESS).ne(0));
     };
     // What a host outside of long mode walks reaches 4 GiB; beyond, nothing is present.
@@ -512,7 +520,8 @@ export function defineWalk(mc: Microcode): void {
       fail,
     };
     const result = emitWalk(f, rules);
-    const deny = result.user.get().eqz()
+    // Every nested access counts as a user access, but for what the trap changes.
+    const deny = trap.select(isFetch.and(result.user.get().ne(isUser)), result.user.get().eqz())
       .or(isWrite.and(result.writable.get().eqz()))
       .or(isFetch.and(result.noExecute.get()));
     f.if(deny, () => fail(true, false));

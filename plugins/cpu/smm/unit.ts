@@ -50,6 +50,7 @@ const ASIDE32: readonly (readonly [Field32, number])[] = [
   [S.nmiBlocked, 1],
   [S.guestMode, 0],
   [S.nestedPaging, 0],
+  [S.guestModeTrap, 0],
   [S.asid, 0],
   [S.intControl, 0],
   [S.virtExt, 0],

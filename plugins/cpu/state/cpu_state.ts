@@ -303,6 +303,8 @@ export class CpuState {
   readonly intVector: Field32 = at.i32();
   /** SVM: 1 if nested paging is on. */
   readonly nestedPaging: Field32 = at.i32();
+  /** SVM: 1 if the guest mode execute trap (GMET) is on. */
+  readonly guestModeTrap: Field32 = at.i32();
   /** SVM: host RFLAGS.IF at VMRUN. */
   readonly hostIf: Field32 = at.i32();
   /** SVM: N_CR3. */

@@ -22,6 +22,8 @@ export const SvmFeature = {
   VIRTUAL_VMSAVE_VMLOAD: 0x8000,
   /** STGI and CLGI of a guest work on a GIF of its own. */
   VGIF: 0x1_0000,
+  /** The guest mode execute trap (GMET). */
+  GMET: 0x2_0000,
   /** x2AVIC. */
   X2AVIC: 0x4_0000,
   /** NMIs of a guest need no injection: V_NMI, V_NMI_MASK. */

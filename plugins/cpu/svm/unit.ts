@@ -35,7 +35,7 @@ import { startBusLocks, stopBusLocks } from "../microcode/bus_lock.ts";
 import { SvmFeature } from "./features.ts";
 import { startPauseFilter } from "./pause_filter.ts";
 import { hasVirtualNmi, hasVirtualVmload, offerVirtualNmi } from "./virtual.ts";
-import { Clean, Control, IntControl, Save, VMCB_BYTES } from "./vmcb.ts";
+import { Clean, Control, IntControl, NestedControl, Save, VMCB_BYTES } from "./vmcb.ts";
 import { Image, keepGuest, keepHost, loadGuest, restoreHost } from "./world_image.ts";
 import {
   hasVirtualLbr,
@@ -196,8 +196,8 @@ export function defineSvm(mc: Microcode): void {
     const asid = f.load32(vmcb, Control.ASID);
     // Without nested paging NP_ENABLE is one of the reserved bits, which are ignored: it is not among what
     // VMRUN checks (15.5.1), and KVM passes over it for its guests (Linux commit e0b6f031d64c).
-    const nested = f.load32(vmcb, Control.NESTED_CONTROL).and(S.svmFeatures.get(f))
-      .and(SvmFeature.NESTED_PAGING);
+    const nestedControl = f.load32(vmcb, Control.NESTED_CONTROL);
+    const nested = nestedControl.and(S.svmFeatures.get(f)).and(SvmFeature.NESTED_PAGING);
     const cached = S.cachedVmcb.get(f).eq(vmcbPa.or(1)).and(S.cachedAsid.get(f).eq(asid))
       .and(S.cachedNested.get(f).eq(nested));
     const clean = cached.select(f.load32(vmcb, Control.CLEAN_BITS), i32(0));
@@ -226,6 +226,8 @@ export function defineSvm(mc: Microcode): void {
     S.tscOffset.set(f, S.cachedTscOffset.get(f));
     S.asid.set(f, asid);
     S.nestedPaging.set(f, nested);
+    const trap = nestedControl.and(NestedControl.GMET).ne(0);
+    S.guestModeTrap.set(f, trap.and(S.svmFeatures.has(f, SvmFeature.GMET)));
     S.virtExt.set(f, f.load32(vmcb, Control.VIRT_EXT));
     startPauseFilter(mc, f, vmcb);
     startBusLocks(f, vmcb);

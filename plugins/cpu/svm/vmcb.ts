@@ -27,7 +27,7 @@ export const Control = {
   EXITINFO1: 0x078,
   EXITINFO2: 0x080,
   EXITINTINFO: 0x088,
-  /** 0 NP_ENABLE, 1 SEV, 2 SEV-ES … */
+  /** 0 NP_ENABLE, 1 SEV, 2 SEV-ES, 3 GMET … */
   NESTED_CONTROL: 0x090,
   AVIC_APIC_BAR: 0x098,
   GHCB: 0x0a0,
@@ -100,6 +100,13 @@ export const SaveSegment = {
   /** 32 */
   LIMIT: 4,
   BASE: 8,
+} as const;
+
+/** Bits of {@linkcode Control.NESTED_CONTROL}. */
+export const NestedControl = {
+  NP_ENABLE: 0x1,
+  /** The guest mode execute trap. */
+  GMET: 0x8,
 } as const;
 
 /** Bits of the low half of {@linkcode Control.INT_CONTROL}. */
