@@ -50,6 +50,7 @@ const HASWELL: readonly VmxFeatureName[] = [
   "vapic_reg",
   "vid",
   "posted_intr",
+  "load_perf_global_ctrl",
 ];
 const SKYLAKE: readonly VmxFeatureName[] = [...HASWELL, "pml", "mbec", "tsc_scaling"];
 const SAPPHIRE_RAPIDS: readonly VmxFeatureName[] = [

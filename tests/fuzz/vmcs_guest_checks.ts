@@ -81,6 +81,8 @@ export const GUEST_CHECKS: readonly EntryCheck[] = [
     "SYSENTER's addresses are canonical",
     (v) => !canonical(v.at(Vmcs.GUEST_SYSENTER_ESP)) || !canonical(v.at(Vmcs.GUEST_SYSENTER_EIP)),
   ),
+  // There are no performance counters here.
+  guest("PERF_GLOBAL_CTRL", (v) => v.entry(EntryControl.LOAD_PERF_GLOBAL_CTRL)),
   guest("PAT", (v) => v.entry(EntryControl.LOAD_PAT) && badPat(v.at(Vmcs.GUEST_PAT))),
   guest("EFER", (v) => {
     if (!v.entry(EntryControl.LOAD_EFER)) return false;

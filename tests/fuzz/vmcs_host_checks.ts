@@ -41,6 +41,8 @@ export const HOST_CHECKS: readonly EntryCheck[] = [
   host("CR4's fixed bits", (v) => badFixed(v, Vmcs.HOST_CR4, 8)),
   host("CR3", (v) => v.at(Vmcs.HOST_CR3) >> v.physicalBits !== 0n),
   host("canonical addresses", (v) => HOST_CANONICAL.some((field) => !canonical(v.at(field)))),
+  // There are no performance counters here.
+  host("PERF_GLOBAL_CTRL", (v) => v.exit(ExitControl.LOAD_PERF_GLOBAL_CTRL)),
   host("PAT", (v) => v.exit(ExitControl.LOAD_PAT) && badPat(v.at(Vmcs.HOST_PAT))),
   host("EFER", (v) => {
     if (!v.exit(ExitControl.LOAD_EFER)) return false;

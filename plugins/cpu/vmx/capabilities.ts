@@ -84,6 +84,7 @@ export type VmxFeatureName =
   | "ipi_virt"
   | "bus_lock_detection"
   | "notify_vm_exiting"
+  | "load_perf_global_ctrl"
   | "ept_sss";
 
 /** Parts of VMX to switch on or off against what the model has. */
@@ -95,6 +96,7 @@ interface FeatureRow {
   readonly secondary?: number;
   readonly tertiary?: number;
   readonly exit?: number;
+  readonly entry?: number;
   readonly eptVpid?: number;
   /** The feature it cannot be without; it stands in front. */
   readonly extends?: VmxFeatureName;
@@ -129,6 +131,10 @@ export const VMX_FEATURES: Readonly<Record<VmxFeatureName, FeatureRow>> = {
   ipi_virt: { tertiary: Tertiary.IPI_VIRTUALIZATION, extends: "vapic" },
   bus_lock_detection: { secondary: Secondary.BUS_LOCK_DETECTION },
   notify_vm_exiting: { secondary: Secondary.NOTIFY },
+  load_perf_global_ctrl: {
+    exit: ExitControl.LOAD_PERF_GLOBAL_CTRL,
+    entry: EntryControl.LOAD_PERF_GLOBAL_CTRL,
+  },
   ept_sss: { eptVpid: EptVpid.SUPERVISOR_SHADOW_STACK, extends: "ept" },
 };
 

@@ -74,6 +74,7 @@ export const Tertiary = {
 export const ExitControl = {
   SAVE_DEBUG: 0x4,
   HOST_64BIT: 0x200,
+  LOAD_PERF_GLOBAL_CTRL: 0x1000,
   ACKNOWLEDGE_INTERRUPT: 0x8000,
   SAVE_PAT: 0x4_0000,
   LOAD_PAT: 0x8_0000,
@@ -89,6 +90,7 @@ export const EntryControl = {
   IA32E_GUEST: 0x200,
   TO_SMM: 0x400,
   DEACTIVATE_DUAL_MONITOR: 0x800,
+  LOAD_PERF_GLOBAL_CTRL: 0x2000,
   LOAD_PAT: 0x4000,
   LOAD_EFER: 0x8000,
   LOAD_CET: 0x10_0000,

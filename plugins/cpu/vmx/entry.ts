@@ -31,6 +31,7 @@ import { readField, readField32, Vmcs, VmcsGroup, VmcsRegion } from "./fields.ts
 import { GUEST_OK, illegalGuest } from "./guest_checks.ts";
 import { illegalAddressSpace, illegalHost } from "./host_checks.ts";
 import { loadMsrs } from "./msr_lists.ts";
+import { illegalHostCounters, loadGuestCounters } from "./performance.ts";
 import { loadGuest } from "./world_switch.ts";
 
 /** What {@linkcode Microcode.vmxEnter} yields if it did not fail: the state is another one now. */
@@ -147,6 +148,7 @@ export function defineEntry(mc: Microcode): void {
     failIf(f, illegalAddressSpace(f), VmxError.HOST_STATE);
     unlikely(has(VmcsGroup.CONTROLS | VmcsGroup.HOST), () => {
       failIf(f, illegalHost(f), VmxError.HOST_STATE);
+      failIf(f, illegalHostCounters(f, mc), VmxError.HOST_STATE);
     });
     // From here on the instruction has retired: what follows is a VM exit at worst.
     S.uop.set(f, 0);
@@ -158,6 +160,15 @@ export function defineEntry(mc: Microcode): void {
       f.call(mc.vmxEntryFailed, VmxExit.INVALID_GUEST_STATE, wrong.extendU());
       f.return(ENTERED);
     });
+    f.if(
+      loadGuestCounters(f, mc).eqz(),
+      () => {
+        f.call(mc.vmxEntryFailed, VmxExit.INVALID_GUEST_STATE, 0);
+        f.return(ENTERED);
+      },
+      undefined,
+      "unlikely",
+    );
     S.vmcsWritten.set(f, 0);
 
     S.pinControls.set(f, pin);

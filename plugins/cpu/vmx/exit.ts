@@ -22,6 +22,7 @@ import { EventType } from "./control_checks.ts";
 import { BUS_LOCK_DETECTED, ENTRY_FAILURE, VmxExit } from "./exit_reasons.ts";
 import { readField32, Vmcs, VmcsRegion, writeField, writeField32 } from "./fields.ts";
 import { loadMsrs, storeMsrs } from "./msr_lists.ts";
+import { loadHostCounters } from "./performance.ts";
 import { saveTimer } from "./timer.ts";
 import { loadHost, saveGuest } from "./world_switch.ts";
 
@@ -110,6 +111,7 @@ export function defineExit(mc: Microcode): void {
     f.if(pae, () => {
       f.if(f.call(mc.readPdptes, S.cr3.get(f)).eqz(), () => abort(f, Abort.PDPTE));
     });
+    loadHostCounters(f, mc);
     const { EXIT_MSR_LOAD_COUNT, EXIT_MSR_LOAD_ADDRESS } = Vmcs;
     f.if(loadMsrs(f, mc, EXIT_MSR_LOAD_COUNT, EXIT_MSR_LOAD_ADDRESS), () => {
       abort(f, Abort.LOADING_MSRS);
