@@ -115,6 +115,8 @@ export { DeviceMoves, type MovingGuest } from "./emulation/device_moves.ts";
 export { endInstruction, resetRegisters, writeAnswer } from "./emulation/answers.ts";
 export { BusOutside } from "./emulation/bus_outside.ts";
 export type { CodePlace } from "./emulation/code_bytes.ts";
+export { ControlMove, moveToCr0, moveToCr4, storedCr0 } from "./emulation/control_moves.ts";
+export type { ControlRegisters } from "./emulation/control_moves.ts";
 
 export { SVM_EXIT_INVALID, SvmExit } from "./svm/exit_codes.ts";
 export { InterceptWord, Misc1, Misc2, Misc3 } from "./svm/intercepts.ts";

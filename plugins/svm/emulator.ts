@@ -37,6 +37,12 @@ const ASID = 1;
 const DR6_BREAKPOINTS = 0xf;
 /** Exceptions that end an instruction; those that INT3 and INTO are for are delivered. */
 const ALL_BUT_TRAPS: number = ~((1 << Vector.BP) | (1 << Vector.OF));
+/** Exits of instructions that drop translations. */
+const DROPPING: ReadonlySet<number> = new Set([
+  SvmExit.CR0_SEL_WRITE,
+  SvmExit.CR_WRITE + 4,
+  SvmExit.TASK_SWITCH,
+]);
 /** TLB_CONTROL: flush everything. */
 const FLUSH_ALL = 1;
 
@@ -136,7 +142,7 @@ export class Emulator {
     const code = scratch.get32(Control.EXITCODE);
     // These drop translations: those of the spare processor, not the guest's.
     const met = vmcb.get32(Control.EXITCODE);
-    if (met === SvmExit.CR0_SEL_WRITE || met === SvmExit.TASK_SWITCH) guest.flush = true;
+    if (DROPPING.has(met)) guest.flush = true;
     vmcb.bytes.set(scratch.bytes.subarray(SAVE_AREA), SAVE_AREA);
     vmcb.set32(Control.INT_STATE, scratch.get32(Control.INT_STATE));
     const priority = scratch.get32(Control.INT_CONTROL) & IntControl.V_TPR;

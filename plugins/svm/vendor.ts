@@ -40,6 +40,7 @@ import {
   withExtendedRegisters,
   writeAnswer,
 } from "../cpu/mod.ts";
+import { moveToControl } from "./control_moves.ts";
 import { Emulator } from "./emulator.ts";
 import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "./events.ts";
 import { MSR_IMMEDIATE, translateExit } from "./exits.ts";
@@ -342,6 +343,9 @@ export class SvmVendor implements Vendor, Svm {
   /** See `Vendor.emulate`. */
   emulate(vcpu: Vcpu, gpa?: number): ExitAction {
     if (gpa !== undefined && this.#move(this.of(vcpu), gpa)) return Action.RESUME;
+    if (vcpu.exit.reason === ExitReason.CR_ACCESS && this.#moveToControl(vcpu)) {
+      return Action.RESUME;
+    }
     this.#emulator ??= new Emulator(this.#vm, this.#processors, this.#memory);
     const guest = this.#released(vcpu);
     const { cr8 } = guest;
@@ -350,6 +354,16 @@ export class SvmVendor implements Vendor, Svm {
     } finally {
       this.#storeTaskPriority(guest, cr8);
     }
+  }
+
+  /** Carries out a plain move to a control register; false if it is none. */
+  #moveToControl(vcpu: Vcpu): boolean {
+    const guest = this.of(vcpu);
+    const { cr8 } = guest;
+    if (!moveToControl(guest)) return false;
+    this.#storeTaskPriority(guest, cr8);
+    this.#skip(vcpu);
+    return true;
   }
 
   /** Carries out a plain move to or from the device register at `gpa`; false if it is none. */

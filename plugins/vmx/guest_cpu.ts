@@ -206,7 +206,11 @@ export class GuestCpu implements ControlState, VmxGuest {
   }
 
   set cr0(value: bigint) {
-    const low = Number(value & 0xffff_ffffn);
+    this.storeCr0(Number(value & 0xffff_ffffn));
+  }
+
+  /** Sets CR0 as the guest sees it, bits 31:0. */
+  storeCr0(low: number): void {
     this.vmcs.set32(Vmcs.GUEST_CR0, (low | CR0_FIXED) >>> 0);
     this.vmcs.set32(Vmcs.CR0_SHADOW, low);
   }
@@ -217,7 +221,11 @@ export class GuestCpu implements ControlState, VmxGuest {
   }
 
   set cr4(value: bigint) {
-    const low = Number(value & 0xffff_ffffn);
+    this.storeCr4(Number(value & 0xffff_ffffn));
+  }
+
+  /** Sets CR4 as the guest sees it, bits 31:0. */
+  storeCr4(low: number): void {
     this.vmcs.set32(Vmcs.GUEST_CR4, (low | CR4_FIXED) >>> 0);
     this.vmcs.set32(Vmcs.CR4_SHADOW, low);
   }

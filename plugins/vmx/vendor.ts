@@ -41,6 +41,7 @@ import {
 } from "../cpu/mod.ts";
 import type { ApicBus } from "../lapic/mod.ts";
 import { type Controls, fitControls } from "./controls.ts";
+import { moveControl } from "./control_moves.ts";
 import { Emulator } from "./emulator.ts";
 import { ExtendedPageTables } from "./ept.ts";
 import { injectException, injectInterrupt, injectNmi, returnInterrupted } from "./events.ts";
@@ -423,12 +424,17 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
   /** See `Vendor.emulate`. Accesses to CR8 are among what it carries out. */
   emulate(vcpu: Vcpu, gpa?: number): ExitAction {
     if (gpa !== undefined && this.#move(this.of(vcpu), gpa)) return Action.RESUME;
-    this.#emulator ??= new Emulator(this.#vm, this.#processors);
-    const guest = this.#released(vcpu);
+    const guest = this.of(vcpu);
     const controller = this.#vm.interruptController.current;
     const priority = controller.taskPriority?.(vcpu);
     guest.cr8 = priority ?? guest.cr8;
     try {
+      if (vcpu.exit.reason === ExitReason.CR_ACCESS && moveControl(guest)) {
+        this.#skip(vcpu);
+        return Action.RESUME;
+      }
+      this.#emulator ??= new Emulator(this.#vm, this.#processors);
+      this.#released(vcpu);
       return this.#emulator.step(guest);
     } finally {
       if (guest.cr8 !== priority) controller.setTaskPriority?.(vcpu, guest.cr8);
