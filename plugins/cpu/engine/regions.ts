@@ -16,6 +16,7 @@ import { Records } from "./records.ts";
 import { type CodeInMaking, type CodeStatistics, RegionCode } from "./region_code.ts";
 import { type BlockSource, edgesOf, type RegionBlock, RegionGraph } from "./region_graph.ts";
 import { RegionStructure } from "./region_structure.ts";
+import { weight } from "./tier2_forms.ts";
 
 /** Which tiers run: the interpreter alone, everything compiled at once, or what is worth it. */
 export type Tier = 1 | 2 | "auto";
@@ -111,11 +112,15 @@ interface RegionInMaking {
   bytes: number | undefined;
 }
 
-/** Regions of so few instructions are compiled in one go. */
+/** Regions of so much weight are compiled in one go. */
 const AT_ONCE = 48;
-/** Instructions that one step gets done with, or nearly so, and steps besides. */
+/** Weight that one step gets done with, or nearly so, and steps besides. */
 const IN_A_STEP = 50;
 const OTHER_STEPS = 4;
+
+/** How much there is to do for the code of `blocks`: the weight of an integer instruction is 1. */
+const weightOf = (blocks: readonly RegionBlock[]): number =>
+  blocks.reduce((all, { ops }) => all + ops.reduce((sum, { form }) => sum + weight(form), 0), 0);
 
 /** Modes that end with the first ENDBRANCH: their code is for the interpreter. */
 const PASSING: number = Mode.AWAIT_ENDBRANCH | Mode.SUPPRESSED;
@@ -195,6 +200,7 @@ export class Regions {
   sample(block: number): number {
     const { slice, seen } = this.#policy;
     this.#look(block);
+    this.#code.resumed();
     this.#goOn();
     const entry = seen === Infinity ? undefined : this.#entryFor(block);
     this.#count(block);
@@ -265,7 +271,7 @@ export class Regions {
       this.#evict();
       return;
     }
-    const instructions = blocks.reduce((sum, { count }) => sum + count, 0);
+    const all = weightOf(blocks);
     this.#making = {
       head,
       index,
@@ -273,7 +279,7 @@ export class Regions {
       edges,
       open: open && renewed < RENEWALS,
       code: this.#code.make(blocks, index),
-      looks: instructions <= AT_ONCE ? 0 : OTHER_STEPS + Math.ceil(instructions / IN_A_STEP),
+      looks: all <= AT_ONCE ? 0 : OTHER_STEPS + Math.ceil(all / IN_A_STEP),
       bytes: undefined,
     };
     this.#goOn();
@@ -283,10 +289,14 @@ export class Regions {
   #goOn(): void {
     const making = this.#making;
     if (making === undefined) return;
-    making.bytes ??= making.code.step();
-    if (making.looks-- > 0) return;
-    while (making.bytes === undefined) making.bytes = making.code.step();
+    const due = making.looks-- <= 0;
+    if (making.bytes === undefined) {
+      this.#code.timed(() => {
+        do making.bytes = making.code.step(); while (due && making.bytes === undefined);
+      });
+    }
     const { bytes } = making;
+    if (!due || bytes === undefined) return;
     this.#making = undefined;
     const { head, index, blocks, edges, open } = making;
     const before = this.#regions.get(head);

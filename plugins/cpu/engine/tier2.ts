@@ -26,6 +26,7 @@ import {
   I64T,
   type Label,
   type ModuleBuilder,
+  type Steps,
   type Variable,
 } from "../wasm/mod.ts";
 import { BlockHeader } from "./block_layout.ts";
@@ -133,8 +134,8 @@ class RegionFunction implements RegionContext {
     this.#entry = flags;
   }
 
-  /** Emits all of it; stops between blocks wherever `most` nodes have been recorded since. */
-  *emit(most: number): Generator<undefined, void, void> {
+  /** Emits all of it; stops behind instructions wherever `most` nodes have been recorded since. */
+  *emit(most: number): Steps<void> {
     this.#checkEntry(this.#head, this.#entry);
     this.#most = most;
     yield* this.#tree(this.#head, this.#entry);
@@ -244,7 +245,7 @@ class RegionFunction implements RegionContext {
   }
 
   /** Emits `block` and all that it dominates. */
-  *#tree(block: RegionBlock, flags: FlagState): Generator<undefined, void, void> {
+  *#tree(block: RegionBlock, flags: FlagState): Steps<void> {
     const { f, structure } = this;
     const { loop, children } = structure.places.get(block)!;
     if (loop) {
@@ -265,14 +266,10 @@ class RegionFunction implements RegionContext {
     block: RegionBlock,
     children: readonly RegionBlock[],
     flags: FlagState,
-  ): Generator<undefined, void, void> {
+  ): Steps<void> {
     const { f, structure } = this;
     for (const child of [...children].reverse()) this.#labels.set(child, f.openBlock());
-    this.#ops(block, flags);
-    if (f.nodes.length - this.#recorded >= this.#most) {
-      yield;
-      this.#recorded = f.nodes.length;
-    }
+    yield* this.#ops(block, flags);
     for (const child of children) {
       this.#labels.delete(child);
       f.closeBlock();
@@ -304,7 +301,7 @@ class RegionFunction implements RegionContext {
     return usesLocals(op.form) && !watched && this.#records.inRegisters(op);
   }
 
-  #ops(block: RegionBlock, flags: FlagState): void {
+  *#ops(block: RegionBlock, flags: FlagState): Steps<void> {
     const { f, mc } = this;
     let state = flags;
     for (const [k, op] of block.ops.entries()) {
@@ -327,6 +324,10 @@ class RegionFunction implements RegionContext {
         emit(i);
         state = i.flags;
         if (!i.ended) this.reload();
+      }
+      if (f.nodes.length - this.#recorded >= this.#most) {
+        yield;
+        this.#recorded = f.nodes.length;
       }
     }
   }
@@ -406,7 +407,7 @@ export function* buildRegion(
   records: Records,
   mode: RegionMode,
   most: number,
-): Generator<undefined, HandlerRef, void> {
+): Steps<HandlerRef> {
   const ref = module.declare(name, HANDLER_PARAMS, undefined);
   let region: RegionFunction | undefined;
   module.body(ref, (f, _uop, budget, kind, a, b) => {

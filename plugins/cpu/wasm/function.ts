@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { lower, type LoweredFunction, place } from "./lower.ts";
+import { lower, type LoweredFunction, place, type Steps } from "./lower.ts";
 import type { FunctionRef, ModuleBuilder, Signature, Tag } from "./module.ts";
 import { I32_TYPE, I64_TYPE, Op, V128_TYPE, type ValueType } from "./opcodes.ts";
 import { I32, i32, I64, i64, Node, NodeKind, type Value } from "./value.ts";
@@ -125,7 +125,6 @@ export class FunctionBuilder {
   #loops = 0;
   /** The loops around the one at hand, the outermost first. */
   readonly #outerLoops: number[] = [];
-  #placed = false;
 
   constructor(module: ModuleBuilder, params: readonly ValueType[]) {
     this.module = module;
@@ -482,17 +481,13 @@ export class FunctionBuilder {
     this.effect(Op.CALL_INDIRECT, [...args, index], 0, 0, signature);
   }
 
-  /** Decides where values are evaluated; nothing may be recorded behind it. */
-  place(): void {
-    if (this.#placed) return;
-    place(this.nodes);
-    this.#placed = true;
-  }
-
-  /** Encodes the body: local declarations, code, end. */
-  encode(): LoweredFunction {
-    this.place();
-    return lower(this);
+  /**
+   * Encodes the body, local declarations, code and end, some `most` nodes in a step. Nothing may be recorded
+   * from the first step on.
+   */
+  *encode(most: number): Steps<LoweredFunction> {
+    yield* place(this.nodes, most);
+    return yield* lower(this, most);
   }
 }
 

@@ -30,9 +30,20 @@ export interface LoweredFunction {
   readonly hints: readonly BranchHint[];
 }
 
-/** Lowers the recorded nodes of `fn`, which {@linkcode place} has seen. */
-export function lower(fn: FunctionBuilder): LoweredFunction {
-  return new Emitter(fn).run();
+/** Work that is done in parts, with a result behind the last. */
+export type Steps<T> = Generator<undefined, T, void>;
+
+/** Does all of it; its result. */
+export function finish<T>(steps: Steps<T>): T {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/** Lowers the recorded nodes of `fn`, which {@linkcode place} has seen, some `most` of them in a step. */
+export function lower(fn: FunctionBuilder, most: number): Steps<LoweredFunction> {
+  return new Emitter(fn).run(most);
 }
 
 const isMemoryEffect = (opcode: number): boolean =>
@@ -45,8 +56,11 @@ const EVERYWHERE = -2;
 /** Operators that cost nothing, or hardly anything, beside what they are applied to. */
 const CHEAP: ReadonlySet<number> = new Set([I32_WRAP_I64, I64_EXTEND_I32_S, I64_EXTEND_I32_U]);
 
-/** Decides for each value whether it is dropped, evaluated at its use, or kept in a local. */
-export function place(nodes: readonly Node[]): void {
+/**
+ * Decides for each value whether it is dropped, evaluated at its use, or kept in a local, for some `most` of them
+ * in a step.
+ */
+export function* place(nodes: readonly Node[], most: number): Steps<void> {
   const memory = new Int32Array(nodes.length + 1);
   const locals = new Int32Array(nodes.length + 1);
   for (let i = 0; i < nodes.length; i++) {
@@ -56,7 +70,12 @@ export function place(nodes: readonly Node[]): void {
     locals[i + 1] = locals[i]! + Number(effect && opcode === Op.LOCAL_SET);
   }
   const user = new Int32Array(nodes.length).fill(-1);
+  let left = most;
   for (let i = nodes.length - 1; i >= 0; i--) {
+    if (--left === 0) {
+      left = most;
+      yield;
+    }
     const node = nodes[i]!;
     const { kind } = node;
     if (kind === NodeKind.EFFECT || kind === NodeKind.CONTROL) {
@@ -90,8 +109,13 @@ class Emitter {
     this.#fn = fn;
   }
 
-  run(): LoweredFunction {
+  *run(most: number): Steps<LoweredFunction> {
+    let left = most;
     for (const node of this.#fn.nodes) {
+      if (--left === 0) {
+        left = most;
+        yield;
+      }
       if (node.kind === NodeKind.CONTROL) {
         this.#control(node);
       } else if (node.kind === NodeKind.EFFECT) {

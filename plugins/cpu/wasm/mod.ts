@@ -12,6 +12,7 @@
  * @module
  */
 export * from "./function.ts";
+export { finish, type Steps } from "./lower.ts";
 export * from "./module.ts";
 export { I32, i32, I64, i64, Value } from "./value.ts";
 export * from "./vector.ts";

@@ -5,7 +5,7 @@
  */
 import { ByteSink } from "./bytes.ts";
 import { type AnyToken, FunctionBuilder, type TokenValues } from "./function.ts";
-import type { LoweredFunction } from "./lower.ts";
+import { finish, type LoweredFunction, type Steps } from "./lower.ts";
 import type { TypeToken } from "./function.ts";
 import type { I32, I64 } from "./value.ts";
 import type { V128 } from "./vector.ts";
@@ -178,18 +178,19 @@ export class ModuleBuilder {
     this.#elements.push({ index, ref });
   }
 
-  /** The first part of {@linkcode ModuleBuilder.encode}'s work. */
-  place(): void {
-    for (const { body } of this.#declared) body?.place();
-  }
-
   /** Encodes the module. */
   encode(): Uint8Array<ArrayBuffer> {
-    const lowered = this.#declared.map(({ ref, body }) => {
+    return finish(this.encodeInSteps(Infinity));
+  }
+
+  /** Encodes the module, some `most` nodes of a function in a step. */
+  *encodeInSteps(most: number): Steps<Uint8Array<ArrayBuffer>> {
+    const lowered: LoweredFunction[] = [];
+    for (const { ref, body } of this.#declared) {
       if (body === undefined) throw new Error(`function ${ref.name} was declared without body`);
       this.typeIndex(ref.signature);
-      return body.encode();
-    });
+      lowered.push(yield* body.encode(most));
+    }
     for (const ref of this.#imported) this.typeIndex(ref.signature);
     const empty: Signature = { params: [], result: undefined };
     if (this.#tags > 0) this.typeIndex(empty);
