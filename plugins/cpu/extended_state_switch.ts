@@ -6,8 +6,12 @@
  */
 import { defineSlot, Gpr, type Slot, type Vcpu } from "../../core/mod.ts";
 import type { Processor } from "./engine/processor.ts";
-import { Xcr0 } from "./microcode/registers.ts";
-import { S } from "./state/cpu_state.ts";
+import { Xcr0 as ImportedXcr0 } from "./microcode/registers.ts";
+import { S as ImportedS } from "./state/cpu_state.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const S = ImportedS;
+const Xcr0 = ImportedXcr0;
 
 /** A host processor around an entry, with interrupts off, as the hypervisor's code sees it. */
 export interface HostExtendedState {

@@ -4,8 +4,18 @@
  * @module
  */
 import type { PendingException } from "../../core/mod.ts";
-import { Clean, Control, EventFormat, Save, Vector } from "../cpu/mod.ts";
+import {
+  Clean,
+  Control as ImportedControl,
+  EventFormat as ImportedEventFormat,
+  Save,
+  Vector,
+} from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const Control = ImportedControl;
+const EventFormat = ImportedEventFormat;
 
 function inject(guest: GuestCpu, event: number, errorCode: number): void {
   const { vmcb } = guest;

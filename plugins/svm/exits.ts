@@ -3,10 +3,26 @@
  *
  * @module
  */
-import { ExitReason, Gpr, type Registers, type VmExit } from "../../core/mod.ts";
-import { Control, IoioInfo, SvmExit } from "../cpu/mod.ts";
+import {
+  ExitReason as ImportedExitReason,
+  Gpr as ImportedGpr,
+  type Registers,
+  type VmExit,
+} from "../../core/mod.ts";
+import {
+  Control as ImportedControl,
+  IoioInfo as ImportedIoioInfo,
+  SvmExit as ImportedSvmExit,
+} from "../cpu/mod.ts";
 import { AvicReason, SvmReason } from "./exit_reasons.ts";
 import type { Vmcb } from "./vmcb.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const Control = ImportedControl;
+const ExitReason = ImportedExitReason;
+const Gpr = ImportedGpr;
+const SvmExit = ImportedSvmExit;
+const IoioInfo = ImportedIoioInfo;
 
 /** Fills in what goes with one exit code. */
 type Translator = (exit: VmExit, vmcb: Vmcb, registers: Registers) => void;

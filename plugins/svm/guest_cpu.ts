@@ -7,9 +7,9 @@ import { type HostMemory, REGISTER_SLOTS, REGISTER_WORDS, type Vcpu } from "../.
 import {
   CetMsr,
   Clean,
-  Control,
+  Control as ImportedControl,
   Efer,
-  IntControl,
+  IntControl as ImportedIntControl,
   linearAddressBits,
   ProcessorBranchCounts,
   ProcessorCet,
@@ -26,6 +26,10 @@ import { SvmMovingGuest } from "./moving_guest.ts";
 import { type IoPermissionMap, MsrPermissionMap } from "./permission_maps.ts";
 import type { AcceleratedTaskPriority, SvmGuest } from "./svm_guest.ts";
 import { Vmcb } from "./vmcb.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const Control = ImportedControl;
+const IntControl = ImportedIntControl;
 
 /** Where the VMCB has S_CET and the interrupt SSP table. */
 function switchedCet(vmcb: Vmcb): SwitchedCet {

@@ -8,8 +8,8 @@ import {
   eventRequest,
   type ExitAction,
   ExitAction as Action,
-  ExitReason,
-  Gpr,
+  ExitReason as ImportedExitReason,
+  Gpr as ImportedGpr,
   type HostMemory,
   initSystemState,
   type MsrAccess,
@@ -24,7 +24,7 @@ import {
 } from "../../core/mod.ts";
 import {
   Attr,
-  Control,
+  Control as ImportedControl,
   Cr0,
   DeviceMoves,
   Efer,
@@ -53,6 +53,11 @@ import { IoPermissionMap } from "./permission_maps.ts";
 import { CLEAN_ALL } from "./vmcb.ts";
 import { interruptWindowHook, privatePageHook, type Svm } from "./svm_guest.ts";
 import { readSystemState, writeSystemState } from "./system_state.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const Control = ImportedControl;
+const ExitReason = ImportedExitReason;
+const Gpr = ImportedGpr;
 
 /** TLB_CONTROL: flush the guest's ASID. */
 const FLUSH_GUEST = 3;

@@ -4,12 +4,15 @@
  * @module
  */
 import type { HostMemory } from "../../core/mod.ts";
-import { Clean, Control, type SegmentState, VMCB_BYTES } from "../cpu/mod.ts";
+import { Clean, Control as ImportedControl, type SegmentState, VMCB_BYTES } from "../cpu/mod.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const Control = ImportedControl;
 
 /** Clean bits of everything this hypervisor uses: all but last-branch records. */
 export const CLEAN_ALL: number = Clean.INTERCEPTS | Clean.PERMISSION_MAPS | Clean.ASID |
   Clean.INTERRUPTS | Clean.NESTED | Clean.CONTROL_REGISTERS | Clean.DEBUG_REGISTERS |
-  Clean.TABLES | Clean.SEGMENTS | Clean.CR2 | Clean.AVIC;
+  Clean.TABLES | Clean.SEGMENTS | Clean.CR2 | Clean.AVIC | Clean.CET;
 
 /** One VMCB. 64-bit fields are read and written as halves where an exit needs them. */
 export class Vmcb {

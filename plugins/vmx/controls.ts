@@ -5,12 +5,12 @@
  * @module
  */
 import {
-  EntryControl,
+  EntryControl as ImportedEntryControl,
   ExitControl,
-  Pin,
-  Primary,
+  Pin as ImportedPin,
+  Primary as ImportedPrimary,
   Secondary,
-  Tertiary,
+  Tertiary as ImportedTertiary,
   Vmcs,
   VmxMsr,
 } from "../cpu/mod.ts";
@@ -18,6 +18,12 @@ import type { HostCpu } from "./host.ts";
 import type { LoadedVmcs } from "./loaded_vmcs.ts";
 import type { PolicyRefs } from "./policy/refs.ts";
 import type { ApicVirtualization, VmxCapabilities } from "./vmx_guest.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const Primary = ImportedPrimary;
+const Pin = ImportedPin;
+const Tertiary = ImportedTertiary;
+const EntryControl = ImportedEntryControl;
 
 /** What of a vCPU's state decides on its controls. */
 export interface ControlState {

@@ -4,8 +4,11 @@
  * @module
  */
 import type { PendingException } from "../../core/mod.ts";
-import { Cr0, ExitInformation, S, Vector, Vmcs } from "../cpu/mod.ts";
+import { Cr0, ExitInformation as ImportedExitInformation, S, Vector, Vmcs } from "../cpu/mod.ts";
 import type { GuestCpu } from "./guest_cpu.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const ExitInformation = ImportedExitInformation;
 
 /** Interruption information: 10:8 the type, 11 deliver an error code, 31 valid. */
 const Info = {

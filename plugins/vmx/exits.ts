@@ -3,10 +3,20 @@
  *
  * @module
  */
-import { ExitReason, Gpr, type Registers, type VmExit } from "../../core/mod.ts";
-import { ExitInformation, Vmcs, VmxExit } from "../cpu/mod.ts";
+import {
+  ExitReason as ImportedExitReason,
+  Gpr as ImportedGpr,
+  type Registers,
+  type VmExit,
+} from "../../core/mod.ts";
+import { ExitInformation as ImportedExitInformation, Vmcs, VmxExit } from "../cpu/mod.ts";
 import { ApicvReason, DetectionReason, VmxReason } from "./exit_reasons.ts";
 import type { LoadedVmcs } from "./loaded_vmcs.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const ExitInformation = ImportedExitInformation;
+const ExitReason = ImportedExitReason;
+const Gpr = ImportedGpr;
 
 /**
  * Fills in what goes with one exit reason; `info1` holds the exit qualification already. `extended` says

@@ -7,8 +7,8 @@ import {
   type BranchCounts,
   type ExitAction,
   ExitAction as Action,
-  ExitReason,
-  Gpr,
+  ExitReason as ImportedExitReason,
+  Gpr as ImportedGpr,
   type HostMemory,
   initSystemState,
   type MsrAccess,
@@ -25,7 +25,7 @@ import {
 import {
   DeviceMoves,
   endInstruction,
-  ExitInformation,
+  ExitInformation as ImportedExitInformation,
   type ExtendedStateSwitch,
   type Processors,
   resetRegisters,
@@ -34,7 +34,7 @@ import {
   setExtendedRegisters,
   Vector,
   Vmcs,
-  VmxExit,
+  VmxExit as ImportedVmxExit,
   walkPages,
   withExtendedRegisters,
   writeAnswer,
@@ -55,6 +55,12 @@ import { accessMsr } from "./msrs.ts";
 import type { PolicyRefs } from "./policy/refs.ts";
 import { readSystemState, writeSystemState } from "./system_state.ts";
 import { hostInterruptHook, privatePageHook, type Vmx, type VmxCapabilities } from "./vmx_guest.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const ExitInformation = ImportedExitInformation;
+const ExitReason = ImportedExitReason;
+const Gpr = ImportedGpr;
+const VmxExit = ImportedVmxExit;
 
 /** INVEPT of one EPT pointer. */
 const SINGLE_CONTEXT = 1;

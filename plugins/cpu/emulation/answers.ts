@@ -3,9 +3,20 @@
  *
  * @module
  */
-import { ExitReason, Gpr, type Registers, type Vcpu, type VmExit } from "../../../core/mod.ts";
-import { Rflags } from "../microcode/registers.ts";
+import {
+  ExitReason as ImportedExitReason,
+  Gpr as ImportedGpr,
+  type Registers,
+  type Vcpu,
+  type VmExit,
+} from "../../../core/mod.ts";
+import { Rflags as ImportedRflags } from "../microcode/registers.ts";
 import { DR6_BS } from "../state/cpu_state.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const ExitReason = ImportedExitReason;
+const Gpr = ImportedGpr;
+const Rflags = ImportedRflags;
 
 /** Writes the answer in `exit` to the registers that the instruction always has it in. */
 export function writeAnswer(exit: VmExit, regs: Registers): void {

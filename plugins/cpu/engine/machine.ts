@@ -5,7 +5,7 @@
  */
 import { UnimplementedError } from "../../../core/mod.ts";
 import { clearWindows } from "../memory/windows.ts";
-import { Event, S } from "../state/cpu_state.ts";
+import { Event, S as ImportedS } from "../state/cpu_state.ts";
 import {
   CHUNK_SHIFT,
   CPU_AREA_BYTES,
@@ -42,6 +42,9 @@ import { DEFAULT_CODE_LIMIT, Regions, type Tier } from "./regions.ts";
 import { NO_OUTSIDE, type Outside } from "./outside.ts";
 import { PhysicalMemory } from "./physical_memory.ts";
 import { Stop } from "./run.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const S = ImportedS;
 
 /** An address that none equals. */
 const NOWHERE = 0xffff_ffff_ffff_ffffn;

@@ -6,7 +6,7 @@
 import { Outcome } from "../microcode/outside.ts";
 import { VmCr } from "../microcode/msr.ts";
 import { Rflags } from "../microcode/registers.ts";
-import { Event, Mode, MonitorWait, registerAddress, S } from "../state/cpu_state.ts";
+import { Event, Mode, MonitorWait, registerAddress, S as ImportedS } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
 import type { StateView } from "../state/view.ts";
 import { pkruOf, readXsave, writeXsave } from "../state/xsave.ts";
@@ -20,6 +20,9 @@ import { readRecentEvents, type RecentEvent } from "./recent_events.ts";
 import { resetProcessor } from "./reset.ts";
 import { Stop } from "./run.ts";
 import { invalidate, usePointer, vmfail } from "./vmx_host.ts";
+
+// V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
+const S = ImportedS;
 
 /** R0–R31, RIP, RFLAGS. */
 const REGISTER_SLOTS = 34;
