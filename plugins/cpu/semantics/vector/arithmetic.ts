@@ -6,7 +6,7 @@
  */
 import { Rflags } from "../../microcode/registers.ts";
 import { type I32, I32T, type V128, V128T, type Variable } from "../../wasm/mod.ts";
-import type { VectorBinary } from "../../wasm/mod.ts";
+import type { VectorBinary, VectorUnary } from "../../wasm/mod.ts";
 import {
   attempt,
   computed,
@@ -145,6 +145,66 @@ export function extreme(
         a.length,
         (k, part) => merged(k, i.f.call(floats(format)[operation], a[k]!, b[k]!, part)),
       ),
+  );
+}
+
+/** What predicates 0 to 7 of a comparison say of plain numbers; so do those eight, sixteen, … above each. */
+const RELATIONS = ["eq", "lt", "le", "false", "ne", "ge", "gt", "true"] as const;
+
+/**
+ * A comparison by a predicate that is known, all ones or zeros in each lane, with `software` for what is not
+ * plain: infinities, denormals and NaNs.
+ */
+export function related(
+  i: Instruction,
+  { format, count }: Lanes,
+  predicate: number,
+  a: readonly V128[],
+  b: readonly V128[],
+  software: () => readonly V128[],
+): V128[] {
+  const relation = RELATIONS[predicate & 7]!;
+  const result = (x: V128, y: V128): V128 => {
+    if (relation === "false") return ZERO;
+    if (relation === "true") return ZERO.not();
+    return x.binary(`${wasmShape(format)}.${relation}` as VectorBinary, y);
+  };
+  const whole = count * format.bits === 128;
+  return either(
+    i,
+    allPlain(format, count, [...a, ...b]),
+    () => a.map((x, k) => whole ? result(x, b[k]!) : mergeLow(format.bits, x, result(x, b[k]!))),
+    software,
+  );
+}
+
+/** Ways to round to an integer by bits 1:0 of the constant. */
+const ROUNDINGS = ["nearest", "floor", "ceil", "trunc"] as const;
+
+/**
+ * Values rounded to integers as the constant `number` says, which has bit 2, MXCSR's rounding, clear: where it
+ * has bit 3 clear, too, an inexact result is for `software`, as whatever is not plain is.
+ */
+export function rounded(
+  i: Instruction,
+  { format, count }: Lanes,
+  number: number,
+  a: readonly V128[],
+  b: readonly V128[],
+  software: () => readonly V128[],
+): V128[] {
+  const shape = wasmShape(format);
+  const whole = count * format.bits === 128;
+  const results = b.map((y) => y.unary(`${shape}.${ROUNDINGS[number & 3]!}` as VectorUnary));
+  const exact = results.map((result, k) =>
+    allOf(format, result.binary(`${shape}.eq` as VectorBinary, b[k]!), count)
+  );
+  const silent = (number & 8) !== 0 ? [] : exact;
+  return either(
+    i,
+    silent.reduce((x, y) => x.and(y), allPlain(format, count, b)),
+    () => results.map((result, k) => whole ? result : mergeLow(format.bits, a[k]!, result)),
+    software,
   );
 }
 

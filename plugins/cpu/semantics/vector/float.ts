@@ -9,7 +9,15 @@ import { DoubleDot, SingleDot } from "../float/dot.ts";
 import { DOUBLE, type Format, roundingControl, SINGLE } from "../float/format.ts";
 import { floats, type Operation } from "../float/references.ts";
 import type { Instruction, Semantics } from "../instruction.ts";
-import { arithmetic, comparedFlagBits, extreme, inSoftware, type Lanes } from "./arithmetic.ts";
+import {
+  arithmetic,
+  comparedFlagBits,
+  extreme,
+  inSoftware,
+  type Lanes,
+  related,
+  rounded,
+} from "./arithmetic.ts";
 import {
   doublesToSingles,
   fromInteger,
@@ -72,10 +80,14 @@ export function integral(
   const number = constant(i);
   const rounding = number.and(4).select(roundingControl(i.f), number.and(3));
   const how = rounding.or(number.and(8));
-  return inSoftware(i, lanes.count, a.length, (k, part) => {
-    const result = i.f.call(floats(lanes.format).integral, b[k]!, how, part);
-    return merged(lanes, a[k]!, result);
-  });
+  const software = (): V128[] =>
+    inSoftware(i, lanes.count, a.length, (k, part) => {
+      const result = i.f.call(floats(lanes.format).integral, b[k]!, how, part);
+      return merged(lanes, a[k]!, result);
+    });
+  const known = number.constant;
+  if (known === undefined || (known & 4) !== 0) return software();
+  return rounded(i, lanes, known, a, b, software);
 }
 
 /** DPPS and DPPD. */
@@ -104,10 +116,13 @@ export function compared(
   a: readonly V128[],
   b: readonly V128[],
 ): V128[] {
-  return inSoftware(i, lanes.count, a.length, (k, part) => {
-    const result = i.f.call(floats(lanes.format).compare, a[k]!, b[k]!, predicate, part);
-    return merged(lanes, a[k]!, result);
-  });
+  const software = (): V128[] =>
+    inSoftware(i, lanes.count, a.length, (k, part) => {
+      const result = i.f.call(floats(lanes.format).compare, a[k]!, b[k]!, predicate, part);
+      return merged(lanes, a[k]!, result);
+    });
+  const known = predicate.constant;
+  return known === undefined ? software() : related(i, lanes, known, a, b, software);
 }
 
 /** Adds or subtracts neighbours; those of `a` come first. */
