@@ -23,8 +23,9 @@ function badEptPointer(v: VmcsView): boolean {
     (type === 6n && (capability & 0x4000n) !== 0n);
   const levelsAllowed = (levels === 3n && (capability & 0x40n) !== 0n) ||
     (levels === 4n && (capability & 0x80n) !== 0n);
-  const flags = (pointer & 0x40n) !== 0n && (capability & 0x20_0000n) === 0n;
-  return !typeAllowed || !levelsAllowed || flags || (pointer & 0xf80n) !== 0n ||
+  const flags = ((pointer & 0x40n) !== 0n && (capability & 0x20_0000n) === 0n) ||
+    ((pointer & 0x80n) !== 0n && (capability & 0x80_0000n) === 0n);
+  return !typeAllowed || !levelsAllowed || flags || (pointer & 0xf00n) !== 0n ||
     pointer >> v.physicalBits !== 0n;
 }
 
