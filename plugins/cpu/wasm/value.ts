@@ -578,15 +578,32 @@ function simplify(
   return undefined;
 }
 
+const NO_ARGUMENTS: readonly Node[] = [];
+
+const constant32 = (value: number): I32 =>
+  new I32(undefined, NodeKind.CONST, 0x41, NO_ARGUMENTS, 0, 0, value);
+const constant64 = (value: bigint): I64 =>
+  new I64(undefined, NodeKind.CONST, 0x42, NO_ARGUMENTS, 0, 0, value);
+
+/**
+ * Constants from 0 on that are there once: most of those of a region are among them, and what is garbage later
+ * is collected while a guest stands still.
+ */
+const SHARED = 257;
+const SHARED_32: readonly I32[] = Array.from({ length: SHARED }, (_, k) => constant32(k));
+const SHARED_64: readonly I64[] = Array.from({ length: SHARED }, (_, k) => constant64(BigInt(k)));
+
 /** The i32 constant `value` (taken modulo 2^32), or the value itself if it is one already. */
 export function i32(value: I32 | number): I32 {
   if (typeof value !== "number") return value;
-  return new I32(undefined, NodeKind.CONST, 0x41, [], 0, 0, value | 0);
+  const low = value | 0;
+  return SHARED_32[low] ?? constant32(low);
 }
 
 /** The i64 constant `value` (taken modulo 2^64), or the value itself if it is one already. */
 export function i64(value: I64 | number | bigint): I64 {
   if (value instanceof I64) return value;
+  if (typeof value === "number" && value >= 0 && value < SHARED) return SHARED_64[value]!;
   const wide = BigInt.asIntN(64, BigInt(value));
-  return new I64(undefined, NodeKind.CONST, 0x42, [], 0, 0, wide);
+  return (wide >= 0n && wide < SHARED ? SHARED_64[Number(wide)] : undefined) ?? constant64(wide);
 }
