@@ -232,7 +232,9 @@ ${
 Subtests passed, or passed/failed, or passed/failed/skipped; “pass” where a test has no subtests,
 “skip” where all of it is skipped. The last columns are other emulators with the same images, a test
 for 60 to 90 s; Bochs with images that were changed so that they start on it, and with one
-processor. What is empty was not measured, and “–” does not run.
+processor. What is empty was not measured, and “–” does not run. The tests of svm and vmx are
+hypervisors themselves, and run on the bare processor: \`metal\` gives each test a processor of the maker that it asks
+for.
 
 ${table(["test", ...records.map(({ name }) => name), ...others.emulators], scores)}
 
