@@ -76,6 +76,17 @@ export class Debian {
     return place;
   }
 
+  /** What a file compressed by xz holds. */
+  unpackXz(path: string): Uint8Array {
+    try {
+      const { success, stdout } = new Deno.Command("xz", { args: ["-dc", path] }).outputSync();
+      return success ? stdout : this.give(`${path} cannot be unpacked`);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      this.give("there is no xz, by which this kernel's modules are compressed");
+    }
+  }
+
   /** Runs a command in a folder; returns its standard output. */
   async #run(name: string, args: readonly string[], cwd: string): Promise<Uint8Array> {
     const output = await this.#start(name, args, { cwd }).output();

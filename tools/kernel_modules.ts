@@ -16,9 +16,9 @@ export function dependencies(module: Uint8Array): readonly string[] {
   return list === "" ? [] : list.split(",");
 }
 
-/** A module's name is that of its file, with `_` for `-`. */
+/** A module's name is that of its file, with `_` for `-`; the file may be compressed by xz. */
 export function moduleName(file: string): string {
-  return file.replace(/^.*\//, "").replace(/\.ko$/, "").replaceAll("-", "_");
+  return file.replace(/^.*\//, "").replace(/\.ko(\.xz)?$/, "").replaceAll("-", "_");
 }
 
 /**

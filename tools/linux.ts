@@ -14,8 +14,8 @@
  * What is compiled of the kernel is kept beside it (`--no-code-cache`: it is not), so that the next boot
  * starts with it.
  *
- * Limits: what has been booted is Debian 12's kernels for amd64 and i686, with one and with four vCPUs. What
- * is written to a disk is kept with `--keep-disks` alone.
+ * Limits: what has been booted is Debian 12's kernels for amd64 and i686, with one and with four vCPUs, and
+ * Debian 13's for amd64, whose modules need `xz`. What is written to a disk is kept with `--keep-disks` alone.
  *
  * @module
  */
@@ -49,7 +49,7 @@ const MACHINE: readonly string[] = ["--machine", "pc"];
 /** The options that are not for `trapline run`. */
 const MODULES = "--modules";
 const ARCH = "--arch";
-/** Modules that are always loaded; ext4 asks for CRC-32C by name when it mounts. */
+/** Modules that are always loaded, where they are not part of the kernel; ext4 asks for CRC-32C by name when it mounts. */
 const ALWAYS: readonly string[] = [
   "virtio_pci",
   "virtio_blk",
@@ -60,7 +60,8 @@ const ALWAYS: readonly string[] = [
 /** Where those are that can be loaded, in the folder `kernel` of the package's modules. */
 const FOLDERS: readonly string[] = [
   ...["arch/x86/crypto", "crypto", "lib", "drivers/virtio", "drivers/block", "drivers/char"],
-  ...["fs/ext4", "fs/jbd2", "fs/mbcache.ko", "fs/fat", "fs/nls", "fs/isofs", "fs/squashfs"],
+  ...["fs/ext4", "fs/jbd2", "fs/mbcache.ko*", "fs/fat", "fs/nls", "fs/isofs", "fs/squashfs"],
+  ...["arch/x86/kvm", "virt/lib", "drivers/crypto/ccp"],
 ];
 
 /** What the kernel runs first. */
@@ -71,10 +72,23 @@ const INIT = `#!/bin/sh
 /bin/busybox mount -t devtmpfs none /dev
 /bin/busybox --install -s /bin
 for module in $(cat /modules/order); do insmod /modules/$module.ko; done
+[ ! -f /script ] || . /script
 echo
 echo "$(uname -sr), $(nproc) processor(s). 'poweroff -f' ends it."
 while true; do setsid cttyhack sh; done
 `;
+
+/** What the RAM disk holds besides the shell. */
+export interface Additions {
+  /** More modules, which are loaded before the shell starts. */
+  readonly modules?: readonly string[];
+  /** Modules that are in `/modules` only, named in `/modules/others` in an order to load them in. */
+  readonly others?: readonly string[];
+  /** Files. */
+  readonly files?: readonly CpioEntry[];
+  /** What the shell carries out before it asks for commands. */
+  readonly script?: string;
+}
 
 /** Paths of all files in a folder, by the names of the modules they would be. */
 function modulesIn(folder: string): ReadonlyMap<string, string> {
@@ -82,7 +96,7 @@ function modulesIn(folder: string): ReadonlyMap<string, string> {
   const walk = (path: string): void => {
     for (const { name, isDirectory } of Deno.readDirSync(path)) {
       if (isDirectory) walk(`${path}/${name}`);
-      else if (name.endsWith(".ko")) found.set(moduleName(name), `${path}/${name}`);
+      else if (/\.ko(\.xz)?$/.test(name)) found.set(moduleName(name), `${path}/${name}`);
     }
   };
   walk(folder);
@@ -100,12 +114,17 @@ function fileIn(folder: string, prefix: string): string {
   return `${folder}/${name}`;
 }
 
+/** A module's file as the kernel takes it. */
+function readModule(debian: Debian, path: string): Uint8Array {
+  return path.endsWith(".xz") ? debian.unpackXz(path) : Deno.readFileSync(path);
+}
+
 /** Makes kernel and RAM disk for `arch`, if they are not there; returns their paths. */
 export async function prepare(
-  extra: readonly string[],
+  { modules: extra = [], others = [], files: added = [], script }: Additions,
   arch: string,
+  debian: Debian = new Debian("linux"),
 ): Promise<{ kernel: string; initrd: string }> {
-  const debian: Debian = new Debian("linux");
   const packages = Object.hasOwn(PACKAGES, arch) ? PACKAGES[arch] : undefined;
   if (packages === undefined) {
     debian.give(`${ARCH} ${arch}: there are ${Object.keys(PACKAGES).join(", ")}`);
@@ -113,22 +132,27 @@ export async function prepare(
   const image = await debian.dependency(packages.meta, /^linux-image-\d/);
   const files = await debian.files(image, [
     "boot/vmlinuz*",
-    ...FOLDERS.map((folder) => `lib/modules/*/kernel/${folder}`),
+    // Since Debian 13 /usr/lib and /usr/bin are where these are.
+    ...FOLDERS.map((folder) => `*lib/modules/*/kernel/${folder}`),
   ]);
-  const busybox = await Deno.readFile(
-    `${await debian.files(packages.busybox, ["bin"])}/bin/busybox`,
-  );
-  const paths = modulesIn(`${files}/lib/modules`);
+  const programs = await debian.files(packages.busybox, ["*bin/busybox"]);
+  const busybox = await Deno.readFile(within(programs, "bin/busybox"));
+  const paths = modulesIn(within(files, "lib/modules"));
+  const open = (name: string): Uint8Array | undefined => {
+    const path = paths.get(name);
+    return path === undefined ? undefined : readModule(debian, path);
+  };
   let modules: ReadonlyMap<string, Uint8Array>;
+  let unloaded: ReadonlyMap<string, Uint8Array>;
   try {
-    modules = loadOrder([...ALWAYS, ...extra], (name) => {
-      const path = paths.get(name);
-      return path === undefined ? undefined : Deno.readFileSync(path);
-    });
+    modules = loadOrder([...ALWAYS.filter((name) => paths.has(name)), ...extra], open);
+    unloaded = loadOrder(others, open);
   } catch (error) {
     debian.give(error instanceof Error ? error.message : `${error}`);
   }
-  const order = new TextEncoder().encode([...modules.keys(), ""].join("\n"));
+  const encoder = new TextEncoder();
+  const list = (names: ReadonlyMap<string, unknown>): Uint8Array =>
+    encoder.encode([...names.keys(), ""].join("\n"));
   const initrd = await debian.keep(
     "initrd",
     cpio([
@@ -137,16 +161,31 @@ export async function prepare(
       { path: "dev/console", kind: "device", major: 5, minor: 1 },
       { path: "bin/busybox", kind: "file", bytes: busybox },
       { path: "bin/sh", kind: "link", target: "busybox" },
-      { path: "init", kind: "file", bytes: new TextEncoder().encode(INIT) },
-      { path: "modules/order", kind: "file", bytes: order },
+      { path: "init", kind: "file", bytes: encoder.encode(INIT) },
+      { path: "modules/order", kind: "file", bytes: list(modules) },
+      { path: "modules/others", kind: "file", bytes: list(unloaded) },
+      ...script === undefined
+        ? []
+        : [{ path: "script", kind: "file" as const, bytes: encoder.encode(script) }],
+      ...added,
       ...Array.from(
-        modules,
+        new Map([...unloaded, ...modules]),
         ([name, bytes]): CpioEntry => ({ path: `modules/${name}.ko`, kind: "file", bytes }),
       ),
     ]),
   );
   debian.say(`starting ${image}`);
   return { kernel: fileIn(`${files}/boot`, "vmlinuz"), initrd };
+}
+
+/** Where `path` is in a package's files: at its root or, as in newer packages, in `usr`. */
+function within(files: string, path: string): string {
+  try {
+    return Deno.realPathSync(`${files}/${path}`);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    return `${files}/usr/${path}`;
+  }
 }
 
 /** Takes the values of option `name` out of the words; the rest is for others. */
@@ -170,7 +209,7 @@ if (import.meta.main) {
   const modules = take(MODULES, Deno.args);
   const { values: [arch = "amd64"], rest } = take(ARCH, modules.rest);
   const names = modules.values.flatMap((value) => value.split(",")).filter((name) => name !== "");
-  const { kernel, initrd } = await prepare(names, arch);
+  const { kernel, initrd } = await prepare({ modules: names }, arch);
   const words = [kernel, ...MACHINE, "--initrd", initrd, "--append", COMMAND_LINE];
   if (!rest.some((word) => word.startsWith("--code-cache"))) {
     words.push("--code-cache", `${kernel}${CODE}`);

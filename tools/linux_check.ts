@@ -136,7 +136,7 @@ async function checkDisk(vendor: string): Promise<void> {
 
 /** Times boots beside QEMU's. */
 async function time(vendor: string, rounds: number): Promise<void> {
-  const { kernel, initrd } = await prepare([], "amd64");
+  const { kernel, initrd } = await prepare({}, "amd64");
   const cache = await Deno.makeTempFile({ suffix: ".code" });
   const qemu = [
     "-accel",
