@@ -258,10 +258,12 @@ export class SvmVendor implements Vendor, Svm {
     const { extended } = this.#settings;
     const switches = this.#switches;
     if (switches) extended.current.enter(host.extended, guest);
+    let returned = false;
     try {
       processor.enterGuest(vmcb.hpa, guest.registers, step ? 1 : budget);
+      returned = true;
     } finally {
-      vcpu.instructions += processor.retired;
+      vcpu.instructions += returned === true ? processor.retiredOutside : processor.retired;
       vmcb.bytes[Control.TLB_CONTROL] = 0;
       vmcb.markClean();
     }

@@ -337,7 +337,7 @@ export class VmxVendor implements Vendor, Vmx, HostApicBoard {
     try {
       error = processor.enterVmx(guest.registers, !vmcs.launched, budget);
     } finally {
-      vcpu.instructions += processor.retired;
+      vcpu.instructions += error === 0 ? processor.retiredOutside : processor.retired;
       if (error !== 0) host.apic.exit(-1);
     }
     if (switches) extended.current.exit(host.extended, guest);

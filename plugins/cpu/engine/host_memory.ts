@@ -112,7 +112,7 @@ export class MachineMemory implements HostMemory {
     if (address === 0) {
       throw new MemoryError(hpa, `host memory: there is none at ${hpa.toString(16)}h`);
     }
-    if (hpa % CHUNK + length > CHUNK) {
+    if ((hpa & (CHUNK - 1)) + length > CHUNK) {
       throw new MemoryError(hpa, `host memory: ${length} bytes leave the piece they begin in`);
     }
     return address;
@@ -170,6 +170,9 @@ export class MachineMemory implements HostMemory {
 
   /** Little-endian number of `bytes` (1–4) at `hpa`. */
   #get(hpa: number, bytes: number): number {
+    if (bytes === 4 && (hpa & 3) === 0) {
+      return this.#machine().words[this.#at(hpa, 4) >>> 2]! >>> 0;
+    }
     const memory = this.#machine().bytes;
     let value = 0;
     if (hpa % CHUNK + bytes <= CHUNK) {

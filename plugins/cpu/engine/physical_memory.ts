@@ -186,7 +186,10 @@ export class PhysicalMemory {
     const chunk = Math.floor(address / CHUNK);
     const word = this.#words[(this.chunkMap(0) >> 2) + chunk]!;
     if (word === ChunkEntry.NONE) return 0;
-    return this.#backing(chunk * CHUNK) + address % CHUNK;
+    const start = (word & ChunkEntry.BACKED) !== 0
+      ? (word & ~(CHUNK - 1)) >>> 0
+      : this.#backing(chunk * CHUNK);
+    return start + (address & (CHUNK - 1));
   }
 
   /** Whether host physical address `address` is memory. */

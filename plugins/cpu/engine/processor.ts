@@ -252,7 +252,11 @@ export class Processor {
     return this.#machine.retired;
   }
 
-  /** Within {@linkcode Outside}: instructions retired in this run before the one that asks. */
+  /**
+   * Within {@linkcode Outside}: instructions retired in this run before the one that asks. Behind an entry
+   * that was not refused, and threw nothing: those retired in it, as {@linkcode Processor.retired} tells with
+   * more work.
+   */
   get retiredOutside(): number {
     return this.#machine.retiredOutside;
   }

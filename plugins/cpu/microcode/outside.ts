@@ -10,6 +10,7 @@ import { Unwind } from "./microcode.ts";
 import { blockOf, ripOf } from "./raise.ts";
 import { Rflags } from "./registers.ts";
 import { FlagsKind } from "../semantics/flags.ts";
+import type { FunctionBuilder, I32 } from "../wasm/mod.ts";
 
 /** What the program outside made of an instruction. */
 export const Outcome = {
@@ -21,14 +22,19 @@ export const Outcome = {
   FAULT: 2,
 } as const;
 
+/** Instructions charged in the current or last run, those of the block at hand as a whole. */
+export function chargedInstructions(f: FunctionBuilder): I32 {
+  return S.budgetStart.get(f).sub(S.budget.get(f)).sub(S.held.get(f))
+    .sub(S.timerHeld.get(f)).sub(S.sliceHeld.get(f)).sub(S.deliveries.get(f));
+}
+
 /** Gives the functions around calls of the program outside their bodies. */
 export function defineOutside(mc: Microcode): void {
   const { module } = mc;
 
   module.body(mc.beforeOutside, (f) => {
     const uop = S.uop.get(f);
-    const charged = S.budgetStart.get(f).sub(S.budget.get(f)).sub(S.held.get(f))
-      .sub(S.timerHeld.get(f)).sub(S.sliceHeld.get(f)).sub(S.deliveries.get(f));
+    const charged = chargedInstructions(f);
     f.if(uop.ne(0), () => {
       S.rip.set(f, ripOf(f, uop));
       // The block was charged as a whole.

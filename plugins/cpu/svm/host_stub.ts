@@ -9,6 +9,7 @@
  */
 import { Stop } from "../engine/run.ts";
 import type { Microcode } from "../microcode/microcode.ts";
+import { chargedInstructions } from "../microcode/outside.ts";
 import { Event, registerAddress, S } from "../state/cpu_state.ts";
 import { type I32, i32, I32T, type I64 } from "../wasm/mod.ts";
 import { SvmExit } from "./exit_codes.ts";
@@ -64,6 +65,7 @@ export function defineSvmHostStub(mc: Microcode): void {
       saveExtra(f, mc, block);
       for (const n of SWITCHED) f.store64(registers, f.load64(0, registerAddress(n)), 8 * n);
       for (const [n, offset] of IN_VMCB) f.store64(registers, f.load64(block, offset), 8 * n);
+      S.retired.set(f, chargedInstructions(f));
     },
   );
 

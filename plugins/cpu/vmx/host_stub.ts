@@ -7,6 +7,7 @@
  * @module
  */
 import type { Microcode } from "../microcode/microcode.ts";
+import { chargedInstructions } from "../microcode/outside.ts";
 import { Rflags } from "../microcode/registers.ts";
 import { Event, registerAddress, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, type Tag } from "../wasm/mod.ts";
@@ -123,6 +124,7 @@ export function defineHostStub(mc: Microcode, tag: Tag): void {
     S.events.clear(f, Event.EXIT | Event.SHUTDOWN);
     for (const n of SWITCHED) f.store64(registers, f.load64(0, registerAddress(n)), 8 * n);
     readRegisters(f, registers);
+    S.retired.set(f, chargedInstructions(f));
     for (const [word, encoding] of INFORMATION) {
       const at = S.exitInformation + 4 * word;
       if (encoding === Vmcs.EXIT_QUALIFICATION) f.store64(0, readField(f, encoding), at);
