@@ -5,6 +5,7 @@
  *
  *     deno task kvm                                         # on AMD's and on Intel's processor
  *     deno task kvm --processors amd --append "ipis=5000 x2apic cpus=4" --cpus 4
+ *     deno task kvm --kernel arch/x86/boot/bzImage --modules .   # of a kernel that you have built
  *     deno task kvm --guest examples/guests/exits/exits.elf --append "cpuid=100 out=50" --cpus 1
  *
  * The guest is a multiboot image with its console at COM1, which ends by the port F4h. The kernel comes from
@@ -23,7 +24,7 @@ import { parseArgs } from "@std/cli";
 import { type CliIo, denoIo, main } from "../cli/mod.ts";
 import { Debian } from "./debian.ts";
 import { exitTable, ownExits, readRuns, type Run } from "./kvm/exits.ts";
-import { prepare } from "./linux.ts";
+import { type Kernel, prepare } from "./linux.ts";
 
 const USAGE =
   `deno task kvm [OPTIONS]: runs a guest in Linux's KVM on the modelled processors, and counts exits
@@ -31,7 +32,9 @@ const USAGE =
   --processors LIST  of amd, intel (both)
   --guest FILE       a multiboot image (examples/guests/ipistorm/ipistorm.elf)
   --append WORDS     its command line (ipis=1000 x2apic cpus=2)
-  --cpus N           vCPUs, in KVM and below it (2)`;
+  --cpus N           vCPUs, in KVM and below it (2)
+  --kernel FILE      a kernel of your own in the place of Debian's, with --modules
+  --modules FOLDER   where its modules are, KVM's among them, in folders of any depth`;
 
 /** A processor, and what KVM's module for it is told. */
 interface Kind {
@@ -136,10 +139,11 @@ async function inKvm(
   files: { readonly vmm: Uint8Array; readonly guest: Uint8Array },
   cpus: number,
   words: string,
+  own: Kernel | undefined,
 ): Promise<readonly Run[]> {
   const { kernel, initrd } = await prepare(
     {
-      others: ["kvm_amd", "kvm_intel"],
+      others: [kind.module],
       files: [
         { path: "bin/vmm", kind: "file", bytes: files.vmm },
         { path: IMAGE, kind: "file", bytes: files.guest },
@@ -148,12 +152,13 @@ async function inKvm(
     },
     "amd64",
     debian,
+    own,
   );
   debian.say(`on ${kind.cpu}, which takes a minute`);
   const said = await listen([
     ...[kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet"],
     ...["--machine", "pc", "--vendor", "metal", "--cpu", kind.cpu, "--cpus", `${cpus}`],
-    ...["--memory", "512M", "--code-cache", `${kernel}.${kind.name}.code`],
+    ...["--memory", "512M", "--code-cache", `${debian.folder}/kvm-${kind.name}.code`],
     ...["--no-profile", "--quiet"],
   ], debian);
   const runs = readRuns(said, kind.vendor);
@@ -184,7 +189,7 @@ async function inOurs(
 
 if (import.meta.main) {
   const options = parseArgs(Deno.args, {
-    string: ["processors", "guest", "append", "cpus"],
+    string: ["processors", "guest", "append", "cpus", "kernel", "modules"],
     boolean: ["help"],
     unknown: (word) => refuse(`no such option: ${word}`),
   });
@@ -192,9 +197,15 @@ if (import.meta.main) {
     console.log(USAGE);
     Deno.exit(0);
   }
-  const { processors = "amd,intel", guest = GUEST, append = WORDS, cpus = "2" } = options as {
-    readonly [option: string]: string | undefined;
-  };
+  const given = options as { readonly [option: string]: string | undefined };
+  const { processors = "amd,intel", guest = GUEST, append = WORDS, cpus = "2" } = given;
+  const { kernel, modules } = given;
+  if ((kernel === undefined) !== (modules === undefined)) {
+    refuse("--kernel and --modules go together");
+  }
+  const own = kernel === undefined || modules === undefined
+    ? undefined
+    : { name: kernel, file: kernel, modules };
   const count = Number(cpus);
   if (!Number.isInteger(count) || count < 1 || count > MOST_CPUS) {
     refuse(`--cpus ${cpus}: not a number from 1 to ${MOST_CPUS}`);
@@ -205,11 +216,14 @@ if (import.meta.main) {
     refuse(`--processors ${processors}: there are ${KINDS.map(({ name }) => name).join(", ")}`);
   }
   const debian = new Debian("kvm");
+  for (const path of [kernel, modules]) {
+    if (path !== undefined) await Deno.stat(path).catch(() => refuse(`there is no ${path}`));
+  }
   const bytes = await Deno.readFile(guest).catch(() => refuse(`${guest} cannot be read`));
   const vmm = await compile(debian);
   let failed = false;
   for (const kind of kinds) {
-    const runs = await inKvm(kind, debian, { vmm, guest: bytes }, count, append);
+    const runs = await inKvm(kind, debian, { vmm, guest: bytes }, count, append, own);
     for (const run of runs) {
       const ours = await inOurs(kind, run.on, guest, count, append, debian);
       console.log(`\n${kind.module}, ${kind.parameter}=${Number(run.on)}`);

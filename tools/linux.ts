@@ -90,6 +90,16 @@ export interface Additions {
   readonly script?: string;
 }
 
+/** A kernel. */
+export interface Kernel {
+  /** What to call it. */
+  readonly name: string;
+  /** Its file. */
+  readonly file: string;
+  /** A folder with its modules, in folders of any depth. */
+  readonly modules: string;
+}
+
 /** Paths of all files in a folder, by the names of the modules they would be. */
 function modulesIn(folder: string): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
@@ -119,25 +129,35 @@ function readModule(debian: Debian, path: string): Uint8Array {
   return path.endsWith(".xz") ? debian.unpackXz(path) : Deno.readFileSync(path);
 }
 
-/** Makes kernel and RAM disk for `arch`, if they are not there; returns their paths. */
+/** Debian's kernel for an architecture. */
+async function debianKernel(debian: Debian, meta: string): Promise<Kernel> {
+  const name = await debian.dependency(meta, /^linux-image-\d/);
+  const files = await debian.files(name, [
+    "boot/vmlinuz*",
+    // Since Debian 13 /usr/lib and /usr/bin are where these are.
+    ...FOLDERS.map((folder) => `*lib/modules/*/kernel/${folder}`),
+  ]);
+  return { name, file: fileIn(`${files}/boot`, "vmlinuz"), modules: within(files, "lib/modules") };
+}
+
+/**
+ * Makes kernel and RAM disk for `arch`, if they are not there; returns their paths. The kernel is Debian's,
+ * or `own`.
+ */
 export async function prepare(
   { modules: extra = [], others = [], files: added = [], script }: Additions,
   arch: string,
   debian: Debian = new Debian("linux"),
+  own?: Kernel,
 ): Promise<{ kernel: string; initrd: string }> {
   const packages = Object.hasOwn(PACKAGES, arch) ? PACKAGES[arch] : undefined;
   if (packages === undefined) {
     debian.give(`${ARCH} ${arch}: there are ${Object.keys(PACKAGES).join(", ")}`);
   }
-  const image = await debian.dependency(packages.meta, /^linux-image-\d/);
-  const files = await debian.files(image, [
-    "boot/vmlinuz*",
-    // Since Debian 13 /usr/lib and /usr/bin are where these are.
-    ...FOLDERS.map((folder) => `*lib/modules/*/kernel/${folder}`),
-  ]);
+  const kernel = own ?? await debianKernel(debian, packages.meta);
   const programs = await debian.files(packages.busybox, ["*bin/busybox"]);
   const busybox = await Deno.readFile(within(programs, "bin/busybox"));
-  const paths = modulesIn(within(files, "lib/modules"));
+  const paths = modulesIn(kernel.modules);
   const open = (name: string): Uint8Array | undefined => {
     const path = paths.get(name);
     return path === undefined ? undefined : readModule(debian, path);
@@ -174,8 +194,8 @@ export async function prepare(
       ),
     ]),
   );
-  debian.say(`starting ${image}`);
-  return { kernel: fileIn(`${files}/boot`, "vmlinuz"), initrd };
+  debian.say(`starting ${kernel.name}`);
+  return { kernel: kernel.file, initrd };
 }
 
 /** Where `path` is in a package's files: at its root or, as in newer packages, in `usr`. */

@@ -60,7 +60,7 @@ const ROWS: readonly Row[] = [
     vmx: [VmxExit.INTERRUPT_WINDOW],
     ours: ["INTERRUPT_WINDOW"],
   },
-  { name: "HLT", svm: [SvmExit.HLT], vmx: [VmxExit.HLT], ours: ["HLT"] },
+  { name: "HLT", svm: [SvmExit.HLT, SvmExit.IDLE_HLT], vmx: [VmxExit.HLT], ours: ["HLT"] },
   { name: "PAUSE", svm: [SvmExit.PAUSE], vmx: [VmxExit.PAUSE], ours: ["PAUSE"] },
   {
     name: "guest memory",
