@@ -66,6 +66,9 @@ function time(ns: number | undefined): string {
 const times = (value: number | undefined): string =>
   value === undefined ? "–" : value >= 100 ? value.toFixed(0) : value.toPrecision(2);
 
+/** Since when peers are warm before their time counts. */
+const WARM_SINCE = "2026-11-22";
+
 /** The page `docs/benchmarks/peers.md`. */
 export function page(results: Results): string {
   const others = Object.keys(results.peers).filter((name) =>
@@ -81,6 +84,11 @@ export function page(results: Results): string {
     "are geometric means. A round's time is Trapline's own. Times are those on the processor; what V8's",
     "compilers do on threads of their own is not in Trapline's and v86's. Both become fast only once those",
     "are done: what they take before, half a second at least, does not count. The best run of each counts.",
+    ...(results.rows.some(({ date }) => date < WARM_SINCE)
+      ? [
+        `Rows from before ${WARM_SINCE} are medians, with hardly anything left aside: v86 was slower there.`,
+      ]
+      : []),
     "",
     "![Speeds beside QEMU's](peers.svg)",
     "",
