@@ -31,7 +31,7 @@ const USAGE =
 
   --processors LIST  of amd, intel (both)
   --guest FILE       a multiboot image (examples/guests/ipistorm/ipistorm.elf)
-  --append WORDS     its command line (ipis=1000 x2apic cpus=2)
+  --append WORDS     its command line (ipis=1000 x2apic cpus=N)
   --cpus N           vCPUs, in KVM and below it (2)
   --kernel FILE      a kernel of your own in the place of Debian's, with --modules
   --modules FOLDER   where its modules are, KVM's among them, in folders of any depth`;
@@ -67,7 +67,7 @@ const KINDS: readonly Kind[] = [
 ];
 
 const GUEST = "examples/guests/ipistorm/ipistorm.elf";
-const WORDS = "ipis=1000 x2apic cpus=2";
+const WORDS = "ipis=1000 x2apic";
 const MOST_CPUS = 64;
 /** In the RAM disk. */
 const IMAGE = "guest.elf";
@@ -198,7 +198,8 @@ if (import.meta.main) {
     Deno.exit(0);
   }
   const given = options as { readonly [option: string]: string | undefined };
-  const { processors = "amd,intel", guest = GUEST, append = WORDS, cpus = "2" } = given;
+  const { processors = "amd,intel", guest = GUEST, cpus = "2" } = given;
+  const append = given["append"] ?? `${WORDS} cpus=${cpus}`;
   const { kernel, modules } = given;
   if ((kernel === undefined) !== (modules === undefined)) {
     refuse("--kernel and --modules go together");
@@ -229,7 +230,9 @@ if (import.meta.main) {
       console.log(`\n${kind.module}, ${kind.parameter}=${Number(run.on)}`);
       for (const line of run.console) console.log(`  ${line}`);
       for (const line of exitTable(run, ours, kind.vendor)) console.log(`  ${line}`);
-      failed ||= run.status !== 1;
+      if (run.status === 1) continue;
+      failed = true;
+      console.log(`  the guest ended in KVM with status ${run.status}`);
     }
   }
   Deno.exit(failed ? 1 : 0);

@@ -86,13 +86,15 @@ export function readRuns(text: string, vendor: "svm" | "vmx"): readonly Run[] {
       const key = vendor === "vmx" ? Number(reason) & 0xffff : Number(reason);
       exits.set(key, (exits.get(key) ?? 0) + Number(count));
     }
-    const lines = said!.split("\n").filter((line) => line !== "" && !line.startsWith("vmm: vcpu"));
+    const lines = said!.split("\n").filter((line) => line !== "" && !COUNTS.test(line));
     runs.push({ on: on === "1", console: lines, status: Number(status), exits });
   }
   return runs;
 }
 
 const RUN = /@run (\d)\n(.*?)@status (\d+)\n(.*?)@end/gs;
+/** What `vmm` says of a vCPU at the end; that of one which KVM gave up looks otherwise. */
+const COUNTS = /^vmm: vcpu \d+:( \w+=\d+)*$/;
 const COUNT = /\{ exit_reason: +(\d+) \} hitcount: +(\d+)/g;
 
 /** Exits by reason, of the profile that `--json` writes. */

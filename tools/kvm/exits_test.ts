@@ -14,16 +14,18 @@ vmm: vcpu 0: exits=9 io_exits=4\r
 @end\r
 @run 0\r
 vmm: /dev/kvm: No such file or directory\r
+vmm: vcpu 1: exit reason 8, 0\r
+vmm: vcpu 1:\r
 @status 125\r
 @end\r
 `;
 
 Deno.test("readRuns takes a guest's console, its status and KVM's counts from what the shell printed", () => {
   const exits = new Map([[123, 4], [124, 3], [16, 1], [999, 1]]);
-  const failure = "vmm: /dev/kvm: No such file or directory";
+  const failures = ["vmm: /dev/kvm: No such file or directory", "vmm: vcpu 1: exit reason 8, 0"];
   assertEquals(readRuns(SAID, "svm"), [
     { on: true, console: ["tour: hello"], status: 1, exits },
-    { on: false, console: [failure], status: 125, exits: new Map() },
+    { on: false, console: failures, status: 125, exits: new Map() },
   ]);
   assertEquals(readRuns("nothing", "svm"), []);
 });

@@ -3,7 +3,8 @@
  *     vmm IMAGE CPUS [WORDS]
  *
  * WORDS are the image's command line. There is RAM, what the kernel has of interrupt controllers, a console
- * at COM1 that only prints, and the port F4h by which a guest ends: what it writes there is the exit status.
+ * at COM1 that only prints, and the port F4h by which a guest ends: the exit status is twice what it writes
+ * there, and one, as with QEMU's isa-debug-exit.
  * (Linux, Documentation/virt/kvm/api.rst; Multiboot Specification 0.6.96.) */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -143,7 +144,7 @@ static void in_out(struct kvm_run *run) {
   } else if (run->io.port == COM1) {
     fwrite(data, 1, bytes, stdout);
   } else if (run->io.port == DEBUG_EXIT) {
-    end(data[0]);
+    end((data[0] << 1 | 1) & 0xff);
   }
 }
 
