@@ -41,9 +41,11 @@ const HYPERCALL_FORBIDDEN = -1;
 export function dispatch(vcpu: Vcpu, exit: VmExit): void {
   const { points, vendor } = vcpu.vm;
   const { reason } = exit;
-  const action = points.fastpath.table[reason]?.(vcpu, exit) ??
-    points.exit.table[reason]?.(vcpu, exit) ??
-    (HANDLERS[reason] ?? unhandled)(vcpu, exit);
+  const action = points.plain[reason] === 1
+    ? HANDLERS[reason]!(vcpu, exit)
+    : points.fastpath.table[reason]?.(vcpu, exit) ??
+      points.exit.table[reason]?.(vcpu, exit) ??
+      (HANDLERS[reason] ?? unhandled)(vcpu, exit);
   if (action === COMPLETE) vendor.current.complete(vcpu);
 }
 

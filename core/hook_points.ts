@@ -85,6 +85,20 @@ class HandlerList {
   }
 }
 
+/** A handler's place in a list, which tells `changed` when it is taken or left. */
+function bindingTo(list: HandlerList, entry: HookEntry, changed: () => void): Binding {
+  return {
+    attach: () => {
+      list.add(entry);
+      changed();
+    },
+    detach: () => {
+      list.remove(entry);
+      changed();
+    },
+  };
+}
+
 /** A hook in one VM. Keep the point, and call {@linkcode HookPoint.call} through it every time. */
 export class HookPoint<F extends Handler, K extends HookKind> {
   /** The token. */
@@ -97,11 +111,13 @@ export class HookPoint<F extends Handler, K extends HookKind> {
    */
   declare call: HookCall<F, K>;
   readonly #list: HandlerList;
+  readonly #changed: () => void;
 
-  /** Made by {@linkcode Hooks.point}. */
-  constructor(hook: Hook<F, K>, vcpuIdOf: VcpuIdOf) {
+  /** Made by {@linkcode Hooks.point}; calls `changed` when a handler has come or gone. */
+  constructor(hook: Hook<F, K>, vcpuIdOf: VcpuIdOf, changed: () => void) {
     this.hook = hook;
     this.call = typed(emptyCall(hook.kind));
+    this.#changed = changed;
     this.#list = new HandlerList(hook.name, hook as HookToken<Handler, K>, vcpuIdOf, (call) => {
       this.call = typed(call);
     });
@@ -114,7 +130,7 @@ export class HookPoint<F extends Handler, K extends HookKind> {
 
   /** A registration that is not yet in force. */
   bind(entry: HookEntry): Binding {
-    return { attach: () => this.#list.add(entry), detach: () => this.#list.remove(entry) };
+    return bindingTo(this.#list, entry, this.#changed);
   }
 }
 
@@ -130,10 +146,12 @@ export class KeyedHookPoint<F extends Handler, K extends HookKind> {
   readonly #sparse: Map<number, HookCall<F, K>> = new Map();
   readonly #lists: Map<number, HandlerList> = new Map();
   readonly #vcpuIdOf: VcpuIdOf;
+  readonly #changed: () => void;
 
-  /** Made by {@linkcode Hooks.keyedPoint}. */
-  constructor(hook: KeyedHook<F, K>, vcpuIdOf: VcpuIdOf) {
+  /** Made by {@linkcode Hooks.keyedPoint}; calls `changed` when a handler has come or gone. */
+  constructor(hook: KeyedHook<F, K>, vcpuIdOf: VcpuIdOf, changed: () => void) {
     this.hook = hook;
+    this.#changed = changed;
     this.#vcpuIdOf = vcpuIdOf;
     this.table = emptyTable(hook.keys === "sparse" ? 0 : hook.keys);
   }
@@ -168,8 +186,7 @@ export class KeyedHookPoint<F extends Handler, K extends HookKind> {
         `hook "${name}": key ${key} is not an integer from 0 to ${limit - 1}`,
       );
     }
-    const list = this.#list(key);
-    return { attach: () => list.add(entry), detach: () => list.remove(entry) };
+    return bindingTo(this.#list(key), entry, this.#changed);
   }
 
   #list(key: number): HandlerList {
@@ -206,6 +223,7 @@ export interface HookOwner {
 export class Hooks {
   readonly #vcpuIdOf: VcpuIdOf;
   readonly #points: Map<object, unknown> = new Map();
+  readonly #listeners: (() => void)[] = [];
   #sequence = 0;
 
   /** `vcpuIdOf` recognises the vCPU among a handler's arguments. */
@@ -217,7 +235,7 @@ export class Hooks {
   point<F extends Handler, K extends HookKind>(hook: Hook<F, K>): HookPoint<F, K> {
     let point = this.#points.get(hook) as HookPoint<F, K> | undefined;
     if (point === undefined) {
-      point = new HookPoint(hook, this.#vcpuIdOf);
+      point = new HookPoint(hook, this.#vcpuIdOf, () => this.#changed());
       this.#points.set(hook, point);
     }
     return point;
@@ -227,10 +245,19 @@ export class Hooks {
   keyedPoint<F extends Handler, K extends HookKind>(hook: KeyedHook<F, K>): KeyedHookPoint<F, K> {
     let point = this.#points.get(hook) as KeyedHookPoint<F, K> | undefined;
     if (point === undefined) {
-      point = new KeyedHookPoint(hook, this.#vcpuIdOf);
+      point = new KeyedHookPoint(hook, this.#vcpuIdOf, () => this.#changed());
       this.#points.set(hook, point);
     }
     return point;
+  }
+
+  /** Has `listener` called whenever a handler of any hook has come or gone. */
+  whenChanged(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
   }
 
   /** The record of a handler, numbered in the order of registration. */

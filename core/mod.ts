@@ -65,7 +65,7 @@ export * from "./registers.ts";
 export * from "./registration.ts";
 export * from "./request.ts";
 export * from "./result.ts";
-export { handleExit } from "./run.ts";
+export { beginExit, endExit, handleExit } from "./run.ts";
 export { Pace } from "./runner.ts";
 export type { Saved } from "./saved.ts";
 export * from "./scheduler.ts";

@@ -16,6 +16,9 @@ export type Unclaimed = PointOf<typeof unclaimedHook>["call"];
 
 const PORTS = 0x1_0000;
 
+/** No device at any port. */
+const NOTHING: Uint16Array = new Uint16Array(PORTS);
+
 /**
  * A region of ports, whose place is in small integers as well: V8 keeps numbers that come from where those of
  * memory do, which are large, as floating-point numbers. With an initial value they are never anything else.
@@ -42,9 +45,10 @@ class PortClaim extends Claim {
 export class PortBus {
   readonly #unclaimed: Unclaimed;
   readonly #map: RangeMap<PortClaim> = new RangeMap("I/O port", PORTS);
-  /** Number of the claim at each port, 0 for none; made when the first region comes. */
-  #index: Uint16Array | undefined = undefined;
-  #claims: PortClaim[] = [];
+  /** Place in `#claims` of what is at each port. */
+  #index: Uint16Array = NOTHING;
+  /** The first place is that of ports without a device. */
+  #claims: (PortClaim | undefined)[] = [undefined];
 
   /** `unclaimed` hears of accesses that no device claims. */
   constructor(unclaimed: Unclaimed) {
@@ -72,14 +76,15 @@ export class PortBus {
   }
 
   #rebuild(): void {
-    const index = (this.#index ??= new Uint16Array(PORTS)).fill(0);
-    this.#claims = [...this.#map.ranges];
-    this.#claims.forEach((claim, i) => index.fill(i + 1, claim.base, claim.base + claim.length));
+    const { ranges } = this.#map;
+    const index = new Uint16Array(PORTS);
+    ranges.forEach((claim, k) => index.fill(k + 1, claim.base, claim.base + claim.length));
+    this.#index = index;
+    this.#claims = [undefined, ...ranges];
   }
 
   #find(port: number): PortClaim | undefined {
-    const number = this.#index?.[port] ?? 0;
-    return number === 0 ? undefined : this.#claims[number - 1];
+    return this.#claims[this.#index[port]!];
   }
 
   /**
@@ -89,12 +94,17 @@ export class PortBus {
    */
   read(port: number, size: number, vcpu?: Vcpu): number {
     const claim = this.#find(port);
-    if (claim === undefined && this.#free(port, size)) {
-      this.#unclaimed("pio", port, size, false, 0, vcpu);
-      return truncate(0xffff_ffff, size);
-    }
     if (claim !== undefined && size <= claim.widest && port - claim.first + size <= claim.count) {
       return claim.read(port - claim.first, size, vcpu);
+    }
+    return this.#readParts(port, size, vcpu);
+  }
+
+  /** Reads what no device takes as a whole. */
+  #readParts(port: number, size: number, vcpu: Vcpu | undefined): number {
+    if (this.#free(port, size)) {
+      this.#unclaimed("pio", port, size, false, 0, vcpu);
+      return truncate(0xffff_ffff, size);
     }
     const half = size >> 1;
     const low = this.read(port, half, vcpu);
@@ -109,12 +119,17 @@ export class PortBus {
    */
   write(port: number, size: number, value: number, vcpu?: Vcpu): void {
     const claim = this.#find(port);
-    if (claim === undefined && this.#free(port, size)) {
-      this.#unclaimed("pio", port, size, true, truncate(value, size), vcpu);
-      return;
-    }
     if (claim !== undefined && size <= claim.widest && port - claim.first + size <= claim.count) {
       claim.write(port - claim.first, size, value, vcpu);
+      return;
+    }
+    this.#writeParts(port, size, value, vcpu);
+  }
+
+  /** Writes what no device takes as a whole. */
+  #writeParts(port: number, size: number, value: number, vcpu: Vcpu | undefined): void {
+    if (this.#free(port, size)) {
+      this.#unclaimed("pio", port, size, true, truncate(value, size), vcpu);
       return;
     }
     const half = size >> 1;
@@ -122,9 +137,9 @@ export class PortBus {
     this.write((port + half) & 0xffff, half, value >>> (8 * half), vcpu);
   }
 
-  /** Whether no device has any of the ports after the first, which the caller has looked up. */
+  /** Whether no device has any of the ports. */
   #free(port: number, size: number): boolean {
-    for (let i = 1; i < size; i++) {
+    for (let i = 0; i < size; i++) {
       if (this.#find((port + i) & 0xffff) !== undefined) return false;
     }
     return true;

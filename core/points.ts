@@ -4,6 +4,7 @@
  * @module
  */
 
+import { MAX_EXIT_REASONS } from "./exit.ts";
 import type { Hooks, PointOf } from "./hook_points.ts";
 import {
   afterExitHook,
@@ -69,6 +70,12 @@ export class Points {
   /** See `runEndedHook`. */
   declare readonly runEnded: PointOf<typeof runEndedHook>;
 
+  /**
+   * By exit reason: 1 where nobody but the core handles exits, and nobody watches any. `afterExitHook`,
+   * `observeExitHook`, `fastpathHook` and `exitHook` then need not be asked, each at its time.
+   */
+  readonly plain: Uint8Array = new Uint8Array(MAX_EXIT_REASONS).fill(1);
+
   /** Looks the hooks up. */
   constructor(hooks: Hooks) {
     this.vcpuCreated = hooks.point(vcpuCreatedHook);
@@ -90,5 +97,15 @@ export class Points {
     this.irqLine = hooks.point(irqLineHook);
     this.msi = hooks.point(msiHook);
     this.runEnded = hooks.point(runEndedHook);
+    hooks.whenChanged(() => this.#findPlain());
+  }
+
+  #findPlain(): void {
+    const { plain, afterExit, observeExit, fastpath, exit } = this;
+    const watched = afterExit.entries.length + observeExit.entries.length > 0;
+    for (let reason = 0; reason < plain.length; reason++) {
+      const handled = fastpath.table[reason] !== undefined || exit.table[reason] !== undefined;
+      plain[reason] = watched || handled ? 0 : 1;
+    }
   }
 }

@@ -56,10 +56,33 @@ export function runVcpu(vcpu: Vcpu): void {
  */
 export function handleExit(vcpu: Vcpu): number {
   const { vm, exit } = vcpu;
-  vm.points.afterExit.call(vcpu, exit);
-  charge(vcpu, 1);
-  vm.points.observeExit.call(vcpu, exit);
+  const { points } = vm;
+  if (points.plain[exit.reason] === 1) {
+    charge(vcpu, 1);
+  } else {
+    points.afterExit.call(vcpu, exit);
+    charge(vcpu, 1);
+    points.observeExit.call(vcpu, exit);
+  }
   dispatch(vcpu, exit);
+  return endExit(vcpu);
+}
+
+/**
+ * Counts the exit that `vcpu` is at. For a vendor that meets an exit inside of the guest which is plain
+ * (`Points.plain`): it may carry out itself what the core would, on the core's buses, without what
+ * else {@linkcode handleExit} has to ask. {@linkcode endExit} comes behind that.
+ */
+export function beginExit(vcpu: Vcpu): void {
+  charge(vcpu, 1);
+}
+
+/**
+ * The end of an exit that {@linkcode beginExit} has begun.
+ *
+ * @returns As {@linkcode handleExit}.
+ */
+export function endExit(vcpu: Vcpu): number {
   // The instruction that exited retires when its answer is committed.
   if (vcpu.instructions !== vcpu.charged) charge(vcpu, 0);
   return vcpu.requestsLo !== 0 || vcpu.requestsHi !== 0 ? 0 : budgetOf(vcpu);
@@ -72,8 +95,9 @@ function budgetOf(vcpu: Vcpu): number {
   if (pace.leave === true || vcpu.mpState !== RUNNABLE || vm.exits >= pace.exitEnd) return 0;
   const instructions = pace.instructionEnd - vm.instructions;
   if (instructions <= 0) return 0;
+  const ticks = vm.clock.current.budget(pace.horizon);
   // A run is cut long before 2^31, and an integer costs less to hand on.
-  return Math.min(instructions, vm.clock.current.budget(pace.horizon)) | 0;
+  return (instructions < ticks ? instructions : ticks) | 0;
 }
 
 /** Charges what the vCPU did since the last call to the VM and to its clock. */

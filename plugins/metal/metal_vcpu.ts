@@ -4,6 +4,8 @@
  * @module
  */
 import {
+  beginExit,
+  endExit,
   eventRequest,
   ExitReason,
   handleExit,
@@ -67,20 +69,36 @@ export class MetalVcpu implements Outside {
 
   /** Handles what is in `vcpu.exit`; the processor then goes on as `complete` or `fault` said. */
   #exit(): void {
-    const { vcpu, processor } = this;
-    const retired = processor.retiredOutside;
-    vcpu.instructions = this.#start + retired;
-    this.#settled = false;
-    this.#inside = true;
+    const retired = this.#begin(false);
     let left: number;
     try {
-      left = handleExit(vcpu);
+      left = handleExit(this.vcpu);
     } finally {
-      this.#inside = false;
-      // Who handled it may have looked at another vCPU, or reset it.
-      if (!processor.loaded) this.#load();
+      this.#end();
     }
-    if (this.#settled === false) processor.leaveInstruction();
+    if (this.#settled === false) this.processor.leaveInstruction();
+    this.#goOn(retired, left);
+  }
+
+  /** The vCPU is at an exit. Yields the instructions retired in this run. */
+  #begin(settled: boolean): number {
+    const retired = this.processor.retiredOutside;
+    this.vcpu.instructions = this.#start + retired;
+    this.#settled = settled;
+    this.#inside = true;
+    return retired;
+  }
+
+  /** The exit has been handled, or somebody has thrown. */
+  #end(): void {
+    this.#inside = false;
+    // Who handled it may have looked at another vCPU, or reset it.
+    if (!this.processor.loaded) this.#load();
+  }
+
+  /** Has the processor go on with the instruction at hand; `left` may be retired from here on. */
+  #goOn(retired: number, left: number): void {
+    const { vcpu, processor } = this;
     // What was done may have withdrawn an interrupt; a new one comes with a request.
     if (processor.goOn(vcpu.vm.clock.current.now(), retired)) this.#driveInterruptLine();
     if (this.#prioritizes === true) this.#fetchTaskPriority();
@@ -219,25 +237,45 @@ export class MetalVcpu implements Outside {
     this.#exit();
   }
 
-  #port(port: number, bytes: number, write: boolean): void {
-    const { exit } = this.vcpu;
-    exit.reason = IO;
-    exit.port = port;
-    exit.size = bytes;
-    exit.write = write;
-    exit.string = false;
-    exit.rep = false;
-    this.#exit();
-  }
-
   portRead(port: number, bytes: number): number {
-    this.#port(port, bytes, false);
-    return this.vcpu.exit.lo;
+    const { vcpu } = this;
+    const { vm, exit } = vcpu;
+    exit.setIo(port, bytes, false, 0);
+    if (vm.points.plain[IO] !== 1) {
+      this.#exit();
+      return exit.lo;
+    }
+    const retired = this.#begin(true);
+    let left: number;
+    try {
+      beginExit(vcpu);
+      exit.lo = vm.pio.read(port, bytes, vcpu);
+      left = endExit(vcpu);
+    } finally {
+      this.#end();
+    }
+    this.#goOn(retired, left);
+    return exit.lo;
   }
 
   portWrite(port: number, bytes: number, value: number): void {
-    this.vcpu.exit.lo = value;
-    this.#port(port, bytes, true);
+    const { vcpu } = this;
+    const { vm, exit } = vcpu;
+    exit.setIo(port, bytes, true, value);
+    if (vm.points.plain[IO] !== 1) {
+      this.#exit();
+      return;
+    }
+    const retired = this.#begin(true);
+    let left: number;
+    try {
+      beginExit(vcpu);
+      vm.pio.write(port, bytes, value, vcpu);
+      left = endExit(vcpu);
+    } finally {
+      this.#end();
+    }
+    this.#goOn(retired, left);
   }
 
   cpuid(leaf: number, subleaf: number): void {

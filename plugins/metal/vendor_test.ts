@@ -1,9 +1,14 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertStringIncludes } from "@std/assert";
 import {
   createVmSync,
   eventRequest,
+  ExitAction,
+  exitHook,
+  ExitReason,
   interruptControllerSlot,
+  observeExitHook,
   type Plugin,
+  PluginError,
   type Vm,
 } from "../../core/mod.ts";
 import { Control, cpu, Efer, IntControl, Misc1, Misc2, Msr, Save, SvmExit } from "../cpu/mod.ts";
@@ -205,4 +210,117 @@ Deno.test("an interrupt ends a halt outside of guest mode if IF is set, and else
     assertEquals(run(vm), enabled ? 7 : "halted");
     assertEquals(line.acknowledged, Number(enabled));
   }
+});
+
+// A loop of 50 rounds: OUT to port 80h, IN from it, sum of what is read to port F4h.
+const PORT_LOOP = [
+  ...[0xb9, 0x32, 0x00, 0x30, 0xdb], // mov cx, 50; xor bl, bl
+  ...[0x88, 0xc8, 0xe6, 0x80], // mov al, cl; out 80h, al
+  ...[0xe4, 0x80, 0x00, 0xc3], // in al, 80h; add bl, al
+  ...[0xe2, 0xf6], // loop
+  ...[0x88, 0xd8, 0xe6, 0xf4], // mov al, bl; out F4h, al
+];
+
+/** A device at port 80h that reads as what was written last, and notes all that it could see. */
+function witness(seen: unknown[]): Plugin {
+  let last = 0;
+  return {
+    name: "witness",
+    version: "1.0.0",
+    setup(ctx) {
+      const note = (vm: Vm, what: string) => {
+        const { exit, instructions, charged, regs } = vm.vcpus[0]!;
+        const { reason, port, size, write, lo, hi, string, rep } = exit;
+        const exitSeen = [reason, port, size, write, write ? lo : 0, write ? hi : 0, string, rep];
+        const time = [instructions, charged, vm.instructions, vm.exits, vm.clock.current.now()];
+        seen.push([what, ...exitSeen, ...time, regs.rip, regs.rax, regs.rcx, regs.rflags]);
+      };
+      ctx.registerPio({
+        name: "witness",
+        base: 0x80,
+        length: 1,
+        read: () => (note(ctx.vm, "read"), last),
+        write: (_offset, _size, value) => (note(ctx.vm, "write"), void (last = value)),
+      });
+      ctx.registerPio({
+        name: "end",
+        base: 0xf4,
+        length: 1,
+        write: (_offset, _size, code) => ctx.vm.stop({ reason: "exit-code", code }),
+      });
+    },
+  };
+}
+
+Deno.test("a device sees the same of an access whether somebody watches exits or not", () => {
+  const watcher = (from: number, to: number): Plugin => ({
+    name: "watcher",
+    version: "1.0.0",
+    setup: (ctx) => {
+      ctx.on(observeExitHook, ({ vm }) => {
+        if (vm.exits >= from && vm.exits < to) watched++;
+        if (vm.exits === to) vm.unload("watcher");
+      });
+    },
+  });
+  let watched = 0;
+  const outcome = (...plugins: Plugin[]) => {
+    const seen: unknown[] = [];
+    using vm = machine(PORT_LOOP, { mode: "real", segment: CODE >> 4 }, [
+      witness(seen),
+      ...plugins,
+    ]);
+    const end = run(vm);
+    return {
+      seen,
+      end,
+      instructions: vm.instructions,
+      exits: vm.exits,
+      plain: vm.points.plain[ExitReason.IO],
+    };
+  };
+  const alone = outcome();
+  assertEquals(alone.seen.length, 100);
+  assertEquals(alone.plain, 1);
+  const all = outcome(watcher(0, Infinity));
+  assertEquals(all, { ...alone, plain: 0 });
+  assertEquals(watched, 101);
+  // One that leaves in the middle hears of no exit behind that.
+  watched = 0;
+  const some = outcome(watcher(0, 30));
+  assertEquals(some, alone);
+  assertEquals(watched, 29);
+});
+
+Deno.test("what handles exits of port accesses is asked from the moment it is there", () => {
+  const answers: Plugin = {
+    name: "answers",
+    version: "1.0.0",
+    setup: (ctx) => {
+      ctx.on(exitHook, ExitReason.IO, (_vcpu, exit) => {
+        if (exit.port !== 0x80 || exit.write) return undefined;
+        exit.lo = 1;
+        return ExitAction.COMPLETE;
+      });
+    },
+  };
+  let rounds = 0;
+  const device = ports((vm) => void (++rounds === 40 && vm.load(answers)));
+  using vm = machine(PORT_LOOP, { mode: "real", segment: CODE >> 4 }, [device]);
+  // 39 reads of all ones, then 11 of 1.
+  assertEquals(run(vm), (39 * 0xff + 11) & 0xff);
+});
+
+Deno.test("an error of a device names its plugin and the vCPU, and the exit is counted", () => {
+  const device = ports(({ exits }) => {
+    if (exits === 3) throw new Error("broken");
+  });
+  const code = [...OUT_80, ...OUT_80, ...OUT_80, ...OUT_80];
+  using vm = machine(code, { mode: "real", segment: CODE >> 4 }, [device]);
+  const end = vm.runSync({ instructions: 10_000 });
+  assertEquals(end.reason === "error" && end.error instanceof PluginError, true);
+  if (end.reason !== "error") return;
+  assertStringIncludes(String(end.error), 'plugin "ports"');
+  assertStringIncludes(String(end.error), "broken");
+  assertEquals([end.vcpuId, vm.exits, vm.vcpus[0]!.regs.rip], [0, 3, 4n]);
 });

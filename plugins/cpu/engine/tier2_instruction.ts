@@ -5,7 +5,8 @@
  */
 import { hasLinks, registerPlace } from "../decode/form.ts";
 import type { Microcode } from "../microcode/microcode.ts";
-import { type FlagState, settleFlags } from "../semantics/flags.ts";
+import { hearOutside, tellOutside } from "../microcode/outside.ts";
+import { emitFlagsValue, type FlagState, settleFlags } from "../semantics/flags.ts";
 import { Reg } from "../semantics/instruction.ts";
 import { registerAddress, S, Seg, segmentAddress, SegmentField } from "../state/cpu_state.ts";
 import {
@@ -230,17 +231,33 @@ export class CompiledInstruction extends MemoryInstruction {
   protected emitSpill(): void {
     const { f } = this;
     const { kind, a, b } = settleFlags(this.flagsAtFault);
-    this.#region.save();
-    S.uop.set(f, this.#op.record);
-    S.budget.set(f, this.#region.budget.get());
+    this.#spillButFlags();
     S.flagsKind.set(f, kind);
     S.flagsA.set(f, a);
     S.flagsB.set(f, b);
+  }
+
+  #spillButFlags(): void {
+    const { f } = this;
+    this.#region.save();
+    S.uop.set(f, this.#op.record);
+    S.budget.set(f, this.#region.budget.get());
     this.#called?.set(1);
   }
 
   protected takeRegisters(): void {
     this.#region.reload();
+  }
+
+  protected override tellOutside(): void {
+    const { f, mc } = this;
+    this.#spillButFlags();
+    const ahead = this.#block.count - this.#records.byte(this.#op.record + MicroOp.ORDINAL);
+    tellOutside(f, this.rip(), ahead, emitFlagsValue(mc, f, this.flagsAtFault));
+  }
+
+  protected override hearOutside(): void {
+    hearOutside(this.mc, this.f);
   }
 
   /**

@@ -240,14 +240,24 @@ export abstract class Emission {
 
   /** Calls the program outside, which may look at and change everything. */
   outside<T>(call: () => T): T {
-    const { f, mc } = this;
-    this.spill();
-    f.call(mc.beforeOutside);
+    const { f } = this;
+    this.tellOutside();
     const result = call();
-    f.call(mc.afterOutside);
+    this.hearOutside();
     this.flags = { kind: i32(FlagsKind.VALUE), a: S.flagsA.get(f), b: i64(0) };
     this.takeRegisters();
     return result;
+  }
+
+  /** Makes the state what the program outside expects to see. */
+  protected tellOutside(): void {
+    this.spill();
+    this.f.call(this.mc.beforeOutside);
+  }
+
+  /** Looks what the program outside has made of the state and of the instruction. */
+  protected hearOutside(): void {
+    this.f.call(this.mc.afterOutside);
   }
 
   /** Calls microcode that may ask the program outside; everything has been spilled. */

@@ -41,39 +41,35 @@ export function checkAccess(
 ): void {
   const { f, mc } = i;
   const bytes = bits / 8;
-  i.spill();
+  // What seldom happens needs the state complete, and brings it about itself.
+  const seldom = (condition: I32, then: () => void): void =>
+    f.if(
+      condition,
+      () => {
+        i.spill();
+        then();
+      },
+      undefined,
+      "unlikely",
+    );
   // Outside of virtual-8086 mode nothing is restricted at CPL 0, and so nothing in real mode.
   const mayBe = S.cpl.get(f).or(S.rflags.has(f, Rflags.VM));
-  f.if(mayBe, () => f.call(mc.checkPort, port, bytes), undefined, "unlikely");
-  f.if(
-    S.events.has(f, Event.BREAKPOINTS),
-    () => f.call(mc.portBreakpoint, port, bytes),
-    undefined,
-    "unlikely",
-  );
+  seldom(mayBe, () => f.call(mc.checkPort, port, bytes));
+  seldom(S.events.has(f, Event.BREAKPOINTS), () => f.call(mc.portBreakpoint, port, bytes));
   const guarded = S.guestMode.get(f)
     .and(interceptWord(f, InterceptWord.MISC1).and(Misc1.IOIO).ne(0));
-  f.if(
-    guarded,
-    () => {
-      f.if(f.call(mc.portIntercepted, port, bytes), () => {
-        const address = {
-          16: IoioInfo.ADDRESS_16,
-          32: IoioInfo.ADDRESS_32,
-          64: IoioInfo.ADDRESS_64,
-        };
-        const string = segment === undefined ? 0 : IoioInfo.STRING | address[i.addressBits];
-        const fixed = (read ? IoioInfo.IN : 0) | string | (i.form.rep !== 0 ? IoioInfo.REP : 0) |
-          (bytes << IoioInfo.SIZE_SHIFT);
-        const number = (segment ?? i32(0)).shl(IoioInfo.SEGMENT_SHIFT);
-        const info = port.shl(IoioInfo.PORT_SHIFT).or(number).or(fixed);
-        exitGuest(i, i32(SvmExit.IOIO), info.extendU(), i.nextRip());
-      });
-    },
-    undefined,
-    "unlikely",
-  );
-  exitPort(i, port, bits, read, segment);
+  seldom(guarded, () => {
+    f.if(f.call(mc.portIntercepted, port, bytes), () => {
+      const address = { 16: IoioInfo.ADDRESS_16, 32: IoioInfo.ADDRESS_32, 64: IoioInfo.ADDRESS_64 };
+      const string = segment === undefined ? 0 : IoioInfo.STRING | address[i.addressBits];
+      const fixed = (read ? IoioInfo.IN : 0) | string | (i.form.rep !== 0 ? IoioInfo.REP : 0) |
+        (bytes << IoioInfo.SIZE_SHIFT);
+      const number = (segment ?? i32(0)).shl(IoioInfo.SEGMENT_SHIFT);
+      const info = port.shl(IoioInfo.PORT_SHIFT).or(number).or(fixed);
+      exitGuest(i, i32(SvmExit.IOIO), info.extendU(), i.nextRip());
+    });
+  });
+  seldom(S.nonRoot.get(f), () => exitPort(i, port, bits, read, segment));
 }
 
 /** Reads a port, all checks done; zero-extended. */

@@ -235,22 +235,15 @@ export function exitPort(
   segment?: I32,
 ): void {
   const { f, mc } = i;
-  f.if(
-    S.nonRoot.get(f),
-    () => {
-      f.if(f.call(mc.vmxPortIntercepted, port, bits / 8), () => {
-        const immediate = i.form.operands.some(({ kind }) => kind === "I");
-        const fixed = (bits / 8 - 1) | (read ? PortAccess.IN : 0) |
-          (segment === undefined ? 0 : PortAccess.STRING) |
-          (i.form.rep !== 0 ? PortAccess.REP : 0) |
-          (immediate ? PortAccess.IMMEDIATE : 0);
-        if (segment !== undefined) reportString(i, read ? Reg.RDI : Reg.RSI, segment);
-        exitVmx(i, VmxExit.IO, port.shl(PortAccess.PORT_SHIFT).or(fixed).extendU());
-      });
-    },
-    undefined,
-    "unlikely",
-  );
+  f.if(f.call(mc.vmxPortIntercepted, port, bits / 8), () => {
+    const immediate = i.form.operands.some(({ kind }) => kind === "I");
+    const fixed = (bits / 8 - 1) | (read ? PortAccess.IN : 0) |
+      (segment === undefined ? 0 : PortAccess.STRING) |
+      (i.form.rep !== 0 ? PortAccess.REP : 0) |
+      (immediate ? PortAccess.IMMEDIATE : 0);
+    if (segment !== undefined) reportString(i, read ? Reg.RDI : Reg.RSI, segment);
+    exitVmx(i, VmxExit.IO, port.shl(PortAccess.PORT_SHIFT).or(fixed).extendU());
+  });
 }
 
 /** INS and OUTS report their address, its size and segment. */
