@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { type Loop, LOOP_OPEN } from "./locals.ts";
 import { lower, type LoweredFunction, place, type Steps } from "./lower.ts";
 import type { FunctionRef, ModuleBuilder, Signature, Tag } from "./module.ts";
 import { I32_TYPE, I64_TYPE, Op, V128_TYPE, type ValueType } from "./opcodes.ts";
@@ -73,7 +74,7 @@ export interface Label {
 
 /** An assignable local of the function. */
 export class Variable<T extends I32 | I64 | V128> {
-  /** Index of the local. */
+  /** Index of the local; below 0 for a temporary one. */
   readonly local: number;
   readonly #fn: FunctionBuilder;
   readonly #token: TypeToken<T>;
@@ -120,11 +121,15 @@ export class FunctionBuilder {
   readonly locals: ValueType[];
   /** How many of the locals are parameters. */
   readonly parameterCount: number;
+  /** Loops by number; the first is the whole function. */
+  readonly loops: Loop[] = [{ parent: 0, start: -1, end: LOOP_OPEN }];
+  /**
+   * Types of the temporary locals, which are -1, -2 and so on: what they are assigned is read right behind, and
+   * what else is assigned then may have their place.
+   */
+  readonly temporaries: ValueType[] = [];
   readonly #scopes: object[] = [{}];
   #loop = 0;
-  #loops = 0;
-  /** The loops around the one at hand, the outermost first. */
-  readonly #outerLoops: number[] = [];
 
   constructor(module: ModuleBuilder, params: readonly ValueType[]) {
     this.module = module;
@@ -312,7 +317,7 @@ export class FunctionBuilder {
     if (condition.constant !== undefined) {
       return lift(token, condition.constant !== 0 ? then() : otherwise()) as T;
     }
-    const result = this.zeroed(token);
+    const result = new Variable(this, token, -this.temporaries.push(token.code));
     this.if(condition, () => result.set(then()), () => result.set(otherwise()), likelihood);
     return result.get();
   }
@@ -343,15 +348,17 @@ export class FunctionBuilder {
   openLoop(): Label {
     // The marker itself belongs to the outer loop: values it would inline belong there.
     const node = this.#control(Op.LOOP);
-    this.#outerLoops.push(this.#loop);
-    this.#loop = ++this.#loops;
+    this.loops.push({ parent: this.#loop, start: node.index, end: LOOP_OPEN });
+    this.#loop = this.loops.length - 1;
     return { node };
   }
 
   /** Ends the loop that was begun last. */
   closeLoop(): void {
     this.#control(Op.END);
-    this.#loop = this.#outerLoops.pop()!;
+    const loop = this.loops[this.#loop]!;
+    loop.end = this.nodes.length - 1;
+    this.#loop = loop.parent;
   }
 
   /** Runs `body` for as long as `condition` (evaluated before each round) is non-zero. */
@@ -486,8 +493,8 @@ export class FunctionBuilder {
    * from the first step on.
    */
   *encode(most: number): Steps<LoweredFunction> {
-    yield* place(this.nodes, most);
-    return yield* lower(this, most);
+    const spans = yield* place(this, most);
+    return yield* lower(this, spans, most);
   }
 }
 

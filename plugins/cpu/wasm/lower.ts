@@ -10,6 +10,7 @@
 import { ByteSink } from "./bytes.ts";
 import type { FunctionBuilder } from "./function.ts";
 import type { FunctionRef, Signature, Tag } from "./module.ts";
+import { LocalPool, Spans } from "./locals.ts";
 import { I32_WRAP_I64, I64_EXTEND_I32_S, I64_EXTEND_I32_U, Op } from "./opcodes.ts";
 import { I32, I64, type Node, NodeKind } from "./value.ts";
 import { V128 } from "./vector.ts";
@@ -42,8 +43,8 @@ export function finish<T>(steps: Steps<T>): T {
 }
 
 /** Lowers the recorded nodes of `fn`, which {@linkcode place} has seen, some `most` of them in a step. */
-export function lower(fn: FunctionBuilder, most: number): Steps<LoweredFunction> {
-  return new Emitter(fn).run(most);
+export function lower(fn: FunctionBuilder, spans: Spans, most: number): Steps<LoweredFunction> {
+  return new Emitter(fn, spans).run(most);
 }
 
 const isMemoryEffect = (opcode: number): boolean =>
@@ -53,6 +54,9 @@ const isMemoryEffect = (opcode: number): boolean =>
 /** In {@linkcode Node.root}: evaluated at each use. */
 const EVERYWHERE = -2;
 
+/** In place of a temporary local that nobody reads. */
+const NOWHERE = -1;
+
 /** Operators that cost nothing, or hardly anything, beside what they are applied to. */
 const CHEAP: ReadonlySet<number> = new Set([I32_WRAP_I64, I64_EXTEND_I32_S, I64_EXTEND_I32_U]);
 
@@ -60,7 +64,9 @@ const CHEAP: ReadonlySet<number> = new Set([I32_WRAP_I64, I64_EXTEND_I32_S, I64_
  * Decides for each value whether it is dropped, evaluated at its use, or kept in a local, for some `most` of them
  * in a step.
  */
-export function* place(nodes: readonly Node[], most: number): Steps<void> {
+export function* place(fn: FunctionBuilder, most: number): Steps<Spans> {
+  const { nodes, loops } = fn;
+  const spans = new Spans(nodes.length, loops);
   const memory = new Int32Array(nodes.length + 1);
   const locals = new Int32Array(nodes.length + 1);
   for (let i = 0; i < nodes.length; i++) {
@@ -95,8 +101,16 @@ export function* place(nodes: readonly Node[], most: number): Steps<void> {
       node.root = EVERYWHERE;
       node.args[0]!.uses += node.uses - 1;
     }
-    for (const arg of node.args) if (arg.index >= 0) user[arg.index] = i;
+    // Where it is evaluated, at last.
+    const at = node.root >= 0 ? node.root : node.root === EVERYWHERE ? spans.values[i]! : i;
+    for (const arg of node.args) {
+      if (arg.index < 0) continue;
+      user[arg.index] = i;
+      spans.useValue(arg.index, at, nodes[at]!.loop);
+    }
+    if (kind === NodeKind.GET && node.imm < 0) spans.useTemporary(node.imm, at);
   }
+  return spans;
 }
 
 class Emitter {
@@ -104,9 +118,15 @@ class Emitter {
   readonly #code = new ByteSink();
   readonly #hints: BranchHint[] = [];
   readonly #labels: Node[] = [];
+  readonly #spans: Spans;
+  readonly #pool: LocalPool;
+  /** Where temporary locals are. */
+  readonly #places = new Map<number, number>();
 
-  constructor(fn: FunctionBuilder) {
+  constructor(fn: FunctionBuilder, spans: Spans) {
     this.#fn = fn;
+    this.#spans = spans;
+    this.#pool = new LocalPool(fn.locals);
   }
 
   *run(most: number): Steps<LoweredFunction> {
@@ -120,13 +140,15 @@ class Emitter {
         this.#control(node);
       } else if (node.kind === NodeKind.EFFECT) {
         this.#instruction(node);
-        if (node.type === undefined) continue;
-        if (node.uses === 0) this.#code.u8(Op.DROP);
-        else this.#keep(node);
+        if (node.type !== undefined) {
+          if (node.uses === 0) this.#code.u8(Op.DROP);
+          else this.#keep(node);
+        }
       } else if (node.uses > 0 && node.root === -1) {
         this.#instruction(node);
         this.#keep(node);
       }
+      this.#pool.passed(node.index);
     }
     this.#code.u8(Op.END);
     return this.#assemble();
@@ -155,10 +177,21 @@ class Emitter {
   }
 
   #keep(node: Node): void {
-    node.local = this.#fn.locals.length;
-    this.#fn.locals.push(node.type!);
+    node.local = this.#pool.take(node.type!, this.#spans.values[node.index]!);
     this.#code.u8(Op.LOCAL_SET);
     this.#code.uleb(node.local);
+  }
+
+  /** The local that was recorded as `local`. */
+  #place(local: number): number {
+    if (local >= 0) return local;
+    let place = this.#places.get(local);
+    if (place === undefined) {
+      const until = this.#spans.temporaries.get(local);
+      place = until === undefined ? NOWHERE : this.#pool.take(this.#fn.temporaries[~local]!, until);
+      this.#places.set(local, place);
+    }
+    return place;
   }
 
   #hint(hint: number): void {
@@ -244,12 +277,17 @@ class Emitter {
     for (const arg of node.args) this.#value(arg);
     const code = this.#code;
     const { opcode } = node;
+    if (opcode === Op.LOCAL_SET) {
+      const place = this.#place(node.imm);
+      code.u8(place === NOWHERE ? Op.DROP : Op.LOCAL_SET);
+      if (place !== NOWHERE) code.uleb(place);
+      return;
+    }
     if (opcode === Op.BR_IF) this.#hint(node.imm);
     this.#opcode(opcode);
     switch (opcode) {
       case Op.LOCAL_GET:
-      case Op.LOCAL_SET:
-        code.uleb(node.imm);
+        code.uleb(this.#place(node.imm));
         return;
       case Op.BR:
       case Op.BR_IF:
