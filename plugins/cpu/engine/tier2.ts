@@ -35,6 +35,7 @@ import { type Records, REGISTERS } from "./records.ts";
 import type { RegionBlock, RegionEdge, RegionOp } from "./region_graph.ts";
 import { RegionStructure } from "./region_structure.ts";
 import { type HandlerRef, InterpretedInstruction } from "./tier1.ts";
+import { FlagLocals, narrowFlags, overwritesFlags, OVERWRITTEN } from "./tier2_flags.ts";
 import { isSse, usesLocals } from "./tier2_forms.ts";
 import { CompiledInstruction, type RegionContext } from "./tier2_instruction.ts";
 
@@ -71,9 +72,7 @@ class RegionFunction implements RegionContext {
   readonly registers: readonly Variable<I64>[];
   readonly budget: Variable<I32>;
   /** The lazy flags where ways meet. */
-  readonly kind: Variable<I32>;
-  readonly a: Variable<I64>;
-  readonly b: Variable<I64>;
+  readonly #flags: FlagLocals;
   readonly #head: RegionBlock;
   /**
    * All of it is compiled, and asks nobody outside: the interpreter's code in line may change translations and
@@ -124,14 +123,12 @@ class RegionFunction implements RegionContext {
       [...body].reduce((sum, { ops }) => sum + ops.length, 0) <= MOST_KEPT;
     for (const body of this.structure.innermostParts(short)) this.#keepIn(body);
     this.budget = f.variable(I32T, budget);
-    this.kind = f.variable(I32T, flags.kind);
-    this.a = f.variable(I64T, flags.a);
-    this.b = f.variable(I64T, flags.b);
+    this.#flags = new FlagLocals(f, mode.long);
     this.registers = Array.from(
       { length: mode.apx ? REGISTERS : LEGACY_REGISTERS },
       (_, n) => f.variable(I64T, f.load64(0, registerAddress(n))),
     );
-    this.#entry = flags;
+    this.#entry = mode.long ? flags : narrowFlags(mc, f, flags);
   }
 
   /** Emits all of it; stops behind instructions wherever `most` nodes have been recorded since. */
@@ -249,12 +246,12 @@ class RegionFunction implements RegionContext {
     const { f, structure } = this;
     const { loop, children } = structure.places.get(block)!;
     if (loop) {
-      this.#store(flags);
+      this.#setFlags(block, flags);
       this.#saveFor(block);
       this.#unsaved = new Set(this.#kept.get(block));
       this.#labels.set(block, f.openLoop());
     }
-    yield* this.#within(block, children, loop ? this.#stored() : flags);
+    yield* this.#within(block, children, loop ? this.#flagsAt(block) : flags);
     if (loop) {
       this.#labels.delete(block);
       f.closeLoop();
@@ -275,7 +272,7 @@ class RegionFunction implements RegionContext {
       f.closeBlock();
       const merge = structure.places.get(child)!.forward > 1;
       const arrival = merge
-        ? { flags: this.#stored(), unsaved: this.#kept.get(child) ?? [] }
+        ? { flags: this.#flagsAt(child), unsaved: this.#kept.get(child) ?? [] }
         : this.#arrivals.get(child);
       // A condition that is known may have left out the only edge.
       if (arrival === undefined) continue;
@@ -284,15 +281,17 @@ class RegionFunction implements RegionContext {
     }
   }
 
-  #store(flags: FlagState): void {
-    const { kind, a, b } = settleFlags(flags);
-    this.kind.set(kind);
-    this.a.set(a);
-    this.b.set(b);
+  /** Leaves `flags` where they are looked for behind several ways to `block`. */
+  #setFlags(block: RegionBlock, flags: FlagState): void {
+    if (!this.#overwritesFlags(block)) this.#flags.set(flags);
   }
 
-  #stored(): FlagState {
-    return { kind: this.kind.get(), a: this.a.get(), b: this.b.get() };
+  #flagsAt(block: RegionBlock): FlagState {
+    return this.#overwritesFlags(block) ? OVERWRITTEN : this.#flags.get();
+  }
+
+  #overwritesFlags(block: RegionBlock): boolean {
+    return this.#compiled && overwritesFlags(block);
   }
 
   #compiles(block: RegionBlock, op: RegionOp, k: number): boolean {
@@ -346,10 +345,9 @@ class RegionFunction implements RegionContext {
     if (edge.guarded) {
       f.if(this.#cached(to).eqz(), () => this.leaving(leave), undefined, "unlikely");
     }
-    const left = this.budget.get().sub(to.count);
     if (structure.places.get(to)!.loop) {
       f.if(
-        left.ltS(structure.reach(to)),
+        this.budget.get().ltS(structure.reach(to) + to.count),
         () => {
           S.leftRegion.set(f, this.#head.address);
           S.leftBefore.set(f, to.address);
@@ -359,12 +357,12 @@ class RegionFunction implements RegionContext {
         "unlikely",
       );
     }
-    this.budget.set(left);
+    this.budget.set(this.budget.get().sub(to.count));
     if (kind === "single") {
       if (this.#arrivals.has(to)) throw new Error("a region has an edge twice");
       this.#arrivals.set(to, { flags, unsaved: [...this.#unsaved] });
     } else {
-      this.#store(flags);
+      this.#setFlags(to, flags);
       this.#saveFor(to);
     }
     const label = this.#labels.get(to);

@@ -5,6 +5,7 @@
  */
 import { hasLinks, registerPlace } from "../decode/form.ts";
 import type { Microcode } from "../microcode/microcode.ts";
+import { probeWindow, type WindowProbe, type WindowUse } from "../memory/windows.ts";
 import { hearOutside, tellOutside } from "../microcode/outside.ts";
 import { emitFlagsValue, type FlagState, settleFlags } from "../semantics/flags.ts";
 import { Reg } from "../semantics/instruction.ts";
@@ -202,6 +203,10 @@ export class CompiledInstruction extends MemoryInstruction {
 
   protected remembers(): boolean {
     return this.#region.remembers(this.#block);
+  }
+
+  protected window(use: WindowUse, linear: I64): WindowProbe {
+    return probeWindow(this.f, use, linear, this.#region.long);
   }
 
   segment(): I32 {

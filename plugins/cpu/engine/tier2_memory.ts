@@ -7,7 +7,7 @@
  * @module
  */
 import { probe, type TlbProbe } from "../memory/access.ts";
-import { probeWindow, WindowUse } from "../memory/windows.ts";
+import { type WindowProbe, WindowUse } from "../memory/windows.ts";
 import { Instruction } from "../semantics/instruction.ts";
 import { type I32, I32T, type I64, I64T, type Variable } from "../wasm/mod.ts";
 
@@ -19,19 +19,33 @@ export abstract class MemoryInstruction extends Instruction {
   /** Whether each access remembers the page it was last in. */
   protected abstract remembers(): boolean;
 
+  /** Looks `linear` up in the window for `use`. */
+  protected abstract window(use: WindowUse, linear: I64): WindowProbe;
+
   override load(bits: number, linear: I64, stack = false): I64 {
     const { f } = this;
-    const window = probeWindow(f, this.isStack(stack) ? WindowUse.STACK : WindowUse.READ, linear);
-    return f.choose(I64T, window.hit, () => f.loadZ(bits, window.address()), () => {
+    const window = this.window(this.isStack(stack) ? WindowUse.STACK : WindowUse.READ, linear);
+    const outside = (): I64 => {
       if (this.remembers() && !stack) return this.#rememberedLoad(bits, linear, window.miss);
       window.miss();
       return super.load(bits, linear, stack);
-    }, "likely").bounded(bits);
+    };
+    const inside = (): I64 => f.loadZ(bits, window.address());
+    if (bits === 64) return f.choose(I64T, window.hit, inside, outside, "likely");
+    // What computes with 32 bits needs no extension of what was loaded.
+    const low = f.choose(
+      I32T,
+      window.hit,
+      () => f.load(bits, window.address()),
+      () => outside().wrap(),
+      "likely",
+    );
+    return low.extendU().bounded(bits);
   }
 
   override store(bits: number, linear: I64, value: I64, stack = false): void {
     const { f } = this;
-    const window = probeWindow(f, this.isStack(stack) ? WindowUse.STACK : WindowUse.WRITE, linear);
+    const window = this.window(this.isStack(stack) ? WindowUse.STACK : WindowUse.WRITE, linear);
     f.if(window.hit, () => f.storeLow(bits, window.address(), value), () => {
       if (this.remembers() && !stack) {
         this.#rememberedStore(bits, linear, value, window.miss);
@@ -45,7 +59,7 @@ export abstract class MemoryInstruction extends Instruction {
   override lookUp(bits: number, linear: I64, write: boolean): TlbProbe {
     const { f } = this;
     const use = write ? WindowUse.WRITE : WindowUse.READ;
-    const window = probeWindow(f, this.isStack(false) ? WindowUse.STACK : use, linear);
+    const window = this.window(this.isStack(false) ? WindowUse.STACK : use, linear);
     const pointer = f.choose(I32T, window.hit, window.address, () => {
       window.miss();
       const { hit, address } = super.lookUp(bits, linear, write);

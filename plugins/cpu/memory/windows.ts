@@ -18,7 +18,7 @@ import type { Microcode } from "../microcode/microcode.ts";
 import { S } from "../state/cpu_state.ts";
 import { WINDOWS } from "../state/layout.ts";
 import { Context, MMU_INDICES, WINDOWS_BYTES, WRITE_OFFSET } from "../state/tlb_layout.ts";
-import { type FunctionBuilder, type I32, I32T, type I64, I64T } from "../wasm/mod.ts";
+import { type FunctionBuilder, type I32, i32, I32T, type I64, I64T } from "../wasm/mod.ts";
 import { tlbSlot } from "./slots.ts";
 
 /** What windows are for: their numbers. */
@@ -43,6 +43,8 @@ const Window = {
   LENGTH: 8,
   /** u32: what is added to a linear address (its low half) to get where it stands in memory. */
   DELTA: 16,
+  /** u32: LENGTH for accesses that know no linear address from 2^32 on; 0 if any of it lies there. */
+  LOW_LENGTH: 20,
   /** u32: accesses outside since the last look. */
   MISSES: 24,
   /** u64: linear address of the last of them. */
@@ -71,12 +73,21 @@ export interface WindowProbe {
   readonly miss: () => void;
 }
 
-/** Looks `linear` up in the window for `use`. */
-export function probeWindow(f: FunctionBuilder, use: WindowUse, linear: I64): WindowProbe {
+/** Looks `linear` up in the window for `use`. Code that is not `long` has linear addresses of 32 bits. */
+export function probeWindow(
+  f: FunctionBuilder,
+  use: WindowUse,
+  linear: I64,
+  long: boolean,
+): WindowProbe {
   const at = recordOf(use);
+  const low = linear.wrap();
   return {
-    hit: linear.sub(f.load64(0, at + Window.START)).ltU(f.load64(0, at + Window.LENGTH)),
-    address: () => linear.wrap().add(f.load32(0, at + Window.DELTA)),
+    hit: long
+      ? linear.sub(f.load64(0, at + Window.START)).ltU(f.load64(0, at + Window.LENGTH))
+      : low.sub(f.load32(0, at + Window.START)).ltU(f.load32(0, at + Window.LOW_LENGTH)),
+    // One addition from where a pointer was loaded: the offset in the window would make it two.
+    address: () => low.add(f.load32(0, at + Window.DELTA)),
     miss: () => {
       f.store32(0, f.load32(0, at + Window.MISSES).add(1), at + Window.MISSES);
       f.store64(0, linear, at + Window.MISSED);
@@ -110,7 +121,10 @@ export function exchangeWindows(f: FunctionBuilder, home: I32): void {
 }
 
 function dropPresent(f: FunctionBuilder): void {
-  for (const use of USES) f.store64(0, 0, recordOf(use) + Window.LENGTH);
+  for (const use of USES) {
+    f.store64(0, 0, recordOf(use) + Window.LENGTH);
+    f.store64(0, 0, recordOf(use) + Window.DELTA);
+  }
 }
 
 /** Drops the windows in force, and all that are kept for `context`. */
@@ -118,9 +132,9 @@ export function dropWindows(f: FunctionBuilder, context: I32): void {
   dropPresent(f);
   for (let index = 0; index < MMU_INDICES; index++) {
     for (const use of USES) {
-      const kept = Context.WINDOWS + index * WINDOWS_BYTES +
-        keptAt(use, KEPT.indexOf(Window.LENGTH));
-      f.store64(context, 0, kept);
+      const kept = Context.WINDOWS + index * WINDOWS_BYTES;
+      f.store64(context, 0, kept + keptAt(use, KEPT.indexOf(Window.LENGTH)));
+      f.store64(context, 0, kept + keptAt(use, KEPT.indexOf(Window.DELTA)));
     }
   }
 }
@@ -169,7 +183,10 @@ export function defineWindows(mc: Microcode): void {
       reach(() => end.get(), () => end.set(end.get().add(0x1000)));
       f.store64(0, start.get(), at + Window.START);
       f.store32(0, delta, at + Window.DELTA);
-      f.store64(0, end.get().sub(start.get()).sub(WIDEST - 1), at + Window.LENGTH);
+      const length = end.get().sub(start.get()).sub(WIDEST - 1);
+      f.store64(0, length, at + Window.LENGTH);
+      const low = end.get().sub(1).shrU(32).eqz();
+      f.store32(0, low.select(length.wrap(), i32(0)), at + Window.LOW_LENGTH);
     });
   };
 

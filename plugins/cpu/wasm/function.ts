@@ -212,6 +212,10 @@ export class FunctionBuilder {
     return this.record(token.node(this, NodeKind.LOAD, opcode, [base], displacement));
   }
 
+  /** `bits` (8, 16, 32) at `address + offset`, zero-extended to i32. */
+  load(bits: number, address: I32 | number, offset = 0): I32 {
+    return this.#load(I32T, LOAD_NARROW[bits]!, address, offset);
+  }
   /** i32 at `address + offset`, zero-extended from 8 bits. */
   load8(address: I32 | number, offset = 0): I32 {
     return this.#load(I32T, Op.I32_LOAD8_U, address, offset);
@@ -512,6 +516,11 @@ const LOAD_ZERO: Readonly<Record<number, number>> = {
   16: Op.I64_LOAD16_U,
   32: Op.I64_LOAD32_U,
   64: Op.I64_LOAD,
+};
+const LOAD_NARROW: Readonly<Record<number, number>> = {
+  8: Op.I32_LOAD8_U,
+  16: Op.I32_LOAD16_U,
+  32: Op.I32_LOAD,
 };
 const LOAD_VECTOR: Readonly<Record<number, number>> = {
   32: Op.V128_LOAD32_ZERO,
