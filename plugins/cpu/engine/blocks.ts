@@ -187,13 +187,13 @@ export class Blocks {
    */
   stored(address: number, bytes: number, uop: number): boolean {
     if (uop !== 0) {
-      if (this.#pages.meetsWatched(address, bytes)) return true;
       const page = address >>> 12;
+      if (this.#pages.meetsWatched(address, bytes)) return true;
+      const hit = this.#pages.covering(page, address, bytes);
+      // Data between code, mostly.
+      if (hit.length === 0 && !this.#pages.isWatched(page)) return false;
       const own = this.#blockOf(uop);
-      for (const block of this.#pages.blocksIn(page)) {
-        if (!this.#pages.covers(block, page, address, bytes)) continue;
-        if (block === own || this.isJoined(own, block)) return true;
-      }
+      for (const block of hit) if (block === own || this.isJoined(own, block)) return true;
     }
     this.written(address, bytes);
     return false;
@@ -204,14 +204,10 @@ export class Blocks {
     const lastPage = (address + bytes - 1) >>> 12;
     for (let page = address >>> 12; page <= lastPage; page++) {
       if (this.#pages.isWatched(page)) this.onWatchedWrite(address, bytes);
-      let hit = false;
-      for (const block of this.#pages.blocksIn(page)) {
-        if (!this.#pages.covers(block, page, address, bytes)) continue;
-        hit = true;
-        this.#kill(block);
-      }
-      if (hit) this.#heat.set(page, Math.min(MOST_HEAT, (this.#heat.get(page) ?? 0) + 1));
-      this.#pages.unmark(page);
+      const hit = this.#pages.covering(page, address, bytes);
+      if (hit.length === 0) continue;
+      for (const block of hit) this.#kill(block);
+      this.#heat.set(page, Math.min(MOST_HEAT, (this.#heat.get(page) ?? 0) + 1));
     }
   }
 

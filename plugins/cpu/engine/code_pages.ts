@@ -15,28 +15,43 @@ import {
   TLB_ENTRIES,
   WRITE_OFFSET,
 } from "../state/tlb_layout.ts";
-import { BlockHeader } from "./block_layout.ts";
 
 const PAGE = 0x1000;
 /** log2 of the bytes of a piece. */
 const PIECE_SHIFT = 5;
 
-const NONE: ReadonlySet<number> = new Set();
+/** Pieces of a page. */
+const PIECES: number = PAGE >> PIECE_SHIFT;
+
+const NONE: readonly number[] = [];
+
+/** Where a block has bytes in one page. */
+interface Extent {
+  readonly block: number;
+  /** Address of the first of them. */
+  readonly start: number;
+  /** Address behind the last of them. */
+  readonly end: number;
+}
+
+/** The blocks that have bytes in one page. */
+interface CodePage {
+  readonly blocks: Map<number, Extent>;
+  /** The same for each piece, so that a store looks at few: data may stand between code. */
+  readonly pieces: (Extent[] | undefined)[];
+}
 
 /** The pages of one machine that hold code. */
 export class CodePages {
   readonly #bytes: Uint8Array;
-  readonly #halves: Uint16Array;
   readonly #words: Int32Array;
   readonly #cpus: number;
-  /** Blocks by page. */
-  readonly #pages = new Map<number, Set<number>>();
+  readonly #pages = new Map<number, CodePage>();
   /** Places whose writes somebody wants to hear of, by page: address and length. */
   readonly #watched = new Map<number, Map<number, number>>();
 
   constructor(memory: ArrayBuffer, cpus: number) {
     this.#bytes = new Uint8Array(memory);
-    this.#halves = new Uint16Array(memory);
     this.#words = new Int32Array(memory);
     this.#cpus = cpus;
   }
@@ -50,26 +65,48 @@ export class CodePages {
   }
 
   /** The blocks that have bytes in the page with this number. */
-  blocksIn(page: number): ReadonlySet<number> {
-    return this.#pages.get(page) ?? NONE;
+  blocksIn(page: number): Iterable<number> {
+    return this.#pages.get(page)?.blocks.keys() ?? NONE;
   }
 
   /** Notes that `block` has `length` bytes at `code`, within a page; writes to them will be seen. */
   add(block: number, code: number, length: number): void {
-    const page = code >>> 12;
-    let blocks = this.#pages.get(page);
-    if (blocks === undefined) {
-      blocks = new Set();
-      this.#pages.set(page, blocks);
-      this.#forbidWrites(page << 12);
+    const number = code >>> 12;
+    let page = this.#pages.get(number);
+    if (page === undefined) {
+      page = { blocks: new Map(), pieces: new Array(PIECES).fill(undefined) };
+      this.#pages.set(number, page);
+      this.#forbidWrites(number << 12);
     }
-    blocks.add(block);
+    const extent = { block, start: code, end: code + length };
+    page.blocks.set(block, extent);
+    const last = lastPiece(code, length);
+    for (let piece = firstPiece(code); piece <= last; piece++) {
+      const extents = page.pieces[piece];
+      if (extents === undefined) page.pieces[piece] = [extent];
+      else extents.push(extent);
+    }
     this.#markBits(code, length);
   }
 
-  /** Takes `block`, which has bytes in page number `page`, out. Its pieces stay marked for now. */
-  remove(block: number, page: number): void {
-    this.#pages.get(page)?.delete(block);
+  /** Takes `block`, which has bytes in page number `number`, out, and the marks off what was its alone. */
+  remove(block: number, number: number): void {
+    const page = this.#pages.get(number);
+    const extent = page?.blocks.get(block);
+    if (page === undefined || extent === undefined) return;
+    page.blocks.delete(block);
+    const { start, end } = extent;
+    const last = lastPiece(start, end - start);
+    for (let piece = firstPiece(start); piece <= last; piece++) {
+      const extents = page.pieces[piece]!;
+      if (extents.length > 1) extents.splice(extents.indexOf(extent), 1);
+      else {
+        page.pieces[piece] = undefined;
+        this.#bytes[CODE_BITS + number * 16 + (piece >> 3)]! &= ~(1 << (piece & 7));
+      }
+    }
+    if (page.blocks.size === 0) this.#pages.delete(number);
+    this.#markWatched(number);
   }
 
   /** Takes all blocks out. */
@@ -89,8 +126,8 @@ export class CodePages {
 
   #markBits(code: number, length: number): void {
     const table = CODE_BITS + (code >>> 12) * 16;
-    const last = Math.min((code & (PAGE - 1)) + length - 1, PAGE - 1) >> PIECE_SHIFT;
-    for (let piece = (code & (PAGE - 1)) >> PIECE_SHIFT; piece <= last; piece++) {
+    const last = lastPiece(code, length);
+    for (let piece = firstPiece(code); piece <= last; piece++) {
       this.#bytes[table + (piece >> 3)]! |= 1 << (piece & 7);
     }
   }
@@ -140,7 +177,7 @@ export class CodePages {
     if (watched === undefined) return;
     watched.delete(address);
     if (watched.size === 0) this.#watched.delete(page);
-    this.unmark(page);
+    this.#mark(page);
   }
 
   /** Whether somebody wants to hear of writes to page number `page`. */
@@ -162,31 +199,42 @@ export class CodePages {
     this.#bytes.fill(0, CODE_BITS + page * 16, CODE_BITS + page * 16 + 16);
   }
 
-  /** Takes the marks off the pieces of page number `page` that no block has bytes in any more. */
-  unmark(page: number): void {
-    this.#clearBits(page);
-    this.#markWatched(page);
-    const blocks = this.#pages.get(page);
-    if (blocks === undefined) return;
-    for (const block of blocks) {
-      const { start, size } = this.#part(block, page);
-      this.#markBits(start, size);
+  /** Marks the pieces of page number `number` that blocks have bytes in, or somebody watches, and no others. */
+  #mark(number: number): void {
+    this.#clearBits(number);
+    this.#markWatched(number);
+    for (const [piece, extents] of (this.#pages.get(number)?.pieces ?? []).entries()) {
+      if (extents !== undefined) this.#markBits(number * PAGE + (piece << PIECE_SHIFT), 1);
     }
-    if (blocks.size === 0) this.#pages.delete(page);
   }
 
-  /** Where the bytes of `block` in page number `page` stand. */
-  #part(block: number, page: number): { readonly start: number; readonly size: number } {
-    const code = this.#word(block + BlockHeader.CODE) >>> 0;
-    const length = this.#halves[(block + BlockHeader.LENGTH) >> 1]!;
-    const inFirst = Math.min(length, PAGE - (code & (PAGE - 1)));
-    if (code >>> 12 === page) return { start: code, size: inFirst };
-    return { start: this.#word(block + BlockHeader.CODE2) >>> 0, size: length - inFirst };
+  /** The blocks that have any of the `bytes` at `address` that stand in page number `number`. */
+  covering(number: number, address: number, bytes: number): readonly number[] {
+    const page = this.#pages.get(number);
+    if (page === undefined) return NONE;
+    const from = Math.max(address, number * PAGE);
+    const to = Math.min(address + bytes, (number + 1) * PAGE);
+    let found: number[] | undefined;
+    const last = lastPiece(from, to - from);
+    for (let piece = firstPiece(from); piece <= last; piece++) {
+      const extents = page.pieces[piece];
+      if (extents === undefined) continue;
+      for (const { block, start, end } of extents) {
+        if (from >= end || start >= to || found?.includes(block) === true) continue;
+        if (found === undefined) found = [block];
+        else found.push(block);
+      }
+    }
+    return found ?? NONE;
   }
+}
 
-  /** Whether `block` has bytes in page number `page` among the `bytes` at `address`. */
-  covers(block: number, page: number, address: number, bytes: number): boolean {
-    const { start, size } = this.#part(block, page);
-    return address < start + size && start < address + bytes;
-  }
+/** The first piece of its page that has bytes from `address` on. */
+function firstPiece(address: number): number {
+  return (address & (PAGE - 1)) >> PIECE_SHIFT;
+}
+
+/** The last piece of the page of `address` that has bytes of the `length` from there. */
+function lastPiece(address: number, length: number): number {
+  return Math.min((address & (PAGE - 1)) + length - 1, PAGE - 1) >> PIECE_SHIFT;
 }
