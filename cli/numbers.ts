@@ -36,14 +36,16 @@ export function parseSize(option: string, text: string): number {
 }
 
 /**
- * A whole number from `least` to `most`: `1000`, `1_000`, `1e9`, `0x10`.
+ * A whole number from `least` to `most`: `1000`, `1_000`, `1e9`, `1.5e9`, `0x10`.
  *
  * @param option For the message.
  * @throws {CliError} If it is none, or out of range.
  */
 export function parseCount(option: string, text: string, least: number, most: number): number {
   const plain = text.trim().replaceAll("_", "");
-  const value = /^(?:0x[0-9a-f]+|[0-9]+(?:e[0-9]{1,2})?)$/i.test(plain) ? Number(plain) : NaN;
+  const value = /^(?:0x[0-9a-f]+|[0-9]+(?:(?:\.[0-9]+)?e[0-9]{1,2})?)$/i.test(plain)
+    ? Number(plain)
+    : NaN;
   if (!Number.isSafeInteger(value) || value < least || value > most) {
     const range = most === Number.MAX_SAFE_INTEGER
       ? `of at least ${least}`

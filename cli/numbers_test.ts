@@ -42,8 +42,23 @@ Deno.test("counts", () => {
   assertEquals(parseCount("--n", "1000", 1, 1e9), 1000);
   assertEquals(parseCount("--n", "1_000_000", 1, 1e9), 1e6);
   assertEquals(parseCount("--n", "1e9", 1, 1e9), 1e9);
+  assertEquals(parseCount("--n", "1.25e8", 1, 1e9), 125e6);
   assertEquals(parseCount("--n", "0x10", 1, 1e9), 16);
-  for (const text of ["", "0", "1000000001", "1.5", "-3", "x", "1e", "1e-3", "Infinity", "NaN"]) {
+  for (
+    const text of [
+      "",
+      "0",
+      "1000000001",
+      "1.5",
+      "1.25e1",
+      "-3",
+      "x",
+      "1e",
+      "1e-3",
+      "Infinity",
+      "NaN",
+    ]
+  ) {
     assertThrows(
       () => parseCount("--n", text, 1, 1e9),
       CliError,

@@ -21,7 +21,7 @@ type PackageFile = `${string}:${string}`;
 /** Something to run. */
 interface Software {
   readonly name: string;
-  /** Words for `trapline run`; files of packages among them begin with `@`. */
+  /** Words for `trapline run`; files of packages in them, at the beginning or behind `=`, begin with `@`. */
   readonly words: readonly string[];
   /** What it says when it is there. */
   readonly shows: string;
@@ -49,6 +49,15 @@ const SOFTWARE: readonly Software[] = [
     shows: "Press enter to boot the selected OS",
   },
   {
+    name: "ipxe",
+    words: [
+      ...["@seabios:usr/share/seabios/bios.bin", ...FIRMWARE],
+      ...["--kernel", "@ipxe:boot/ipxe.lkrn"],
+      ...["--fw-cfg", "genroms/linuxboot.bin=@qemu-system-data:usr/share/qemu/linuxboot.bin"],
+    ],
+    shows: "Press Ctrl-B for the iPXE command line",
+  },
+  {
     name: "memtest86+-32",
     words: ["@memtest86+:boot/memtest86+ia32.bin", "--append", "console=ttyS0,115200"],
     shows: "Memtest86+ v",
@@ -68,7 +77,7 @@ function refuse(why: string): never {
 }
 
 /** The path of a file of a package. */
-async function fetch(debian: Debian, file: string): Promise<string> {
+async function fetch(debian: Debian, file: PackageFile): Promise<string> {
   const at = file.indexOf(":");
   const path = file.slice(at + 1);
   return `${await debian.files(file.slice(0, at), [path])}/${path}`;
@@ -78,7 +87,10 @@ async function fetch(debian: Debian, file: string): Promise<string> {
 async function resolve(debian: Debian, words: readonly string[]): Promise<string[]> {
   const resolved: string[] = [];
   for (const word of words) {
-    resolved.push(word.startsWith("@") ? await fetch(debian, word.slice(1)) : word);
+    const [, before, file] = /^(@|.*=@)(.*)$/.exec(word) ?? [];
+    resolved.push(
+      before === undefined ? word : before.slice(0, -1) + await fetch(debian, file as PackageFile),
+    );
   }
   return resolved;
 }
