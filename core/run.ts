@@ -40,7 +40,7 @@ export function runVcpu(vcpu: Vcpu): void {
         points.afterExit.call(vcpu, exit);
         charge(vcpu, 0);
       } else {
-        handleExit(vcpu);
+        answerExit(vcpu);
       }
     }
   } catch (error) {
@@ -55,6 +55,12 @@ export function runVcpu(vcpu: Vcpu): void {
  * @returns How many instructions may be retired before the vCPU must leave the guest; 0 to leave now.
  */
 export function handleExit(vcpu: Vcpu): number {
+  answerExit(vcpu);
+  return afterwards(vcpu);
+}
+
+/** Handles an exit; how long the vCPU may go on behind it is for the caller to find out. */
+function answerExit(vcpu: Vcpu): void {
   const { vm, exit } = vcpu;
   const { points } = vm;
   if (points.plain[exit.reason] === 1) {
@@ -65,7 +71,17 @@ export function handleExit(vcpu: Vcpu): number {
     points.observeExit.call(vcpu, exit);
   }
   dispatch(vcpu, exit);
-  return endExit(vcpu);
+  chargeAnswer(vcpu);
+}
+
+/** The instruction that exited retires when its answer is committed. */
+function chargeAnswer(vcpu: Vcpu): void {
+  if (vcpu.instructions !== vcpu.charged) charge(vcpu, 0);
+}
+
+/** Instructions that may be retired behind an exit without leaving the guest. */
+function afterwards(vcpu: Vcpu): number {
+  return vcpu.requestsLo !== 0 || vcpu.requestsHi !== 0 ? 0 : budgetOf(vcpu);
 }
 
 /**
@@ -83,9 +99,8 @@ export function beginExit(vcpu: Vcpu): void {
  * @returns As {@linkcode handleExit}.
  */
 export function endExit(vcpu: Vcpu): number {
-  // The instruction that exited retires when its answer is committed.
-  if (vcpu.instructions !== vcpu.charged) charge(vcpu, 0);
-  return vcpu.requestsLo !== 0 || vcpu.requestsHi !== 0 ? 0 : budgetOf(vcpu);
+  chargeAnswer(vcpu);
+  return afterwards(vcpu);
 }
 
 /** How many instructions the vCPU may retire now; 0 if it must not enter. */

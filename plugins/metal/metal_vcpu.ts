@@ -50,6 +50,8 @@ export class MetalVcpu implements Outside {
   /** The interrupt controller has a task priority. There is no other one before the run ends. */
   #prioritizes = false;
 
+  /** By exit reason: 1 where the way to the core's buses is direct (`Points.plain`). */
+  readonly #plain: Uint8Array;
   readonly #createTimer: CreateTimer;
   /** Ends waits in time; made when the first is met. */
   #timer: Timer | undefined;
@@ -57,6 +59,7 @@ export class MetalVcpu implements Outside {
   /** `load` makes `processor` the loaded one. */
   constructor(vcpu: Vcpu, processor: Processor, load: () => void, createTimer: CreateTimer) {
     this.vcpu = vcpu;
+    this.#plain = vcpu.vm.points.plain;
     this.#createTimer = createTimer;
     this.processor = processor;
     this.branches.load(processor);
@@ -241,7 +244,7 @@ export class MetalVcpu implements Outside {
     const { vcpu } = this;
     const { vm, exit } = vcpu;
     exit.setIo(port, bytes, false, 0);
-    if (vm.points.plain[IO] !== 1) {
+    if (this.#plain[IO] !== 1) {
       this.#exit();
       return exit.lo;
     }
@@ -262,7 +265,7 @@ export class MetalVcpu implements Outside {
     const { vcpu } = this;
     const { vm, exit } = vcpu;
     exit.setIo(port, bytes, true, value);
-    if (vm.points.plain[IO] !== 1) {
+    if (this.#plain[IO] !== 1) {
       this.#exit();
       return;
     }

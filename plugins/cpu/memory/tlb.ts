@@ -10,6 +10,7 @@
  */
 import type { Microcode } from "../microcode/microcode.ts";
 import { Cr0, Cr4 } from "../microcode/registers.ts";
+import { forgetInForce } from "../microcode/world.ts";
 import { Counter, tally } from "../state/counters.ts";
 import { S } from "../state/cpu_state.ts";
 import { disturbed } from "../state/disturbed.ts";
@@ -255,6 +256,8 @@ export function defineTlb(mc: Microcode): void {
   });
 
   module.body(mc.flushTlb, (f) => {
+    // Under the host's rules, if this is between an exit and an entry.
+    forgetInForce(f);
     tally(f, Counter.FLUSHES);
     const context = S.tlbContext.get(f);
     const count = f.load32(context, Context.FILLED);
@@ -349,6 +352,7 @@ export function defineTlb(mc: Microcode): void {
   // Contexts are found by tag; the least recently chosen one is given up for a new tag. Dropping
   // translations is always allowed, so the number of contexts is a matter of speed alone.
   module.body(mc.selectContext, (f, tag) => {
+    forgetInForce(f);
     const area = S.cpuIndex.get(f).mul(CPU_AREA_BYTES).add(CPU_AREAS + CONTEXTS);
     const clock = S.contextClock.get(f).add(1);
     S.contextClock.set(f, clock);

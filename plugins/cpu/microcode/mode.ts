@@ -22,6 +22,7 @@ import { watchesData } from "./breakpoints.ts";
 import { CetControl } from "./cet.ts";
 import type { Microcode } from "./microcode.ts";
 import { Cr0, Cr4, DebugCtl, Dr7, Efer, Rflags, Xcr0 } from "./registers.ts";
+import { forgetInForce } from "./world.ts";
 
 const at = (segment: number, field: number): number => segmentAddress(segment) + field;
 
@@ -94,6 +95,7 @@ export function defineMode(mc: Microcode): void {
 
   module.body(mc.modeChanged, (f) => {
     disturbed.set(f, 1);
+    forgetInForce(f);
     const cr0 = S.cr0.get(f);
     const cr4 = S.cr4.get(f);
     const flags = S.rflags.get(f);

@@ -234,6 +234,12 @@ export class CpuState {
   /** APIC base (1Bh) */
   readonly apicBase: Field64 = at.i64();
 
+  /** The guest whose mode and TLB context are in force though its host is loaded; 0 for none (`microcode/world.ts`). */
+  readonly inForce: Field64 = at.i64();
+  /** What the mode follows from of its RFLAGS and EFER. */
+  readonly inForceModal: Field64 = at.i64();
+  /** XCR0 when it left. */
+  readonly inForceXcr0: Field64 = at.i64();
   /** Bits of a physical address (MAXPHYADDR). */
   readonly physicalBits: Field32 = at.i32();
   /** Base of the chunk map of the physical address space the processor is attached to. */
@@ -415,6 +421,8 @@ export class CpuState {
   readonly savedSegments: number = at.bytes(8 * SEGMENT_BYTES, 16);
   /** VMX: 1 and whether they were those of real or virtual-8086 mode (2); 0 if there are none. */
   readonly savedMode: Field32 = at.i32();
+  /** VMX: the guest's CPL then. */
+  readonly savedCpl: Field32 = at.i32();
   /** VMX: what of it was written since the last VM entry that found nothing wrong (`VmcsGroup`). */
   readonly vmcsWritten: Field32 = at.i32();
   /** VMX: physical address of the current VMCS; all ones for none. */

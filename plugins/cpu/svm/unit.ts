@@ -13,6 +13,7 @@ import { GATE_DPL_CHECKED } from "../microcode/interrupt.ts";
 import { type Microcode, Unwind } from "../microcode/microcode.ts";
 import { EventFormat, ripOf, Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Dr7, Efer, Rflags } from "../microcode/registers.ts";
+import { isInForce, keepInForce } from "../microcode/world.ts";
 import { copyBlock } from "../state/copy.ts";
 import { pageHoldsCode } from "../memory/physical.ts";
 import { Access } from "../memory/walk.ts";
@@ -270,8 +271,17 @@ export function defineSvm(mc: Microcode): void {
     f.if(flush.ne(0), () => {
       f.call(mc.flushContexts, asid, 0, flush.eq(1).select(i32(2), i32(1)));
     });
-    f.call(mc.selectContext, asid);
-    f.call(mc.updateMode);
+    // Where nothing was loaded from the VMCB but what the processor had of it, all may be in force still.
+    const inForce = dirty.or(flush).or(hasVirtualLbr(f)).eqz().and(isInForce(f, vmcbPa.or(1)));
+    f.if(
+      inForce.eqz(),
+      () => {
+        f.call(mc.selectContext, asid);
+        f.call(mc.updateMode);
+      },
+      undefined,
+      "unlikely",
+    );
 
     // Without nested paging the PAE entries are read now, and bad ones are illegal state.
     f.if(usesPdptes(f).and(S.nestedPaging.get(f).eqz()), () => {
@@ -388,6 +398,7 @@ export function defineSvm(mc: Microcode): void {
       // Whether silicon clears V in memory is not settled; clearing it is what software relies on least.
       f.store32(vmcb, f.load32(vmcb, Control.EVENTINJ).and(0x7fff_ffff), Control.EVENTINJ);
       S.exits.set(f, S.exits.get(f).add(1));
+      keepInForce(f, S.vmcbPhysical.get(f).or(1));
       f.call(loadHost);
     },
   );

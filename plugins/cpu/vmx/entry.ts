@@ -7,6 +7,7 @@ import { GATE_DPL_CHECKED, SINGLE_STEP_INTERRUPT } from "../microcode/interrupt.
 import type { Microcode } from "../microcode/microcode.ts";
 import { EventFormat } from "../microcode/raise.ts";
 import { Cr0, Cr4, Efer, Rflags } from "../microcode/registers.ts";
+import { isInForce } from "../microcode/world.ts";
 import { DR6_BS, Event, S } from "../state/cpu_state.ts";
 import { Context } from "../state/tlb_layout.ts";
 import { type FunctionBuilder, type I32, i32, i64 } from "../wasm/mod.ts";
@@ -192,8 +193,18 @@ export function defineEntry(mc: Microcode): void {
     const offset = primary.and(Primary.TSC_OFFSETTING).ne(0);
     S.tscOffset.set(f, offset.select(readField(f, Vmcs.TSC_OFFSET), i64(0)));
     S.nonRoot.set(f, 1);
-    f.call(mc.selectGuestContext);
-    f.call(mc.updateMode);
+    // Where nothing but registers and events was written, all may be in force still.
+    const changed = written.and(VmcsGroup.CONTROLS | VmcsGroup.GUEST).ne(0)
+      .or(secondary.and(Secondary.VPID).eqz());
+    f.if(
+      changed.eqz().and(isInForce(f, S.vmcs.get(f).extendU())).eqz(),
+      () => {
+        f.call(mc.selectGuestContext);
+        f.call(mc.updateMode);
+      },
+      undefined,
+      "unlikely",
+    );
     const pae = S.cr0.has(f, Cr0.PG).and(S.cr4.has(f, Cr4.PAE))
       .and(S.efer.has(f, Efer.LMA).eqz());
     f.if(pae, () => {

@@ -8,6 +8,7 @@ import { GATE_DPL_CHECKED, SINGLE_STEP_INTERRUPT } from "../microcode/interrupt.
 import { type Microcode, Unwind } from "../microcode/microcode.ts";
 import { EventFormat, Vector } from "../microcode/raise.ts";
 import { Cr0, Cr4, Efer, Rflags } from "../microcode/registers.ts";
+import { keepInForce } from "../microcode/world.ts";
 import { DR6_BS, Event, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, I32T, I64T } from "../wasm/mod.ts";
 import {
@@ -196,6 +197,7 @@ export function defineExit(mc: Microcode): void {
         abort(f, Abort.SAVING_MSRS);
         f.return();
       });
+      keepInForce(f, S.vmcs.get(f).extendU());
       f.call(mc.vmxLoadHost);
       // An NMI that causes an exit blocks those that follow it.
       const nmi = reason.eq(VmxExit.EXCEPTION_OR_NMI)

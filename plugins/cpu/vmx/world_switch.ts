@@ -19,7 +19,7 @@ import {
 } from "../state/cpu_state.ts";
 import type { Field64 } from "../state/field.ts";
 import { type FunctionBuilder, type I32, i32, type I64 } from "../wasm/mod.ts";
-import { copyBlock } from "../state/copy.ts";
+import { copyBlock, sameBlock } from "../state/copy.ts";
 import { AccessRights, EntryControl, ExitControl } from "./controls.ts";
 import { readField, readField32, Vmcs, VmcsGroup, writeField, writeField32 } from "./fields.ts";
 import { type SegmentFields, SEGMENTS } from "./segments.ts";
@@ -209,10 +209,22 @@ export function saveGuest(f: FunctionBuilder): void {
   );
   f.if(wanted(ExitControl.SAVE_PAT), () => writeField(f, Vmcs.GUEST_PAT, S.pat.get(f)));
   f.if(wanted(ExitControl.SAVE_EFER), () => writeField(f, Vmcs.GUEST_EFER, S.efer.get(f)));
-  for (const fields of SEGMENTS) saveSegment(f, fields);
-  copyBlock(f, S.savedSegments, S.segments, 8 * SEGMENT_BYTES);
   const real = S.cr0.has(f, Cr0.PE).eqz().or(S.rflags.has(f, Rflags.VM));
-  S.savedMode.set(f, real.select(i32(SAVED | SAVED_REAL), i32(SAVED)));
+  const mode = real.select(i32(SAVED | SAVED_REAL), i32(SAVED));
+  // What was saved last and put back at the entry is in the VMCS still.
+  const saved = S.savedMode.get(f).eq(mode).and(S.savedCpl.get(f).eq(S.cpl.get(f)))
+    .and(sameBlock(f, S.savedSegments, S.segments, 8 * SEGMENT_BYTES));
+  f.if(
+    saved.eqz(),
+    () => {
+      for (const fields of SEGMENTS) saveSegment(f, fields);
+      copyBlock(f, S.savedSegments, S.segments, 8 * SEGMENT_BYTES);
+      S.savedMode.set(f, mode);
+      S.savedCpl.set(f, S.cpl.get(f));
+    },
+    undefined,
+    "unlikely",
+  );
   writeField(f, Vmcs.GUEST_RSP, f.load64(0, RSP));
   // IA32_VMX_MISC bit 5: the mode the guest is in is remembered for the next entry.
   const entry = readField32(f, Vmcs.ENTRY_CONTROLS).and(~EntryControl.IA32E_GUEST);
