@@ -134,6 +134,11 @@ export class HookPoint<F extends Handler, K extends HookKind> {
   }
 }
 
+/** Eight bits of a sparse key, of which those in use differ at both ends: CPUID leaves, numbers of calls. */
+function slotOf(key: number): number {
+  return (key ^ (key >>> 24)) & 0xff;
+}
+
 /** A keyed hook in one VM. */
 export class KeyedHookPoint<F extends Handler, K extends HookKind> {
   /** The token. */
@@ -144,6 +149,8 @@ export class KeyedHookPoint<F extends Handler, K extends HookKind> {
    */
   readonly table: (HookCall<F, K> | undefined)[];
   readonly #sparse: Map<number, HookCall<F, K>> = new Map();
+  /** For sparse keys: 0 where the map has no key with these bits, which it is then not asked for. */
+  readonly #mayHave: Uint8Array = new Uint8Array(256);
   readonly #lists: Map<number, HandlerList> = new Map();
   readonly #vcpuIdOf: VcpuIdOf;
   readonly #changed: () => void;
@@ -158,7 +165,8 @@ export class KeyedHookPoint<F extends Handler, K extends HookKind> {
 
   /** The combined function for `key`, or `undefined` where nobody registered. */
   get(key: number): HookCall<F, K> | undefined {
-    return this.hook.keys === "sparse" ? this.#sparse.get(key) : this.table[key];
+    if (this.hook.keys !== "sparse") return this.table[key];
+    return this.#mayHave[slotOf(key)] === 0 ? undefined : this.#sparse.get(key);
   }
 
   /** Keys with handlers, ascending. */
@@ -198,7 +206,10 @@ export class KeyedHookPoint<F extends Handler, K extends HookKind> {
         const empty = this.entries(key).length === 0;
         if (keys !== "sparse") this.table[key] = empty ? undefined : typed<F, K>(call);
         else if (empty) this.#sparse.delete(key);
-        else this.#sparse.set(key, typed<F, K>(call));
+        else {
+          this.#sparse.set(key, typed<F, K>(call));
+          this.#mayHave[slotOf(key)] = 1;
+        }
       });
       this.#lists.set(key, list);
     }

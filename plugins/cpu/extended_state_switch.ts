@@ -7,10 +7,8 @@
 import { defineSlot, Gpr, type Slot, type Vcpu } from "../../core/mod.ts";
 import type { Processor } from "./engine/processor.ts";
 import { Xcr0 as ImportedXcr0 } from "./microcode/registers.ts";
-import { S as ImportedS } from "./state/cpu_state.ts";
 
 // V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
-const S = ImportedS;
 const Xcr0 = ImportedXcr0;
 
 /** A host processor around an entry, with interrupts off, as the hypervisor's code sees it. */
@@ -81,11 +79,11 @@ export class ProcessorExtendedState implements HostExtendedState {
 
   /** See {@linkcode HostExtendedState.xcr0}. */
   get xcr0(): number {
-    return this.#processor.state.low(S.xcr0);
+    return this.#processor.xcr0;
   }
 
   set xcr0(value: number) {
-    this.#processor.state.setHalves(S.xcr0, value, 0);
+    this.#processor.xcr0 = value;
   }
 
   /** The processor's registers, if XCR0 lets software at R16–R31. */

@@ -5,6 +5,7 @@
  */
 import {
   beginExit,
+  type CpuidResult,
   endExit,
   eventRequest,
   ExitReason,
@@ -286,12 +287,36 @@ export class MetalVcpu implements Outside {
     exit.reason = CPUID;
     exit.leaf = leaf;
     exit.subleaf = subleaf;
+    if (this.#plain[CPUID] === 1) {
+      this.#plainCpuid(leaf, subleaf);
+      return;
+    }
     this.#exit();
     const { exchange } = this.processor;
     exchange[0] = exit.eax;
     exchange[1] = exit.ebx;
     exchange[2] = exit.ecx;
     exchange[3] = exit.edx;
+  }
+
+  #plainCpuid(leaf: number, subleaf: number): void {
+    const { vcpu } = this;
+    const retired = this.#begin(true);
+    let result: CpuidResult;
+    let left: number;
+    try {
+      beginExit(vcpu);
+      result = vcpu.vm.cpuid(leaf, subleaf, vcpu);
+      left = endExit(vcpu);
+    } finally {
+      this.#end();
+    }
+    const { exchange } = this.processor;
+    exchange[0] = result.eax;
+    exchange[1] = result.ebx;
+    exchange[2] = result.ecx;
+    exchange[3] = result.edx;
+    this.#goOn(retired, left);
   }
 
   msrRead(index: number): boolean {

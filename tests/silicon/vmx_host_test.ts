@@ -2,7 +2,7 @@
  * VMX by a host that is the program outside: the processor's methods do what the instructions do.
  */
 import { assertEquals, assertThrows } from "@std/assert";
-import { ExitInformation, Pin, Vmcs, VmxExit } from "../../plugins/cpu/mod.ts";
+import { ExitInformation, Pin, Seg, Vmcs, VmxExit } from "../../plugins/cpu/mod.ts";
 import type { Bench } from "./bench.ts";
 import { code } from "./code.ts";
 import { At, standardFields, VmxLab } from "./vmx_lab.ts";
@@ -106,4 +106,48 @@ Deno.test("a budget that is used up is an external interrupt; a refused entry ru
   processor.vmwrite(Vmcs.HOST_TR_SELECTOR, 0, 0);
   assertEquals(processor.enterVmx(registers, false, 101), 8);
   assertEquals(registers[0], 51n);
+});
+
+Deno.test("each exit loads the host's segments, and saves the guest's, as they are by then", () => {
+  const processor = current({});
+  // cpuid: exits each time, RIP stays. Behind it, mov fs, ax; jmp to the CPUID
+  bench.write(At.GUEST, code("0f a2 8e e0 eb fa"));
+  const host = () => {
+    const { selector, base } = processor.state.segment(Seg.FS);
+    return [selector, base];
+  };
+  const guest = () => [
+    processor.vmread(Vmcs.GUEST_FS_SELECTOR),
+    processor.vmread(Vmcs.GUEST_FS_ACCESS_RIGHTS) & 0x1_0000,
+  ];
+  const enter = (launch = false) => {
+    assertEquals(processor.enterVmx(registers, launch, 1000), 0);
+    assertEquals(processor.vmread(Vmcs.EXIT_REASON), VmxExit.CPUID);
+  };
+  begin();
+  enter(true);
+  const before = guest();
+  for (let k = 0; k < 3; k++) {
+    enter();
+    assertEquals(guest(), before);
+  }
+  // The guest's own: a null selector, which is unusable.
+  registers[RIP] = BigInt(At.GUEST + 2);
+  registers[0] = 3n;
+  enter();
+  assertEquals(guest(), [3, 0x1_0000]);
+  enter();
+  assertEquals(guest(), [3, 0x1_0000]);
+  // VMWRITE between an exit and the next entry.
+  processor.vmwrite(Vmcs.GUEST_FS_SELECTOR, 0x2b, 0);
+  enter();
+  assertEquals(guest(), [0x2b, 0x1_0000]);
+  for (const [selector, base] of [[0x18, 0x1000], [0x20, 0x5000]] as const) {
+    processor.vmwrite(Vmcs.HOST_FS_SELECTOR, selector, 0);
+    processor.vmwrite(Vmcs.HOST_FS_BASE, base, 0);
+    for (let k = 0; k < 2; k++) {
+      enter();
+      assertEquals(host(), [selector, BigInt(base)]);
+    }
+  }
 });

@@ -423,9 +423,10 @@ export class Machine {
   goOn(ticks: number, retired: number): number {
     const { words } = this;
     const start = ticks - retired;
-    const high = Math.floor(start / 0x1_0000_0000);
+    const high = start / 0x1_0000_0000;
     words[TSC_START] = start;
-    words[TSC_START + 1] = high;
+    // Stored, it loses its fraction; what is below 0 has to be rounded down.
+    words[TSC_START + 1] = start < 0 ? Math.floor(high) : high;
     return words[EVENTS]!;
   }
 

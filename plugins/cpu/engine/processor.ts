@@ -24,6 +24,11 @@ import { invalidate, usePointer, vmfail } from "./vmx_host.ts";
 // V8 folds constants of the module itself into compiled code, and loads and checks imported ones at each use.
 const S = ImportedS;
 
+// Words that are written around every entry or exit.
+const TSC_AUX = S.tscAux.address >> 2;
+const XCR0 = S.xcr0.address >> 2;
+const CR8 = S.cr8.address >> 2;
+
 /** R0–R31, RIP, RFLAGS. */
 const REGISTER_SLOTS = 34;
 
@@ -283,7 +288,23 @@ export class Processor {
 
   /** Sets TSC_AUX, 32 bits: what RDTSCP returns in ECX. */
   setTscAux(value: number): void {
-    this.state.setHalves(S.tscAux, value, 0);
+    this.load();
+    const { words } = this.#machine;
+    words[TSC_AUX] = value;
+    words[TSC_AUX + 1] = 0;
+  }
+
+  /** XCR0, bits 31:0. */
+  get xcr0(): number {
+    this.load();
+    return this.#machine.words[XCR0]! >>> 0;
+  }
+
+  set xcr0(value: number) {
+    this.load();
+    const { words } = this.#machine;
+    words[XCR0] = value;
+    words[XCR0 + 1] = 0;
   }
 
   /** Physical APIC ID, 32 bits: where doorbells for it are rung. Its index unless it is set. */
@@ -328,7 +349,10 @@ export class Processor {
 
   /** Sets CR8, 0 to 15. */
   set taskPriority(priority: number) {
-    this.state.setHalves(S.cr8, priority, 0);
+    this.load();
+    const { words } = this.#machine;
+    words[CR8] = priority;
+    words[CR8 + 1] = 0;
   }
 
   /** Level of the INTR pin. */

@@ -54,6 +54,13 @@ export class MsrBank implements MsrValues {
     }
   }
 
+  /** Where in {@linkcode MsrBank.words} an MSR that there is begins: the same for all vCPUs of a VM. */
+  placeOf(index: number): number {
+    const place = this.#places.get(index);
+    if (place === undefined) throw new Error(`there is no MSR ${index.toString(16)}h in the bank`);
+    return place;
+  }
+
   /** See {@linkcode MsrValues.low}. */
   low(index: number): number {
     const place = this.#places.get(index);

@@ -18,13 +18,18 @@ const EXECUTE_DISABLE = 0x10_0000;
 /** Registers what changes in the answers, behind what others make of them. */
 export function registerMiscEnable(ctx: PluginContext, state: VcpuState<MsrBank>): void {
   const last = { stage: "post" } as const;
+  let place = -1;
+  const low = (bank: MsrBank): number => {
+    if (place < 0) place = bank.placeOf(MISC_ENABLE);
+    return bank.words[place]!;
+  };
   ctx.on(cpuidHook, 0, (result, vcpu) => {
-    const limited = (state.of(vcpu).low(MISC_ENABLE) & MiscEnable.LIMIT_CPUID) !== 0;
+    const limited = (low(state.of(vcpu)) & MiscEnable.LIMIT_CPUID) !== 0;
     if (limited) result.eax = Math.min(result.eax, LIMITED_LEAF);
     return result;
   }, last);
   ctx.on(cpuidHook, 1, (result, vcpu) => {
-    const off = (state.of(vcpu).low(MISC_ENABLE) & MiscEnable.MONITOR) === 0;
+    const off = (low(state.of(vcpu)) & MiscEnable.MONITOR) === 0;
     if (off) result.ecx = (result.ecx & ~MONITOR) >>> 0;
     return result;
   }, last);

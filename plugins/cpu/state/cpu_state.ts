@@ -423,6 +423,10 @@ export class CpuState {
   readonly savedMode: Field32 = at.i32();
   /** VMX: the guest's CPL then. */
   readonly savedCpl: Field32 = at.i32();
+  /** VMX: the host's segments, as the current VMCS has them, if they are known. */
+  readonly hostSegments: number = at.bytes(8 * SEGMENT_BYTES, 16);
+  /** VMX: 1 if {@linkcode CpuState.hostSegments} is what a VM exit loads. */
+  readonly hostSegmentsKnown: Field32 = at.i32();
   /** VMX: what of it was written since the last VM entry that found nothing wrong (`VmcsGroup`). */
   readonly vmcsWritten: Field32 = at.i32();
   /** VMX: physical address of the current VMCS; all ones for none. */

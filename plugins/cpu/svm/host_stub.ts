@@ -10,6 +10,7 @@
 import { Stop } from "../engine/run.ts";
 import type { Microcode } from "../microcode/microcode.ts";
 import { chargedInstructions } from "../microcode/outside.ts";
+import { copySlots } from "../state/copy.ts";
 import { Event, registerAddress, S } from "../state/cpu_state.ts";
 import { type I32, i32, I32T, type I64 } from "../wasm/mod.ts";
 import { SvmExit } from "./exit_codes.ts";
@@ -63,7 +64,7 @@ export function defineSvmHostStub(mc: Microcode): void {
         f.call(forceExit, code);
       });
       saveExtra(f, mc, block);
-      for (const n of SWITCHED) f.store64(registers, f.load64(0, registerAddress(n)), 8 * n);
+      copySlots(f, registers, 0, i32(0), registerAddress(0), SWITCHED);
       for (const [n, offset] of IN_VMCB) f.store64(registers, f.load64(block, offset), 8 * n);
       S.retired.set(f, chargedInstructions(f));
     },
@@ -74,7 +75,7 @@ export function defineSvmHostStub(mc: Microcode): void {
     const block = f.call(mc.vmcbAddress, vmcb);
     for (const [n, offset] of IN_VMCB) f.store64(block, f.load64(registers, 8 * n), offset);
     loadExtra(f, block);
-    for (const n of SWITCHED) f.store64(0, f.load64(registers, 8 * n), registerAddress(n));
+    copySlots(f, i32(0), registerAddress(0), registers, 0, SWITCHED);
     f.store64(0, vmcb, registerAddress(0));
     f.call(mc.vmrunAt, block, vmcb, S.rip.get(f));
     f.call(leave, block, registers, f.call(mc.run, budget));

@@ -139,6 +139,7 @@ export function defineEntry(mc: Microcode): void {
     const has = (groups: number): I32 => written.and(groups).ne(0);
     const unlikely = (condition: I32, then: () => void): void =>
       f.if(condition, then, undefined, "unlikely");
+    unlikely(has(VmcsGroup.CONTROLS | VmcsGroup.HOST), () => S.hostSegmentsKnown.set(f, 0));
     const { pin, primary, secondary, tertiary } = readControls(f);
     unlikely(has(VmcsGroup.CONTROLS).or(thresholdCounts(primary, secondary)), () => {
       failIf(f, illegalControls(f, mc), VmxError.CONTROLS);

@@ -9,6 +9,7 @@
 import type { Microcode } from "../microcode/microcode.ts";
 import { chargedInstructions } from "../microcode/outside.ts";
 import { Rflags } from "../microcode/registers.ts";
+import { copySlots } from "../state/copy.ts";
 import { Event, registerAddress, S } from "../state/cpu_state.ts";
 import { type FunctionBuilder, type I32, i32, I32T, type I64, type Tag } from "../wasm/mod.ts";
 import { ENTERED } from "./entry.ts";
@@ -122,7 +123,7 @@ export function defineHostStub(mc: Microcode, tag: Tag): void {
   const leave = module.define("vmxHostBehind", [I32T], undefined, (f, registers) => {
     f.if(S.nonRoot.get(f), () => f.call(mc.vmxExitInterrupt, 0));
     S.events.clear(f, Event.EXIT | Event.SHUTDOWN);
-    for (const n of SWITCHED) f.store64(registers, f.load64(0, registerAddress(n)), 8 * n);
+    copySlots(f, registers, 0, i32(0), registerAddress(0), SWITCHED);
     readRegisters(f, registers);
     S.retired.set(f, chargedInstructions(f));
     for (const [word, encoding] of INFORMATION) {
@@ -146,7 +147,7 @@ export function defineHostStub(mc: Microcode, tag: Tag): void {
       const result = resultOf(f, flags);
       f.return(result.ltS(0).select(i32(STUB_INVALID), i32(0).sub(result)));
     });
-    for (const n of SWITCHED) f.store64(0, f.load64(registers, 8 * n), registerAddress(n));
+    copySlots(f, i32(0), registerAddress(0), registers, 0, SWITCHED);
     f.call(mc.run, budget);
     f.call(leave, registers);
     f.return(0);

@@ -249,7 +249,6 @@ const HOST_DATA: readonly (readonly [number, number, number | undefined])[] = [
 export function loadHost(f: FunctionBuilder): void {
   const exit = readField32(f, Vmcs.EXIT_CONTROLS);
   const wide = exit.and(ExitControl.HOST_64BIT).ne(0);
-  const zero = i32(0).extendU();
   loadCr0(f, readField(f, Vmcs.HOST_CR0));
   for (const [field, encoding] of HOST) field.set(f, readField(f, encoding));
   const cr4 = readField(f, Vmcs.HOST_CR4);
@@ -278,6 +277,24 @@ export function loadHost(f: FunctionBuilder): void {
     undefined,
     "unlikely",
   );
+  f.if(
+    S.hostSegmentsKnown.get(f),
+    () => copyBlock(f, S.segments, S.hostSegments, 8 * SEGMENT_BYTES),
+    () => {
+      loadHostSegments(f, wide);
+      copyBlock(f, S.hostSegments, S.segments, 8 * SEGMENT_BYTES);
+      S.hostSegmentsKnown.set(f, 1);
+    },
+    "likely",
+  );
+  f.store64(0, readField(f, Vmcs.HOST_RSP), RSP);
+  S.rip.set(f, readField(f, Vmcs.HOST_RIP));
+  setFlags(f, Rflags.ONE);
+  S.cpl.set(f, 0);
+}
+
+function loadHostSegments(f: FunctionBuilder, wide: I32): void {
+  const zero = i32(0).extendU();
   const all = i32(-1);
   const code = wide.select(i32(CODE | Attr.L), i32(CODE | Attr.DB));
   putSegment(f, Seg.CS, readField32(f, Vmcs.HOST_CS_SELECTOR), code, all, useOf(code), zero);
@@ -291,8 +308,4 @@ export function loadHost(f: FunctionBuilder): void {
   const taskBase = readField(f, Vmcs.HOST_TR_BASE);
   putSegment(f, Seg.TR, task, i32(TSS), i32(TSS_LIMIT), useOf(i32(TSS)), taskBase);
   putSegment(f, Seg.LDTR, i32(0), i32(0), i32(0), i32(0), zero);
-  f.store64(0, readField(f, Vmcs.HOST_RSP), RSP);
-  S.rip.set(f, readField(f, Vmcs.HOST_RIP));
-  setFlags(f, Rflags.ONE);
-  S.cpl.set(f, 0);
 }
