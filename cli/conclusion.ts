@@ -66,6 +66,7 @@ export async function conclude(
         seed: settings.scheduler.seed ?? null,
         append: settings.append ?? null,
         modules: settings.modules,
+        realTime: settings.realTime,
         maxInstructions: settings.maxInstructions ?? null,
       },
       end: recordEnd(result),
@@ -106,6 +107,7 @@ async function withInstructions(
       return without(`--last-instructions ${count} finds them, and takes as long as this run`);
     }
   }
+  if (settings.realTime) return without("a run in real time cannot be repeated");
   if (again === undefined) return without("what was typed cannot be typed again");
   try {
     return { ...report, lastInstructions: await retrace(again, result, count) };

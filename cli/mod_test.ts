@@ -118,6 +118,7 @@ Deno.test("--json writes the same as data", async () => {
     seed: null,
     append: "rdmsr=3",
     modules: [],
+    realTime: false,
     maxInstructions: null,
   });
   assertEquals(record.end, { reason: "exit-code", code: 1, text: "the guest ended with code 1" });
@@ -216,6 +217,22 @@ Deno.test("Ctrl-C before the guest runs counts, too; the second ends at once", a
   io.interrupt();
   assertEquals(io.exits, [130]);
   assertEquals(await done, 130);
+});
+
+Deno.test("--real-time: time takes as long as it says", async () => {
+  const words = ["run", guest("ticks"), "--machine=pc", "--append=ticks=60", "--json=j", "--quiet"];
+  const { io } = await cli([...words, "--real-time"]);
+  const { command, ticks, wallMs } = JSON.parse(io.written["j"] ?? "") as RunRecord;
+  // 60 ticks of a millisecond on each of two ways, which a machine that is busy may make longer.
+  assert(ticks > 120e6, `${ticks} ticks`);
+  assert(command.realTime && wallMs > ticks / 1e6 - 5, `${ticks} ticks in ${wallMs} ms`);
+  const other = await cli([...words, "--real-time", "--no-real-time"]);
+  assertEquals((JSON.parse(other.io.written["j"] ?? "") as RunRecord).command.realTime, false);
+});
+
+Deno.test("a run in real time is not repeated for its last instructions", async () => {
+  const { err } = await cli(["run", guest("wildjump"), "--real-time"]);
+  assertStringIncludes(err, "last instructions: a run in real time cannot be repeated");
 });
 
 Deno.test("a terminal is raw while the guest runs", async () => {

@@ -47,6 +47,8 @@ export interface RunRecord {
     readonly append: string | null;
     /** Paths of the modules. */
     readonly modules: readonly string[];
+    /** Whether the guest's time was real time. */
+    readonly realTime: boolean;
     /** Limit on instructions; `null` if none was given. */
     readonly maxInstructions: number | null;
   };

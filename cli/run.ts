@@ -4,7 +4,14 @@
  * @module
  */
 
-import { ArgumentError, createVm, type Plugin, type RunResult, type Vm } from "../core/mod.ts";
+import {
+  ArgumentError,
+  createVm,
+  type Plugin,
+  realTimeClock,
+  type RunResult,
+  type Vm,
+} from "../core/mod.ts";
 import type { CodeCache } from "../plugins/cpu/mod.ts";
 import { SerialInput, type SerialOptions } from "../plugins/serial/mod.ts";
 import { firmware } from "../plugins/firmware/mod.ts";
@@ -138,7 +145,7 @@ async function runImage(
       if (raw) io.setRaw(false);
     }
     const wallMs = io.now() - start;
-    const again = typed?.received ? undefined : () => {
+    const again = typed?.received || settings.realTime ? undefined : () => {
       // Disks of its own, as they were.
       const again = { ...input, disks: input.disks.map((bytes) => bytes.slice()) };
       return makeVm(settings, again, added, cache, false, {});
@@ -199,6 +206,7 @@ async function makeVm(
       ...added.parts,
     ],
     more: [
+      ...settings.realTime ? [realTimeClock()] : [],
       ...added.more,
       ...rom === undefined ? [] : [fromFile(image.name, () => firmware(rom))],
       ...disks.map((bytes, i) => fromFile(settings.disks[i] ?? "", () => diskPlugin(bytes, i))),

@@ -110,6 +110,12 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     value: "MODE",
     help: "how a flat image is entered: real (default), protected32, long64",
   },
+  {
+    name: "real-time",
+    help:
+      "have the guest's time pass with real time, and wait while it does\nnothing: for guests that people talk to; such runs cannot be repeated",
+  },
+  { name: "no-real-time", help: "do not, whatever was said before" },
   { name: "max-instructions", value: "N", help: "end after so many instructions, like 1e9" },
   { name: "success", value: "CODE", help: "the guest's code that gives exit status 0" },
   { name: "json", value: "FILE", help: "write the profile and the end of the run to a file" },
@@ -177,6 +183,8 @@ export interface Settings {
   readonly format: string;
   readonly loadAddress: number | undefined;
   readonly entry: string | undefined;
+  /** Whether the guest's time is real time. */
+  readonly realTime: boolean;
   readonly maxInstructions: number | undefined;
   readonly success: number | undefined;
   readonly json: string | undefined;
@@ -242,6 +250,7 @@ export function readSettings(args: ParsedArguments): Settings {
     format: args.value("format") ?? "auto",
     loadAddress: address === undefined ? undefined : parseSize("--load-address", address),
     entry: args.value("entry"),
+    realTime: args.has("real-time") && !args.has("no-real-time"),
     maxInstructions: number("max-instructions", 1, MOST),
     success: number("success", 1, 0xffff_ffff),
     json: args.value("json"),

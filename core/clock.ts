@@ -33,8 +33,8 @@ export interface Clock {
    */
   budget(deadline: number): number;
   /**
-   * Called while no vCPU can run and the next timer is due at `deadline`. Returns 0 if it is
-   * `deadline` now, otherwise the milliseconds of real time to wait until then.
+   * Called while no vCPU can run and the next timer is due at `deadline`. Returns the milliseconds of
+   * real time to wait before it is asked again; 0 if it is `deadline` now, or nearly so.
    */
   idle(deadline: number): number;
 }
@@ -104,6 +104,11 @@ const REAL_TIME_BUDGET = 100_000;
 /**
  * Real time, for guests that people talk to. Runs with it cannot be repeated exactly: timers fire at
  * the next look at the clock, after at most 100000 instructions.
+ *
+ * Between two looks time-stamp counters go on by one for each instruction, and they must not go back. So VM
+ * time has always come at least as far as instructions were retired, and a guest that runs ahead of real time
+ * by more than 100000 ticks is kept waiting: no more than a thousand million instructions a second, of all
+ * vCPUs together, are run.
  */
 export class RealTimeClock implements Clock {
   /** `"real-time"`. */
@@ -113,7 +118,7 @@ export class RealTimeClock implements Clock {
 
   /** VM time in ticks; held back where the host's clock steps back. */
   now(): number {
-    this.#last = Math.max(this.#last, hostTicks() + this.#offset);
+    this.#last = Math.max(this.#last, this.#real());
     return this.#last;
   }
 
@@ -123,17 +128,24 @@ export class RealTimeClock implements Clock {
     this.#last = ticks;
   }
 
-  /** Instructions take the time they take. */
-  charge(): void {}
+  /** An instruction takes a tick at least. */
+  charge(instructions: number): void {
+    this.#last += instructions;
+    while (this.#last - this.#real() > REAL_TIME_BUDGET);
+  }
 
   /** A constant slice, after which the deadline is looked at again. */
   budget(deadline: number): number {
     return deadline > this.now() ? REAL_TIME_BUDGET : 0;
   }
 
-  /** Asks to wait. */
+  /** Asks to wait for whole milliseconds: timers of the host are late, so what is left is waited for awake. */
   idle(deadline: number): number {
-    return Math.max(0, Math.ceil((deadline - this.now()) / 1e6));
+    return Math.max(0, Math.floor((deadline - this.now()) / 1e6));
+  }
+
+  #real(): number {
+    return hostTicks() + this.#offset;
   }
 }
 

@@ -55,6 +55,23 @@ Deno.test("the real-time clock follows the host's, and never goes back", async (
   const ms = clock.idle(clock.now() + 5e6);
   assert(ms >= 1 && ms <= 5, `${ms}`);
   assertEquals(clock.idle(0), 0);
+  // Less than a millisecond is not what a host's timer is for.
+  assertEquals(clock.idle(clock.now() + 9e5), 0);
+});
+
+Deno.test("real time is never behind what time-stamp counters have shown", () => {
+  const clock = new RealTimeClock();
+  const start = performance.now();
+  let shown = clock.now();
+  // Some may take longer than their ticks; most do not.
+  for (let k = 0; k < 50; k++) {
+    const entered = clock.now();
+    assert(entered >= shown, `${entered} after ${shown}`);
+    shown = entered + clock.budget(Infinity);
+    clock.charge(clock.budget(Infinity));
+  }
+  // Nor has it run away: 50 times 100000 ticks take five milliseconds but for one time.
+  assert(performance.now() - start >= 4.9);
 });
 
 Deno.test("time goes on when the clock is swapped", () => {

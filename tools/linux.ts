@@ -11,6 +11,8 @@
  * folder, and are made into an initial RAM disk, with the kernel's modules for virtio disks and consoles
  * and for ext4, and others that `--modules` names. Further words go to `trapline run`.
  *
+ * At a terminal the guest's time is real time; otherwise, and with `--no-real-time`, runs are repeatable.
+ *
  * What is compiled of the kernel is kept beside it (`--no-code-cache`: it is not), so that the next boot
  * starts with it.
  *
@@ -41,6 +43,7 @@ const USAGE = `deno task linux [OPTIONS]: boots Debian's kernel to a shell on th
   --arch NAME      amd64 or i686 (amd64)
   --modules LIST   more of the kernel's modules, with those that they need
   --no-code-cache  do not keep what is compiled of the kernel for the next boot
+  --no-real-time   at a terminal, too, have the guest's time be what it does, so that runs are repeatable
 
 All other options are those of "trapline run", like --vendor metal, --cpus 4, --memory 1G and --disk
 FILE; "deno task trapline run --help" lists them.`;
@@ -234,5 +237,7 @@ if (import.meta.main) {
   if (!rest.some((word) => word.startsWith("--code-cache"))) {
     words.push("--code-cache", `${kernel}${CODE}`);
   }
-  Deno.exit(await main(["run", ...words, ...rest], denoIo()));
+  const io = denoIo();
+  if (io.terminal.stdin) words.push("--real-time");
+  Deno.exit(await main(["run", ...words, ...rest], io));
 }

@@ -114,18 +114,24 @@ export function pit(options: PitOptions = {}): Plugin {
       const channel = (index: number): Channel => chip.channels[index]!;
 
       let line = false;
+      /** Cycle of the next change of OUT. */
+      let due = Infinity;
       const timer: Timer = ctx.createTimer("8254 counter 0", () => update());
       /** Drives the line to what OUT is, and comes back when it changes. */
       const update = (): void => {
         const now = cycles();
         const level = channel(TICK).output(now);
-        if (level !== line) {
+        // In mode 2 it is low for one cycle, and at an exit, or by a real clock, time goes on by more: that it
+        // fell and rose again is an edge all the same.
+        const changed = now >= due;
+        if (changed && level === line) vm.setIrqLine(LINE, !level);
+        if (changed || level !== line) {
           line = level;
           vm.setIrqLine(LINE, level);
         }
-        const next = channel(TICK).nextChange(now);
-        if (next === Infinity) timer.cancel();
-        else timer.arm(oscillator.timeOf(next));
+        due = channel(TICK).nextChange(now);
+        if (due === Infinity) timer.cancel();
+        else timer.arm(oscillator.timeOf(due));
       };
 
       const control = (word: number): void => {

@@ -58,6 +58,28 @@ Deno.test("counter 0 drives line 0: high, low for a cycle in each period", () =>
   ]);
 });
 
+Deno.test("an edge is not lost where time goes on by more than the line is low", () => {
+  using b = board();
+  b.out(0x43, 0x34);
+  b.out(0x40, 100);
+  b.out(0x40, 0);
+  const { clock, timers } = b.vm;
+  clock.current.set(at(150));
+  assertEquals(timers.fireNext(at(150)), true);
+  // Here the program looks at the chip before its timer is served.
+  clock.current.set(at(250));
+  b.out(0x43, 0xb6);
+  clock.current.set(at(260));
+  assertEquals(timers.fireNext(at(260)), false);
+  assertEquals(b.edges, [
+    "0: 0 up",
+    `${at(150)}: 0 down`,
+    `${at(150)}: 0 up`,
+    `${at(250)}: 0 down`,
+    `${at(250)}: 0 up`,
+  ]);
+});
+
 Deno.test("mode 0: one interrupt, when the count is over", () => {
   using b = board();
   b.out(0x43, 0x30);
