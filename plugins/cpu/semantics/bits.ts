@@ -45,8 +45,10 @@ const bitScan = (reverse: boolean): Semantics => ({
     const source = i.unsigned(1);
     const index = reverse ? i64(63).sub(source.clz()) : source.ctz();
     f.if(source.ne(0), () => i.write(0, index));
-    // The other flags, undefined, follow from comparing the source with zero.
-    i.flagsLogic(64, source);
+    // The other flags, undefined, follow from comparing the source with zero, in 64 bits, which one of 32 bits
+    // is not below. Nor may it be in 32 bits, so that its uppermost bit goes where only zero is told from it.
+    const compared = i.bits === 32 ? source.and(0x7fff_ffff).or(source.shrU(31).shl(8)) : source;
+    i.flagsLogic(64, compared);
   },
 });
 
