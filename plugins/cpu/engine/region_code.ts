@@ -152,7 +152,7 @@ export class RegionCode {
       name,
       head,
       this.#records,
-      { long: (mode & Mode.LONG) !== 0, apx: (mode & Mode.APX) !== 0 },
+      { word: mode, long: (mode & Mode.LONG) !== 0, apx: (mode & Mode.APX) !== 0 },
       STEP_NODES,
     );
     builder.element(index, region);

@@ -15,7 +15,7 @@ import { type FlagState, settleFlags } from "../semantics/flags.ts";
 import { SEMANTICS } from "../semantics/mod.ts";
 import { sseMissing } from "../semantics/vector/operands.ts";
 import { Pseudo } from "../semantics/pseudo.ts";
-import { Event, registerAddress, S } from "../state/cpu_state.ts";
+import { Event, Mode, registerAddress, S } from "../state/cpu_state.ts";
 import {
   type FunctionBuilder,
   type I32,
@@ -38,6 +38,7 @@ import { type HandlerRef, InterpretedInstruction } from "./tier1.ts";
 import { FlagLocals, narrowFlags, overwritesFlags, OVERWRITTEN } from "./tier2_flags.ts";
 import { isSse, usesLocals } from "./tier2_forms.ts";
 import { CompiledInstruction, type RegionContext } from "./tier2_instruction.ts";
+import { neighboursOf } from "./tier2_neighbours.ts";
 
 /** How many general-purpose registers there are without those of APX. */
 const LEGACY_REGISTERS = 16;
@@ -50,6 +51,8 @@ const MOST_SITES = 8;
 
 /** What of the mode its code is for a region has to know. */
 export interface RegionMode {
+  /** The mode word of its blocks. */
+  readonly word: number;
   /** 64-bit code. */
   readonly long: boolean;
   /** R16–R31 exist. */
@@ -69,6 +72,7 @@ class RegionFunction implements RegionContext {
   readonly f: FunctionBuilder;
   readonly structure: RegionStructure;
   readonly long: boolean;
+  readonly mode: number;
   readonly registers: readonly Variable<I64>[];
   readonly budget: Variable<I32>;
   /** The lazy flags where ways meet. */
@@ -95,6 +99,8 @@ class RegionFunction implements RegionContext {
   /** For blocks of innermost loops: registers that the state need not have where ways to them meet. */
   readonly #kept = new Map<RegionBlock, ReadonlySet<number>>();
   readonly #records: Records;
+  /** Where accesses beside each other have been found. */
+  readonly #pointers: Variable<I32>[] = [];
 
   constructor(
     mc: Microcode,
@@ -108,6 +114,7 @@ class RegionFunction implements RegionContext {
     this.mc = mc;
     this.f = f;
     this.long = mode.long;
+    this.mode = mode.word;
     this.#records = records;
     this.#head = head;
     this.structure = RegionStructure.of(head);
@@ -189,6 +196,11 @@ class RegionFunction implements RegionContext {
   /** Whether accesses of `block` remember their pages. */
   remembers(block: RegionBlock): boolean {
     return this.#close.has(block);
+  }
+
+  /** The pointer `slot` of accesses beside each other. */
+  pointer(slot: number): Variable<I32> {
+    return this.#pointers[slot] ??= this.f.zeroed(I32T);
   }
 
   /** Sets register `n`, which the state gets later. */
@@ -303,10 +315,24 @@ class RegionFunction implements RegionContext {
   *#ops(block: RegionBlock, flags: FlagState): Steps<void> {
     const { f, mc } = this;
     let state = flags;
+    const neighbours = neighboursOf(
+      block,
+      this.#records,
+      this.long,
+      (this.mode & Mode.FLAT_SS) !== 0,
+      (op, k) => this.#compiles(block, op, k),
+    );
     for (const [k, op] of block.ops.entries()) {
       const { emit } = SEMANTICS[op.form.name]!;
       if (this.#compiles(block, op, k)) {
-        const i = new CompiledInstruction(this, block, op, this.#records, state);
+        const i = new CompiledInstruction(
+          this,
+          block,
+          op,
+          this.#records,
+          neighbours.get(k),
+          state,
+        );
         i.sseChecked = this.#sse;
         emit(i);
         state = i.flags;

@@ -56,6 +56,9 @@ const VECTORS: ReadonlySet<string> = new Set([
 /** Whether `form` is an instruction of SSE in its old encoding. */
 export const isSse = ({ name }: Form): boolean => name in SSE;
 
+/** Whether `form` is a vector instruction whose semantics work on registers that are locals. */
+export const isVector = ({ name }: Form): boolean => VECTORS.has(name);
+
 /** Whether the semantics of `form` work on registers that are locals. */
 export function usesLocals({ name }: Form): boolean {
   return VECTORS.has(name) ||

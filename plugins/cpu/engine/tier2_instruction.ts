@@ -26,6 +26,7 @@ import { hashOf, type PerfectHash, perfectHash } from "./perfect_hash.ts";
 import { type Records, REGISTER_FIELDS } from "./records.ts";
 import type { RegionBlock, RegionEdge, RegionOp } from "./region_graph.ts";
 import { MemoryInstruction } from "./tier2_memory.ts";
+import type { Neighbour, Neighbours } from "./tier2_neighbours.ts";
 
 /** What ends a block, accesses memory and may stay in the region behind it. */
 const LAST_ACCESSES: ReadonlySet<string> = new Set([
@@ -49,6 +50,8 @@ export interface RegionContext {
   readonly f: FunctionBuilder;
   /** 64-bit code. */
   readonly long: boolean;
+  /** The mode that all of it is executed in. */
+  readonly mode: number;
   /** The general-purpose registers. */
   readonly registers: readonly Variable<I64>[];
   /** Instructions that may still be retired, those of the block at hand charged. */
@@ -63,6 +66,8 @@ export interface RegionContext {
   leaving(way: () => void): void;
   /** Whether accesses of `block` remember their pages. */
   remembers(block: RegionBlock): boolean;
+  /** The pointers that accesses beside each other keep. */
+  pointer(slot: number): Variable<I32>;
   /** Goes on along `edge`; what leads to no compiled block leaves the function through `leave`. */
   follow(
     from: RegionBlock,
@@ -80,6 +85,8 @@ export class CompiledInstruction extends MemoryInstruction {
   readonly #block: RegionBlock;
   readonly #op: RegionOp;
   readonly #records: Records;
+  readonly #neighbour: Neighbour | undefined;
+  #operand: I64 | undefined;
   /** Set where microcode has been called; only for an instruction that ends its block. */
   #called: Variable<I32> | undefined;
 
@@ -88,6 +95,7 @@ export class CompiledInstruction extends MemoryInstruction {
     block: RegionBlock,
     op: RegionOp,
     records: Records,
+    neighbour: Neighbour | undefined,
     flags: FlagState,
   ) {
     super(region.mc, region.f, op.form, flags);
@@ -95,6 +103,7 @@ export class CompiledInstruction extends MemoryInstruction {
     this.#block = block;
     this.#op = op;
     this.#records = records;
+    this.#neighbour = neighbour;
     if (LAST_ACCESSES.has(op.form.name)) {
       this.#called = region.f.variable(I32T, 0);
     }
@@ -182,6 +191,11 @@ export class CompiledInstruction extends MemoryInstruction {
   }
 
   protected operandAddress(bytes: number, access: number): I64 {
+    this.#operand = this.#operandAddress(bytes, access);
+    return this.#operand;
+  }
+
+  #operandAddress(bytes: number, access: number): I64 {
     if (this.form.address !== "gen") return this.offset();
     const segment = (this.#addressing >> 4) & 7;
     if (this.#region.long) {
@@ -203,6 +217,18 @@ export class CompiledInstruction extends MemoryInstruction {
 
   protected remembers(): boolean {
     return this.#region.remembers(this.#block);
+  }
+
+  override hasMode(bit: number): I32 {
+    return i32(Number((this.#region.mode & bit) !== 0));
+  }
+
+  protected neighbour(linear: I64, stack: boolean): Neighbour | undefined {
+    return stack || linear === this.#operand ? this.#neighbour : undefined;
+  }
+
+  protected pointerOf({ slot }: Neighbours): Variable<I32> {
+    return this.#region.pointer(slot);
   }
 
   protected window(use: WindowUse, linear: I64): WindowProbe {

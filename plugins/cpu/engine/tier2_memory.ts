@@ -7,9 +7,18 @@
  * @module
  */
 import { probe, type TlbProbe } from "../memory/access.ts";
-import { type WindowProbe, WindowUse } from "../memory/windows.ts";
+import { WIDEST, type WindowProbe, WindowUse } from "../memory/windows.ts";
+import type { Neighbour, Neighbours } from "./tier2_neighbours.ts";
 import { Instruction } from "../semantics/instruction.ts";
 import { type I32, I32T, type I64, I64T, type Variable } from "../wasm/mod.ts";
+
+/** What an access finds in a window, or beside a neighbour. */
+interface Looked extends WindowProbe {
+  /** Bytes from the address that was found to that of the access. */
+  readonly offset: number;
+  /** Has neighbours know that there is no pointer for them. */
+  readonly lost: () => void;
+}
 
 /** An instruction whose accesses try what is quicker than the TLB. */
 export abstract class MemoryInstruction extends Instruction {
@@ -22,21 +31,59 @@ export abstract class MemoryInstruction extends Instruction {
   /** Looks `linear` up in the window for `use`. */
   protected abstract window(use: WindowUse, linear: I64): WindowProbe;
 
+  /** The neighbours of an access at `linear`, if it has any. */
+  protected abstract neighbour(linear: I64, stack: boolean): Neighbour | undefined;
+
+  /** The pointer that neighbours keep. */
+  protected abstract pointerOf(neighbours: Neighbours): Variable<I32>;
+
+  /** Looks `bits` at `linear` up in the window for `use`, or goes where a neighbour was found. */
+  #looked(bits: number, use: WindowUse, linear: I64, stack: boolean): Looked {
+    const { f } = this;
+    const nothing = (): void => {};
+    const alone = (): Looked => ({ ...this.window(use, linear), offset: 0, lost: nothing });
+    const beside = this.neighbour(linear, stack);
+    if (beside === undefined || beside.neighbours.use !== use) return alone();
+    if (beside.offset + bits / 8 > WIDEST) return alone();
+    const { neighbours, offset } = beside;
+    const pointer = this.pointerOf(neighbours);
+    const found = (): I32 => pointer.get();
+    if (neighbours.scope !== undefined) {
+      if (!f.within(neighbours.scope)) return alone();
+      return { hit: pointer.get(), address: found, offset, miss: nothing, lost: nothing };
+    }
+    neighbours.scope = f.scope;
+    const { hit, address, miss } = this.window(use, linear.sub(offset));
+    return {
+      hit,
+      address: () => {
+        pointer.set(address());
+        return pointer.get();
+      },
+      offset,
+      miss,
+      lost: () => pointer.set(0),
+    };
+  }
+
   override load(bits: number, linear: I64, stack = false): I64 {
     const { f } = this;
-    const window = this.window(this.isStack(stack) ? WindowUse.STACK : WindowUse.READ, linear);
+    const use = this.isStack(stack) ? WindowUse.STACK : WindowUse.READ;
+    const { hit, address, offset, miss, lost } = this.#looked(bits, use, linear, stack);
     const outside = (): I64 => {
-      if (this.remembers() && !stack) return this.#rememberedLoad(bits, linear, window.miss);
-      window.miss();
+      lost();
+      if (this.remembers() && !stack) return this.#rememberedLoad(bits, linear, miss);
+      miss();
       return super.load(bits, linear, stack);
     };
-    const inside = (): I64 => f.loadZ(bits, window.address());
-    if (bits === 64) return f.choose(I64T, window.hit, inside, outside, "likely");
+    if (bits === 64) {
+      return f.choose(I64T, hit, () => f.load64(address(), offset), outside, "likely");
+    }
     // What computes with 32 bits needs no extension of what was loaded.
     const low = f.choose(
       I32T,
-      window.hit,
-      () => f.load(bits, window.address()),
+      hit,
+      () => f.load(bits, address(), offset),
       () => outside().wrap(),
       "likely",
     );
@@ -45,25 +92,28 @@ export abstract class MemoryInstruction extends Instruction {
 
   override store(bits: number, linear: I64, value: I64, stack = false): void {
     const { f } = this;
-    const window = this.window(this.isStack(stack) ? WindowUse.STACK : WindowUse.WRITE, linear);
-    f.if(window.hit, () => f.storeLow(bits, window.address(), value), () => {
+    const use = this.isStack(stack) ? WindowUse.STACK : WindowUse.WRITE;
+    const { hit, address, offset, miss, lost } = this.#looked(bits, use, linear, stack);
+    f.if(hit, () => f.storeLow(bits, address(), value, offset), () => {
+      lost();
       if (this.remembers() && !stack) {
-        this.#rememberedStore(bits, linear, value, window.miss);
+        this.#rememberedStore(bits, linear, value, miss);
         return;
       }
-      window.miss();
+      miss();
       super.store(bits, linear, value, stack);
     }, "likely");
   }
 
   override lookUp(bits: number, linear: I64, write: boolean): TlbProbe {
     const { f } = this;
-    const use = write ? WindowUse.WRITE : WindowUse.READ;
-    const window = this.window(this.isStack(false) ? WindowUse.STACK : use, linear);
-    const pointer = f.choose(I32T, window.hit, window.address, () => {
-      window.miss();
-      const { hit, address } = super.lookUp(bits, linear, write);
-      return f.choose(I32T, hit, address, () => 0);
+    const use = this.isStack(false) ? WindowUse.STACK : write ? WindowUse.WRITE : WindowUse.READ;
+    const { hit, address, offset, miss, lost } = this.#looked(bits, use, linear, false);
+    const pointer = f.choose(I32T, hit, () => address().add(offset), () => {
+      lost();
+      miss();
+      const probed = super.lookUp(bits, linear, write);
+      return f.choose(I32T, probed.hit, probed.address, () => 0);
     }, "likely");
     return { hit: pointer, address: () => pointer };
   }

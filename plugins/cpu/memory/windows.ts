@@ -39,7 +39,7 @@ const USES: readonly WindowUse[] = [WindowUse.READ, WindowUse.WRITE, WindowUse.S
 const Window = {
   /** u64: linear address of its first byte. */
   START: 0,
-  /** u64: at how many bytes an access may begin: all but the last 31; 0 if there is no window. */
+  /** u64: at how many bytes an access may begin: all but the last 127; 0 if there is no window. */
   LENGTH: 8,
   /** u32: what is added to a linear address (its low half) to get where it stands in memory. */
   DELTA: 16,
@@ -52,8 +52,8 @@ const Window = {
   BYTES: 40,
 } as const;
 
-/** Widest access that is looked up in a window, in bytes. */
-export const WIDEST = 32;
+/** Most bytes that are looked up in a window at once: an access, or several that lie beside each other. */
+export const WIDEST = 128;
 
 /** Most pages that a window reaches to each side of where it was missed. */
 const REACH = 512;

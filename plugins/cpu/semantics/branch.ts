@@ -88,7 +88,7 @@ function checkTarget(i: Instruction, target: I64): void {
     return;
   }
   const limit = f.load32(0, segmentAddress(Seg.CS) + SegmentField.LIMIT).extendU();
-  i.faultIf(S.mode.has(f, Mode.FLAT_CS).eqz().and(target.gtU(limit)), Vector.GP, 0);
+  i.faultIf(i.hasMode(Mode.FLAT_CS).eqz().and(target.gtU(limit)), Vector.GP, 0);
 }
 
 /** Pushes the return address on the stack and, with `shadow`, on the shadow stack. */

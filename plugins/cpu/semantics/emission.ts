@@ -96,6 +96,11 @@ export abstract class Emission {
   /** Returns to the dispatcher; microcode has set RIP and flags in the state. */
   abstract leaveAsIs(): void;
 
+  /** 1 if the mode has `bit` (one of `Mode` that code cannot change and go on). */
+  hasMode(bit: number): I32 {
+    return S.mode.has(this.f, bit);
+  }
+
   // Flags.
 
   #setFlags(kind: number | I32, a: I64, b: I64): void {

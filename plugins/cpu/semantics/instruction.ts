@@ -345,7 +345,7 @@ export abstract class Instruction extends Emission {
     // A flat 32-bit stack needs no limit check; which it is, only the mode word knows.
     return f.choose(
       I64T,
-      this.stackBits === 32 ? S.mode.has(f, Mode.FLAT_SS) : i32(0),
+      this.stackBits === 32 ? this.hasMode(Mode.FLAT_SS) : i32(0),
       () => offset,
       () => {
         this.spill();

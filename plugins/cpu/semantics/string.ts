@@ -37,7 +37,7 @@ export const ROUNDS = 4096;
  */
 function isFlat(i: Instruction, segment: I32): I32 {
   if (i.code === 64) return segment.ltU(Seg.FS);
-  return S.mode.has(i.f, Mode.FLAT_DATA).and(segment.eq(Seg.DS).or(segment.eq(Seg.ES)));
+  return i.hasMode(Mode.FLAT_DATA).and(segment.eq(Seg.DS).or(segment.eq(Seg.ES)));
 }
 
 /** Linear address of `offset` (already cut to the address size) in `segment`. */
