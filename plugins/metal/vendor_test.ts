@@ -324,3 +324,36 @@ Deno.test("an error of a device names its plugin and the vCPU, and the exit is c
   assertStringIncludes(String(end.error), "broken");
   assertEquals([end.vcpuId, vm.exits, vm.vcpus[0]!.regs.rip], [0, 3, 4n]);
 });
+
+Deno.test("a timer fires at the same instruction however far its time is behind exits, and runs are cut", () => {
+  // mov ecx, 20000; out 80h, al; add eax, ecx; test cl, 7; jne; out 80h, al; loop; out F4h, al
+  const code = [
+    ...[0xb9, ...le32(20_000)],
+    ...[0x01, 0xc8, 0xf6, 0xc1, 0x07, 0x75, 0x02, 0xe6, 0x80, 0xe2, 0xf5, 0xb0, 0x03, 0xe6, 0xf4],
+  ];
+  const outcome = (slice: number) => {
+    const fired: number[][] = [];
+    const timers: Plugin = {
+      name: "timers",
+      version: "1.0.0",
+      setup(ctx) {
+        const timer = ctx.createTimer("periodic", () => {
+          const { vm } = ctx;
+          fired.push([vm.instructions, vm.exits, vm.clock.current.now()]);
+          timer.arm(vm.clock.current.now() + 12_345);
+        });
+        timer.arm(10_000);
+      },
+    };
+    using vm = machine(code, { mode: "long64" }, [timers, ports(() => {})]);
+    for (;;) {
+      const end = vm.runSync({ instructions: slice });
+      if (end.reason === "limit") continue;
+      assertEquals(end.reason === "exit-code" && end.code, 3);
+      return { fired, instructions: vm.instructions, exits: vm.exits };
+    }
+  };
+  const whole = outcome(1_000_000);
+  assertEquals(whole.fired.length > 100, true);
+  assertEquals(outcome(97), whole);
+});

@@ -56,6 +56,10 @@ const WASM_PAGE = 0x1_0000;
 const RETIRED = S.retired.address >> 2;
 const TSC_START = S.tscStart.address >> 2;
 const EVENTS = S.events.address >> 2;
+const BUDGET_START = S.budgetStart.address >> 2;
+const DELIVERIES = S.deliveries.address >> 2;
+const SLICE_HELD = S.sliceHeld.address >> 2;
+const TIMER_HELD = S.timerHeld.address >> 2;
 
 /** Imports by which the interpreter asks the program outside. */
 const OUTSIDE_IMPORTS: readonly string[] = [
@@ -407,9 +411,20 @@ export class Machine {
     return this.words[RETIRED]!;
   }
 
-  /** From inside a run: at most `count` more instructions, the one at hand included. */
+  /**
+   * From inside a run, asked by an instruction: at most `count` more instructions, the one at hand included. What
+   * has to be taken from the budget comes from what is held back behind the present slice, if there is as much;
+   * else the dispatcher takes it.
+   */
   limit(count: number): void {
-    const { state } = this;
+    const { state, words } = this;
+    const over = words[BUDGET_START]! - words[DELIVERIES]! - words[RETIRED]! - count;
+    if (over <= 0) return;
+    if (over <= words[SLICE_HELD]! && words[TIMER_HELD] === 0) {
+      words[SLICE_HELD]! -= over;
+      words[BUDGET_START]! -= over;
+      return;
+    }
     state.set32(S.limit, Math.max(0, Math.min(count - 1, 0x4000_0000)));
     state.set32(S.events, state.get32(S.events) | Event.LIMIT);
   }
