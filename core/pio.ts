@@ -97,6 +97,10 @@ export class PortBus {
     if (claim !== undefined && size <= claim.widest && port - claim.first + size <= claim.count) {
       return claim.read(port - claim.first, size, vcpu);
     }
+    if (claim === undefined && size === 1) {
+      this.#unclaimed("pio", port, 1, false, 0, vcpu);
+      return 0xff;
+    }
     return this.#readParts(port, size, vcpu);
   }
 
@@ -121,6 +125,10 @@ export class PortBus {
     const claim = this.#find(port);
     if (claim !== undefined && size <= claim.widest && port - claim.first + size <= claim.count) {
       claim.write(port - claim.first, size, value, vcpu);
+      return;
+    }
+    if (claim === undefined && size === 1) {
+      this.#unclaimed("pio", port, 1, true, value & 0xff, vcpu);
       return;
     }
     this.#writeParts(port, size, value, vcpu);

@@ -57,16 +57,18 @@ export class CodeBytes {
     const hpa = this.#vm.memory.translate(gpa);
     if (hpa === undefined) return 0;
     const count = Math.min(MAX_INSTRUCTION_BYTES, PAGE - gpa % PAGE);
-    for (let k = 0; k < count; k += 4) {
-      if (count - k < 4) {
-        for (let at = k; at < count; at++) this.bytes[at] = this.#memory.readU8(hpa + at);
-        break;
+    // Words that are aligned cost least to read.
+    const { bytes } = this;
+    let at = hpa - gpa % 4;
+    let word = this.#memory.readU32(at);
+    let shift = gpa % 4 * 8;
+    for (let k = 0; k < count; k++) {
+      if (shift === 32) {
+        word = this.#memory.readU32(at += 4);
+        shift = 0;
       }
-      const word = this.#memory.readU32(hpa + k);
-      this.bytes[k] = word;
-      this.bytes[k + 1] = word >>> 8;
-      this.bytes[k + 2] = word >>> 16;
-      this.bytes[k + 3] = word >>> 24;
+      bytes[k] = word >>> shift;
+      shift += 8;
     }
     return count;
   }
@@ -95,7 +97,7 @@ export class CodeBytes {
       if ((low & LARGE) === 0) table = high + ((low & ~0xfff) >>> 0);
       else if (level > 3) return -1;
       else {
-        const within = 2 ** shift - 1;
+        const within = (1 << shift) - 1;
         return high + (((low & ~within) | (linearLow & within)) >>> 0);
       }
     }

@@ -109,7 +109,7 @@ export class DeviceMoves {
     const whole = register < 0 ? move.low : regs.lo(register);
     const low = move.second ? whole >>> 8 : whole;
     const high = register < 0 ? move.high : regs.hi(register);
-    const mask = size >= 4 ? 0xffff_ffff : 2 ** (8 * size) - 1;
+    const mask = size >= 4 ? 0xffff_ffff : (1 << (8 * size)) - 1;
     this.#bus.write(gpa, size, (low & mask) >>> 0, size === 8 ? high >>> 0 : 0, vcpu);
   }
 
