@@ -20,6 +20,7 @@ import { INDEX_BYTES } from "../state/tlb_layout.ts";
 import { BlockHeader, MICRO_OP_BYTES, MicroOp } from "./block_layout.ts";
 import { Blocks } from "./blocks.ts";
 import { MAX_INSTRUCTION_BYTES } from "../decode/decoder.ts";
+import { writeFloatConstants } from "../semantics/float/lanes.ts";
 import { fillAvicTables } from "../svm/avic/access_table.ts";
 import { SvmFeature } from "../svm/features.ts";
 import { StateView } from "../state/view.ts";
@@ -205,6 +206,7 @@ export class Machine {
     this.bytes.fill(0xff, TLB_NEVER, TLB_NEVER + INDEX_BYTES);
     fillAvicTables(this.bytes, (model.svmFeatures & SvmFeature.EXTLVT_AVIC_ACCESS) !== 0);
     writeFieldTable(this.bytes);
+    writeFloatConstants(this.bytes);
     for (let cpu = 0; cpu < cpus; cpu++) this.#reset(cpu);
     this.#load(0);
   }

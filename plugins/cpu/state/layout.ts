@@ -46,6 +46,9 @@ export const COUNTERS = 0xd400;
 /** Whether the way on has to be looked up anew, see `state/disturbed.ts`. */
 export const DISTURBED = 0xd500;
 
+/** Constants of the float unit, see `semantics/float/lanes.ts`. */
+export const FLOAT_CONSTANTS = 0xd600;
+
 /** Where indirect jumps have gone, see `engine/jump_edges.ts`. */
 export const JUMP_EDGES = 0x1_0000;
 /** Bytes of that table, a power of two. */
