@@ -18,8 +18,8 @@ const seconds = (ms: number): string => `${(ms / 1000).toFixed(3)} s`;
  * What the engine has counted during a run that took `wallMs`, as text.
  *
  * Instructions are by samples. Times are shares of all of it: exits that were handled inside of runs, and
- * everything between runs, count as exits; decoding and compiling are what their names say; page walks are
- * estimated from a sample; the rest is the guest's code.
+ * everything between runs, count as exits; compiling is what its name says; decoding and page walks are
+ * estimated from samples; the rest is the guest's code.
  */
 export function formatStatistics(vm: Vm, result: RunResult, wallMs: number): string {
   const { blocks, regions, code, ...engine } = vm.slots.ref(processorsSlot).current.statistics;
@@ -30,7 +30,7 @@ export function formatStatistics(vm: Vm, result: RunResult, wallMs: number): str
     ["guest code", guestMs],
     ["page walks (estimated)", engine.walkMs],
     ["exits, devices, waiting", exitsMs],
-    ["decoding", blocks.ms],
+    ["decoding (estimated)", blocks.ms],
     ["compiling", code.compileMs],
   ];
   const { samples, samplesCompiled } = regions;

@@ -39,6 +39,8 @@ interface CodePage {
   readonly blocks: Map<number, Extent>;
   /** The same for each piece, so that a store looks at few: data may stand between code. */
   readonly pieces: (Extent[] | undefined)[];
+  /** Marks have been left where no code is any more, see {@linkcode CodePages.remove}. */
+  stale: boolean;
 }
 
 /** The pages of one machine that hold code. */
@@ -74,7 +76,7 @@ export class CodePages {
     const number = code >>> 12;
     let page = this.#pages.get(number);
     if (page === undefined) {
-      page = { blocks: new Map(), pieces: new Array(PIECES).fill(undefined) };
+      page = { blocks: new Map(), pieces: new Array(PIECES).fill(undefined), stale: false };
       this.#pages.set(number, page);
       this.#forbidWrites(number << 12);
     }
@@ -89,12 +91,18 @@ export class CodePages {
     this.#markBits(code, length);
   }
 
-  /** Takes `block`, which has bytes in page number `number`, out, and the marks off what was its alone. */
-  remove(block: number, number: number): void {
+  /**
+   * Takes `block`, which has bytes in page number `number`, out, and the marks off what was its alone. If code
+   * is written there again and again (`hot`), the last block's marks stay: while there are none the page may be
+   * stored to without asking, and to take that back costs more than to ask.
+   */
+  remove(block: number, number: number, hot: boolean): void {
     const page = this.#pages.get(number);
     const extent = page?.blocks.get(block);
     if (page === undefined || extent === undefined) return;
     page.blocks.delete(block);
+    const stays = hot && page.blocks.size === 0;
+    page.stale ||= stays;
     const { start, end } = extent;
     const last = lastPiece(start, end - start);
     for (let piece = firstPiece(start); piece <= last; piece++) {
@@ -102,11 +110,20 @@ export class CodePages {
       if (extents.length > 1) extents.splice(extents.indexOf(extent), 1);
       else {
         page.pieces[piece] = undefined;
-        this.#bytes[CODE_BITS + number * 16 + (piece >> 3)]! &= ~(1 << (piece & 7));
+        if (!stays) this.#bytes[CODE_BITS + number * 16 + (piece >> 3)]! &= ~(1 << (piece & 7));
       }
     }
-    if (page.blocks.size === 0) this.#pages.delete(number);
+    if (page.blocks.size === 0 && !page.stale) this.#pages.delete(number);
     this.#markWatched(number);
+  }
+
+  /** Page number `number` is not hot any more: takes off the marks that were left. */
+  cool(number: number): void {
+    const page = this.#pages.get(number);
+    if (page?.stale !== true) return;
+    page.stale = false;
+    if (page.blocks.size === 0) this.#pages.delete(number);
+    this.#mark(number);
   }
 
   /** Takes all blocks out. */

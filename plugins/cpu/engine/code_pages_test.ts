@@ -38,7 +38,7 @@ Deno.test("which blocks a store meets, and which pieces are marked, is right for
         pages.add(block, code, length);
       } else if (kind === 3 && blocks.length > 0) {
         const block = blocks[random(blocks.length)]!;
-        pages.remove(block, known.get(block)!.code >>> 12);
+        pages.remove(block, known.get(block)!.code >>> 12, false);
         known.delete(block);
       } else if (kind === 4 && !watched.has(code)) {
         watched.set(code, length);
@@ -74,4 +74,23 @@ Deno.test("which blocks a store meets, and which pieces are marked, is right for
     for (const [address] of watched) pages.unwatch(address);
     for (let at = FIRST; at < FIRST + 2 * PAGE; at += 32) assertEquals(marked(at), false);
   }
+});
+
+Deno.test("a page where code is written again and again stays marked until it cools", () => {
+  const memory = new ArrayBuffer(MICRO_OPS);
+  const bytes = new Uint8Array(memory);
+  const marks = (): number[] => [...bytes.subarray(CODE_BITS + 9 * 16, CODE_BITS + 10 * 16)];
+  const pages = new CodePages(memory, 1);
+  pages.add(64, FIRST + 40, 10);
+  pages.add(128, FIRST + 80, 10);
+  pages.remove(128, 9, true);
+  assertEquals(marks().slice(0, 2), [2, 0]);
+  pages.remove(64, 9, true);
+  assertEquals([marks()[0], pages.covering(9, FIRST + 40, 4)], [2, []]);
+  pages.add(192, FIRST + 300, 10);
+  pages.cool(9);
+  assertEquals(marks().slice(0, 2), [0, 2]);
+  pages.remove(192, 9, true);
+  pages.cool(9);
+  assertEquals(marks(), new Array(16).fill(0));
 });
