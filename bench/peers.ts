@@ -6,7 +6,8 @@
  * part of what is there.
  *
  * `--only NAME,…` (groups or programs), `--bits 32|64`, `--peers NAME,…`, `--samples N` (3), `--target MS`
- * that count in a sample (300), `--warm MS` before them (500), `--print` to write nothing.
+ * that count in a sample (300, but four times `--warm` where there is any), `--warm MS` before them (500),
+ * `--print` to write nothing.
  *
  * QEMU, Bochs and Unicorn are Debian's `qemu-system-x86`, `bochs bochs-term` and `libunicorn2`; v86 comes
  * from npm. What is missing is named and skipped.
@@ -47,7 +48,7 @@ const USAGE =
   --bits 32|64     guests of one width
   --peers NAME,…   parts of peers' names
   --samples N      runs of each, of which the best counts (3)
-  --target MS      how long what counts of a run is to take (300)
+  --target MS      how long what counts of a run is to take (300), or four times --warm
   --warm MS        what does not count before it, where compilers work beside the guest (500)
   --print          write nothing`;
 

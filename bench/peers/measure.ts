@@ -9,7 +9,7 @@ import { checksumOf, type Peer, PeerError, type Workload } from "./peer.ts";
 export interface Effort {
   /** Samples of each peer. */
   readonly samples: number;
-  /** Milliseconds that count in a sample. */
+  /** Milliseconds that count in a sample; of a peer that becomes warm first, it may be more. */
   readonly target: number;
   /** Milliseconds before them that do not, for peers that become fast only after a while. */
   readonly warm: number;
@@ -28,6 +28,12 @@ export type Outcome =
 
 /** A long run has so many times the rounds of the short one, if there is nothing to warm up. */
 const SHORT = 8;
+/**
+ * How many times as long as warming up is what counts. How long that takes is another time by some hundred
+ * milliseconds, and both runs of a sample have a time of their own: with less, a peer once came out five times as
+ * fast as it is.
+ */
+const OVER_WARM = 4;
 /** Rounds grow by so much while the number that takes long enough is looked for. */
 const GROWTH = 4;
 const MOST_ROUNDS = 2 ** 30;
@@ -80,10 +86,11 @@ export async function measure(
   let right: string | undefined;
   for (const peer of peers.filter((peer) => peer.can(workload))) {
     try {
-      const { checksum, ...rounds } = await calibrate(peer, workload, {
-        target,
-        warm: peer.warms ? warm : 0,
-      });
+      const { checksum, ...rounds } = await calibrate(
+        peer,
+        workload,
+        peer.warms ? { target: Math.max(target, OVER_WARM * warm), warm } : { target, warm: 0 },
+      );
       right ??= checksum;
       if (checksum !== right) throw new PeerError(`checksum ${checksum}, not ${right}`);
       running.push({ peer, rounds, short: Infinity, long: Infinity });
