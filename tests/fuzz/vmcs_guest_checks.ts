@@ -63,6 +63,10 @@ export const GUEST_CHECKS: readonly EntryCheck[] = [
   guest("paging needs protection", (v) => v.has(Vmcs.GUEST_CR0, Cr0.PG) && !v.protectedGuest),
   guest("CR4's fixed bits", (v) => badFixed(v, Vmcs.GUEST_CR4, 8)),
   guest(
+    "CR4.CET goes with CR0.WP",
+    (v) => v.has(Vmcs.GUEST_CR4, Cr4.CET) && !v.has(Vmcs.GUEST_CR0, Cr0.WP),
+  ),
+  guest(
     "DEBUGCTL's reserved bits",
     (v) =>
       v.entry(EntryControl.LOAD_DEBUG) && v.has(Vmcs.GUEST_DEBUGCTL, ~DEBUGCTL_BITS & ALL_ONES),

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Cr4, Efer, ExitControl, Vmcs } from "../../plugins/cpu/mod.ts";
+import { Cr0, Cr4, Efer, ExitControl, Vmcs } from "../../plugins/cpu/mod.ts";
 import {
   badFixed,
   badPat,
@@ -39,6 +39,10 @@ const HOST_CANONICAL: readonly number[] = [
 export const HOST_CHECKS: readonly EntryCheck[] = [
   host("CR0's fixed bits", (v) => badFixed(v, Vmcs.HOST_CR0, 6)),
   host("CR4's fixed bits", (v) => badFixed(v, Vmcs.HOST_CR4, 8)),
+  host(
+    "CR4.CET goes with CR0.WP",
+    (v) => v.has(Vmcs.HOST_CR4, Cr4.CET) && !v.has(Vmcs.HOST_CR0, Cr0.WP),
+  ),
   host("CR3", (v) => v.at(Vmcs.HOST_CR3) >> v.physicalBits !== 0n),
   host("canonical addresses", (v) => HOST_CANONICAL.some((field) => !canonical(v.at(field)))),
   // There are no performance counters here.

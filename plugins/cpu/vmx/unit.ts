@@ -2,7 +2,7 @@
  * The VMX unit: VMX operation, VM entries and exits, EPT (SDM vol. 3, ch. 24–31). The twin of `svm/`.
  *
  * What is not implemented is not in the capability MSRs, and a control that asks for it is refused as any
- * reserved one is: SMM monitors, TSX, enclaves, processor trace, CET, protection keys, HLAT, SPP, #VE.
+ * reserved one is: SMM monitors, TSX, enclaves, processor trace, protection keys, HLAT, SPP, #VE.
  *
  * @module
  */
