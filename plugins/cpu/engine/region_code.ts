@@ -25,7 +25,10 @@ export interface CodeStatistics {
   cached: number;
   /** Milliseconds that building and compiling took, V8's work in the background not counted. */
   compileMs: number;
-  /** The longest time that a guest stood still for it, in milliseconds. */
+  /**
+   * The longest time that a guest stood still for it, in milliseconds. V8's first code for a region, which it
+   * makes when the guest comes there, is not in it.
+   */
   longestMs: number;
 }
 

@@ -189,6 +189,8 @@ class Finder {
       key += `+${root}*${scale}`;
       at += distance * 2 ** scale;
     }
+    // With five levels of page tables there are addresses that a number does not hold exactly.
+    if (!Number.isSafeInteger(at)) return undefined;
     return { key, use, at: this.#cut(at), bytes: operands[memory]!.bits / 8 };
   }
 
